@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
-from nacl import _sodium  # type: ignore[attr-defined]
+from nacl import _sodium
 
 # cffi: checks types, takes bytes without a copy and a memoryview through ``ffi.from_buffer``.
 ffi: Final[Any] = _sodium.ffi
