@@ -1,0 +1,5 @@
+"""`python -m keys` is `key-ceremony`."""
+
+from keys.cli import main
+
+main()

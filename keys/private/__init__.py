@@ -1,0 +1,1 @@
+"""Unsealing, signing and locked memory: the offline side and the one signer of bundles only."""

@@ -1,0 +1,1 @@
+"""The long fault sweeps, run by make faults."""

@@ -1,0 +1,5 @@
+"""`python -m transfer` is `spool-sync`."""
+
+from transfer.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Carrying ciphertext between spool and drop, in both directions."""
