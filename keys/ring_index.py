@@ -1,0 +1,84 @@
+"""What the key ring knows about its keys and may be read without any secret.
+
+Why here: the ring's file and its operations share these types; they are data and nothing else.
+Must not: hold a private key, card data or free text.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from keys.public.roll import Count, Hex16, Hex32, KeyEntry, Node, Number
+
+
+class DestroyReason(StrEnum):
+    """Why a key was destroyed; an enumeration, because evidence and returns admit no free text."""
+
+    BATCH_DONE = "batch-done"  # its bundle was processed, what is held has hold keys of its own
+    ANSWERED = "answered"  # the held order has its answer
+    LIMIT = "limit"  # the hold limit, or a batch key open for too long
+    EXPIRED = "expired"  # destroy_at of a key that was never used
+    REVOKED = "revoked"
+
+
+class KeyRole(StrEnum):
+    BATCH = "batch"
+    HOLD = "hold"
+
+
+class RingNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One enrolled intake node. ``public_key`` is its Ed25519 identity; times are Unix seconds."""
+
+    node: Node
+    public_key: Hex32
+    next_number: Number
+    roll_number: Count
+    roll_prev: Hex32
+    enrolled_at: Count
+    retired_at: Count | None = None
+
+
+class BatchKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A live batch key: issued, and opened since ``opened_at`` when that is set."""
+
+    entry: KeyEntry
+    issued_at: Count
+    opened_at: Count | None = None
+
+
+class HoldKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A live hold key, made for the card of one order."""
+
+    key_id: Hex16
+    public_key: Hex32
+    order_id: Hex16
+    made_at: Count
+    destroy_at: Count
+
+
+class Destroyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What remains of a key. ``node`` and ``number`` are a batch key's, ``order_id`` is a hold key's."""
+
+    key_id: Hex16
+    role: KeyRole
+    node: Node | None = None
+    number: Number | None = None
+    order_id: Hex16 | None = None
+    destroyed_at: Count
+    reason: DestroyReason
+
+
+class RingIndex(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="key-ring"
+):
+    """The public half of the ring's file. The wrapped half has a record a key: batch keys, then hold keys."""
+
+    format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+    epoch: Number
+    nodes: list[RingNode]
+    batch_keys: list[BatchKey]
+    hold_keys: list[HoldKey]
+    destroyed: list[Destroyed]
