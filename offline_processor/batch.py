@@ -1,0 +1,126 @@
+"""The conductor: one run of the offline processor, from the drop to the return.
+
+Why here: the only module that knows the order of the stages; every step can be repeated after a crash.
+Must not: hold rules of its own; each stage's module decides, this one calls them in turn.
+"""
+
+from __future__ import annotations
+
+from keys.ring_index import Destroyed, DestroyReason
+from offline_processor import holding, reporting
+from offline_processor.attempts import MAX_ATTEMPTS, ReadyOrder, Till, charge, recover_intents, reverse_unknown
+from offline_processor.bundle_work import charge_bundle, screen_bundle, settle_bundle
+from offline_processor.cards import CardTable
+from offline_processor.control_total import waiting_total
+from offline_processor.ledger import bundles, orders
+from offline_processor.ledger.bundles import BundleState
+from offline_processor.reception import receive_all
+from offline_processor.stages import OrderState, Settled
+from offline_processor.workplace import RunReport, Workplace, destroy_keys
+from transfer.wire.ids import OrderId
+from transfer.wire.records import Reason
+
+
+def run(place: Workplace) -> RunReport:
+    """One whole run. Safe to repeat at any point: everything begins from what ledger and ring hold.
+
+    ``place.confirm`` raises when the control total is not confirmed; nothing new is charged then.
+    """
+    report = RunReport()
+    place.ledger.check_clock(place.clock())
+    with CardTable(place.window) as cards:
+        till = Till(
+            ledger=place.ledger,
+            acquirer=place.acquirer,
+            cards=cards,
+            vault_key=place.keystore.vault_key,
+            epoch=place.keystore.epoch,
+        )
+        _finish_old_business(place, till, report)
+        receive_all(place, report)
+        for bundle in bundles.unsettled(place.ledger):
+            screen_bundle(place, bundle, report)
+        total = waiting_total(place.ledger)
+        if total.orders:
+            place.confirm(total)
+        for bundle in bundles.unsettled(place.ledger):
+            if not bundle.confirmed:
+                with place.ledger.atomic():
+                    bundles.mark_confirmed(place.ledger, bundle, str(total), now=place.clock())
+            charge_bundle(place, till, bundle, report)
+            if report.acquirer_silent:
+                break
+            settle_bundle(place, cards, bundle, report)
+    _write_returns(place, report)
+    return report
+
+
+def _finish_old_business(place: Workplace, till: Till, report: RunReport) -> None:
+    """What earlier runs left: interrupted intents, reversals (always first), holds at their limit, reversed orders."""
+    ledger, now = place.ledger, place.clock()
+    report.interrupted = recover_intents(ledger, now=now)
+    report.reversed = reverse_unknown(ledger, place.acquirer, window=place.window, now=now)
+    report.keys_destroyed += _release_holds(place)
+    report.outcomes[OrderState.ORDER_AGAIN.value] += holding.expire_unopenable(
+        ledger, older_than=now - place.hold_seconds, now=now
+    )
+    overdue = place.keystore.ring.overdue(now, hold_limit=place.hold_seconds)
+    report.keys_destroyed += destroy_keys(place, overdue, DestroyReason.LIMIT)
+    _retry_reversed(place, till, report)
+    report.keys_destroyed += _release_holds(place)
+
+
+def _release_holds(place: Workplace) -> list[Destroyed]:
+    """Destroy the hold keys that are answered or at their limit, then let go of their cards."""
+    now = place.clock()
+    answered, limit = holding.due(place.ledger, place.keystore.ring, now=now)
+    destroyed = destroy_keys(place, answered, DestroyReason.ANSWERED)
+    destroyed += destroy_keys(place, limit, DestroyReason.LIMIT)
+    with place.ledger.atomic():
+        holding.forget(place.ledger, place.keystore.ring, now=now)
+    return destroyed
+
+
+def _retry_reversed(place: Workplace, till: Till, report: RunReport) -> None:
+    """Reversed orders may be attempted afresh, from the bundle if it is not settled, else from the kept card."""
+    ledger, ring, now = place.ledger, place.keystore.ring, place.clock()
+    ready: list[ReadyOrder] = []
+    decided: list[Settled] = []
+    amounts: dict[str, tuple[int, str]] = {}
+    for order, bundle_state in orders.without_attempt(ledger):
+        order_id = OrderId(order.order_id)
+        amounts[order_id] = (order.amount, order.currency)
+        kept = holding.held_card(ledger, order_id)
+        if bundle_state != BundleState.SETTLED:
+            with ledger.atomic():
+                orders.reopen(ledger, order_id, now=now)
+        elif kept is None or order.attempts >= MAX_ATTEMPTS:
+            reason = Reason.EXPIRED if kept is None else Reason.TRY_LATER
+            decided.append(
+                Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=reason, rule="CHARGE-GIVEN-UP")
+            )
+        else:
+            hold_key = ring.hold_key(kept.key_id)
+            card = till.cards.open(len(ready), kept.box, hold_key) if hold_key else "KEY-DESTROYED"
+            if isinstance(card, str):
+                decided.append(
+                    Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=Reason.NOT_READABLE, rule=card)
+                )
+            else:
+                ready.append(ReadyOrder(order=order, slot=len(ready), card=card))
+        if len(ready) == place.window:
+            report.add(charge(till, ready, decided, now=now), amounts)
+            ready, decided = [], []
+    if ready or decided:
+        report.add(charge(till, ready, decided, now=now), amounts)
+
+
+def _write_returns(place: Workplace, report: RunReport) -> None:
+    outbox = place.state / "returns"
+    for node in place.keystore.ring.nodes():
+        if reporting.something_to_tell(place.ledger, node.node):
+            made = reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
+            report.returns.append(made)
+        reporting.write_newest(
+            place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch
+        )

@@ -1,0 +1,154 @@
+"""The charging state machine: an attempt's states as data, and what each answer of an acquirer means.
+
+Why here: pure, so that no path through time-outs, crashes and late answers is left to the code that does I/O.
+Must not: do I/O, see a card, or send an authorisation again; after no answer only a reversal follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from offline_processor.errors import ProcessorError
+from transfer.wire.records import Reason
+
+
+class AttemptState(StrEnum):
+    INTENT = "intent"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    UNKNOWN = "unknown"
+    REVERSAL_PENDING = "reversal-pending"
+    REVERSED = "reversed"
+    MANUAL = "manual"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+
+
+class Event(StrEnum):
+    APPROVAL = "approval"
+    DECLINE = "decline"
+    NO_ANSWER = "no answer"
+    REVERSAL_SENT = "reversal sent"
+    REVERSAL_ANSWERED = "reversal answered"
+    REVERSAL_GIVEN_UP = "reversal given up"
+    VOID_ANSWERED = "void answered"
+    TIME_RAN_OUT = "time ran out"
+
+
+TRANSITIONS: dict[tuple[AttemptState, Event], AttemptState] = {
+    (AttemptState.INTENT, Event.APPROVAL): AttemptState.APPROVED,
+    (AttemptState.INTENT, Event.DECLINE): AttemptState.DECLINED,
+    (AttemptState.INTENT, Event.NO_ANSWER): AttemptState.UNKNOWN,
+    (AttemptState.UNKNOWN, Event.REVERSAL_SENT): AttemptState.REVERSAL_PENDING,
+    (AttemptState.REVERSAL_PENDING, Event.REVERSAL_SENT): AttemptState.REVERSAL_PENDING,
+    (AttemptState.REVERSAL_PENDING, Event.REVERSAL_ANSWERED): AttemptState.REVERSED,
+    (AttemptState.REVERSAL_PENDING, Event.REVERSAL_GIVEN_UP): AttemptState.MANUAL,
+    (AttemptState.APPROVED, Event.VOID_ANSWERED): AttemptState.VOIDED,
+    (AttemptState.APPROVED, Event.TIME_RAN_OUT): AttemptState.EXPIRED,
+}
+
+FINISHED = frozenset({AttemptState.DECLINED, AttemptState.REVERSED})
+"""After these the database lets a new attempt be made; every other state keeps the order's one live attempt."""
+
+
+def advance(state: AttemptState, event: Event) -> AttemptState:
+    """The next state; ``CHARGE-TRANSITION`` (a bug or a broken ledger) when the table has none."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise ProcessorError("CHARGE-TRANSITION", f"an attempt that is {state} cannot take the event {event!r}") from None
+
+
+def diagram() -> str:
+    """The state machine as a Mermaid diagram, for RULES.md."""
+    name = {state: state.name for state in AttemptState}
+    rows = [f"    {name[state]} --> {name[after]}: {event}" for (state, event), after in TRANSITIONS.items()]
+    return "\n".join(["stateDiagram-v2", "    [*] --> INTENT", *rows])
+
+
+class DeclineClass(StrEnum):
+    """What a decline means for what may follow."""
+
+    NEVER_RETRY = "never retry"
+    RETRY_LATER = "retry later"
+    NEW_CARD = "new card data needed"
+    CALL_ISSUER = "call the issuer"
+    OUR_FAULT = "our fault"
+
+
+APPROVED_CODE = "00"
+_CODES: dict[DeclineClass, str] = {
+    DeclineClass.NEVER_RETRY: "04 05 07 15 34 36 41 43 46 57 59 62 63 93 R0 R1 R3",
+    DeclineClass.RETRY_LATER: "19 51 61 65 68 86 91 92 96",
+    DeclineClass.NEW_CARD: "14 54 55 75 82 N7",
+    DeclineClass.CALL_ISSUER: "01 02 70 1A",
+    DeclineClass.OUR_FAULT: "03 06 12 13 30 58 94",
+}
+DECLINE_CLASS: dict[str, DeclineClass] = {
+    code: decline for decline, codes in _CODES.items() for code in codes.split()
+}
+"""ISO 8583:1987 data element 39, as Visa and Mastercard use it, to its class."""
+
+_REASON = {
+    DeclineClass.NEVER_RETRY: Reason.CARD_DECLINED,
+    DeclineClass.RETRY_LATER: Reason.TRY_LATER,
+    DeclineClass.NEW_CARD: Reason.NEW_CARD,
+    DeclineClass.CALL_ISSUER: Reason.CALL_BANK,
+    DeclineClass.OUR_FAULT: Reason.TRY_LATER,
+}
+
+
+def decline_class(code: str) -> DeclineClass:
+    """The class of a response code; an unknown one is never retried."""
+    return DECLINE_CLASS.get(code, DeclineClass.NEVER_RETRY)
+
+
+def decline_reason(decline: DeclineClass) -> Reason:
+    """What the customer may be told."""
+    return _REASON[decline]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What names one message to the acquirer: trace number, retrieval reference, amount and our order reference.
+
+    ``stan`` 1 to 999,999; ``rrn`` 12 characters; ``sent_at`` Unix seconds; ``amount`` minor units of ``currency``.
+    """
+
+    order_id: str
+    attempt: int
+    stan: int
+    rrn: str
+    sent_at: int
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An acquirer's answer as received; it counts only if it ``matches`` what was sent."""
+
+    stan: int
+    rrn: str
+    amount: int
+    currency: str
+    code: str
+    approval: str = ""
+
+
+def matches(sent: Reference, answer: Answer) -> bool:
+    """True when trace number, retrieval reference, amount and currency are those that were sent."""
+    return (answer.stan, answer.rrn, answer.amount, answer.currency) == (
+        sent.stan,
+        sent.rrn,
+        sent.amount,
+        sent.currency,
+    )
+
+
+def event_of(sent: Reference, answer: Answer | None) -> Event:
+    """What an authorisation's answer, or its absence, means; an answer that does not match is none."""
+    if answer is None or not matches(sent, answer):
+        return Event.NO_ANSWER
+    return Event.APPROVAL if answer.code == APPROVED_CODE else Event.DECLINE

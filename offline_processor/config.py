@@ -1,0 +1,29 @@
+"""The offline side's settings.
+
+Why here: one typed section a purpose, read by the command line only.
+Must not: name a secret, or offer a way to switch a check off.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+
+class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[processor]``: state directory, the two drops, orders in flight in one commit, hold limit in hours."""
+
+    state: Path
+    drop_in: Path
+    drop_out: Path
+    window: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 500
+    hold_hours: Annotated[int, msgspec.Meta(ge=1, le=72)] = 72
+
+
+class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[acquirer]``: the driver, and where the simulator keeps its books."""
+
+    driver: Literal["simulator"] = "simulator"
+    books: Path

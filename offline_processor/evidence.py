@@ -1,0 +1,62 @@
+"""Evidence that destroyed keys are gone: trying to open the cards of an old bundle with everything there is.
+
+Why here: anybody should be able to check the promise about security codes, not only read it.
+Must not: show a card, or leave one open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keys.keystore import Keystore
+from offline_processor.cards import CardTable
+from offline_processor.frames import numbered
+from transfer.wire.envelope import decode_envelope
+from transfer.wire.header import decode_header
+from transfer.wire.manifest import ENVELOPES_NAME
+
+_KEYS_TRIED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How many cards opened, of how many, with how many live keys; and when the named keys were destroyed."""
+
+    cards: int
+    opened: int
+    keys_tried: int
+    destroyed: dict[str, int]
+
+    def as_document(self) -> dict[str, Any]:
+        return {
+            "cards": self.cards,
+            "opened": self.opened,
+            "keys_tried": self.keys_tried,
+            "destroyed": self.destroyed,
+        }
+
+    def in_words(self) -> str:
+        lines = [f"{self.opened} of {self.cards} cards opened; {self.keys_tried} live keys were tried on each"]
+        lines += [f"batch key {key} was destroyed at {when}" for key, when in self.destroyed.items()]
+        return "\n".join(lines)
+
+
+def try_open(bundle: Path, keystore: Keystore) -> Opening:
+    """Try every live batch and hold key on every card of ``bundle``."""
+    ring = keystore.ring
+    live = [ring.batch_key(record.entry.key_id) for record in ring.batch_records()]
+    live += [ring.hold_key(bytes.fromhex(record.key_id)) for record in ring.hold_records()]
+    keys = [key for key in live if key is not None][:_KEYS_TRIED]
+    cards = opened = 0
+    destroyed = {}
+    with CardTable(1) as table:
+        for _, raw in numbered(bundle / ENVELOPES_NAME):
+            envelope = decode_envelope(raw)
+            gone = ring.find_destroyed(decode_header(envelope.header).batch_key_id)
+            if gone is not None:
+                destroyed[gone.key_id] = gone.destroyed_at
+            cards += 1
+            opened += any(not isinstance(table.open(0, envelope.card_box, key), str) for key in keys)
+    return Opening(cards=cards, opened=opened, keys_tried=len(keys), destroyed=destroyed)

@@ -1,0 +1,155 @@
+"""The ledger: a SQLite file with an append-only chain of entries and the tables folded from them.
+
+Why here: every durable fact of the offline side is written in one of its transactions.
+Must not: be opened twice at once, run with a clock behind its newest entry, or hold PAN or CVV in clear.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlite_utils
+
+from keys.public import canonical
+from keys.public.digest import equal
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger.chain import GENESIS, link
+from offline_processor.ledger.schema import migrations
+
+Row = tuple[Any, ...]
+CLOCK_JUMP = 35 * 86_400
+_APPEND = "INSERT INTO entry (id, at, kind, subject, facts, chain) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+class Ledger:
+    """The ledger at ``path``, held by this process alone until closed.
+
+    Raises ``LEDGER-IN-USE`` when another process holds it and ``LEDGER-CHAIN`` when its newest entry is not chained.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise ProcessorError(
+                "LEDGER-IN-USE", "another run holds the ledger", "wait for it to end, then repeat the command"
+            ) from None
+        path.touch(mode=0o600, exist_ok=True)
+        self._database = sqlite_utils.Database(path)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -65536"):
+            self._database.execute(f"PRAGMA {pragma}")
+        migrations.apply(self._database)
+        self._connection = self._database.conn
+        self._pending: list[Row] = []
+        self._count, self._chain, self._newest = 0, GENESIS, 0
+        self._read_tip()
+
+    def close(self) -> None:
+        """Close the database, its write-ahead log emptied, and let go of the lock."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.close()
+        os.close(self._lock)
+
+    @property
+    def newest(self) -> int:
+        """The time of the newest entry, Unix seconds; 0 in an empty ledger."""
+        return self._newest
+
+    def check_clock(self, now: int) -> None:
+        """Refuse (``CLOCK-BACK``, ``CLOCK-JUMP``) a clock behind the newest entry or far ahead of it."""
+        if now < self._newest:
+            raise ProcessorError(
+                "CLOCK-BACK",
+                f"the clock says {now}, but the newest ledger entry is of {self._newest}",
+                "set the clock, then repeat the command",
+            )
+        if self._newest and now - self._newest > CLOCK_JUMP:
+            raise ProcessorError(
+                "CLOCK-JUMP",
+                f"the clock is {(now - self._newest) // 86_400} days ahead of the newest ledger entry",
+                "check the date; if it is right, repeat the command with --clock-is-right",
+            )
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """One durable transaction: all of it or nothing, entries included."""
+        tip = (self._count, self._chain, self._newest)
+        try:
+            with self._database.atomic():
+                yield
+                self._connection.executemany(_APPEND, self._pending)
+        except BaseException:
+            self._count, self._chain, self._newest = tip
+            raise
+        finally:
+            self._pending.clear()
+
+    def append(self, kind: str, subject: str, at: int, facts: dict[str, Any]) -> None:
+        """Add one entry to the current transaction."""
+        text = canonical.encode(facts).decode()
+        self._count += 1
+        self._chain = link(self._chain, number=self._count, at=at, kind=kind, subject=subject, facts=text)
+        self._newest = max(self._newest, at)
+        self._pending.append((self._count, at, kind, subject, text, self._chain))
+
+    def execute(self, statement: str, values: Row = ()) -> None:
+        """Run one statement of the current transaction."""
+        self._connection.execute(statement, values)
+
+    def execute_many(self, statement: str, rows: list[Row]) -> None:
+        """Run one statement for each row, in the current transaction."""
+        self._connection.executemany(statement, rows)
+
+    def rows(self, query: str, values: Row = ()) -> Iterator[Row]:
+        """The rows of a query, one by one."""
+        yield from self._connection.execute(query, values)
+
+    def row(self, query: str, values: Row = ()) -> Row | None:
+        """The first row of a query, or None."""
+        found: Row | None = self._connection.execute(query, values).fetchone()
+        return found
+
+    def counter(self, name: str) -> int:
+        """A counter's value, 0 when never used."""
+        found = self.row("SELECT value FROM counter WHERE name = ?", (name,))
+        return int(found[0]) if found else 0
+
+    def set_counter(self, name: str, value: int) -> None:
+        """Set a counter in the current transaction."""
+        self.execute("INSERT OR REPLACE INTO counter (name, value) VALUES (?, ?)", (name, value))
+
+    def verify_chain(self) -> int:
+        """Recompute the whole chain and return the number of entries; ``LEDGER-CHAIN`` at the first that differs."""
+        chain, expected = GENESIS, 0
+        for number, at, kind, subject, facts, stored in self.rows("SELECT * FROM entry ORDER BY id"):
+            expected += 1
+            chain = link(chain, number=number, at=at, kind=kind, subject=subject, facts=facts)
+            if number != expected or not equal(chain, stored):
+                raise _broken(number)
+        return expected
+
+    def _read_tip(self) -> None:
+        newest = list(self.rows("SELECT * FROM entry ORDER BY id DESC LIMIT 2"))
+        if not newest:
+            return
+        number, at, kind, subject, facts, stored = newest[0]
+        previous = newest[1][5] if len(newest) > 1 else GENESIS
+        chained = link(previous, number=number, at=at, kind=kind, subject=subject, facts=facts)
+        if number - (newest[1][0] if len(newest) > 1 else 0) != 1 or not equal(chained, stored):
+            raise _broken(number)
+        self._count, self._chain, self._newest = number, stored, at
+
+
+def _broken(number: int) -> ProcessorError:
+    return ProcessorError(
+        "LEDGER-CHAIN",
+        f"ledger entry {number} was altered, removed or reordered",
+        "stop work, keep this machine as it is, and restore from the last good backup",
+    )

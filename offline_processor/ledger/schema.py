@@ -1,0 +1,81 @@
+"""The ledger's tables, as migrations.
+
+Why here: what the database itself forbids (changing an entry, a second live attempt) stands in one place.
+Must not: change a migration that was ever released; add another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Migrations
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+migrations = Migrations("ledger")
+
+_TABLES = (
+    # The record of what happened. Append-only, each row chained to the one before.
+    """CREATE TABLE entry (
+        id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+        facts TEXT NOT NULL, chain BLOB NOT NULL) STRICT""",
+    """CREATE TRIGGER entry_is_never_changed BEFORE UPDATE ON entry
+        BEGIN SELECT RAISE(ABORT, 'ledger entries are append-only'); END""",
+    """CREATE TRIGGER entry_is_never_deleted BEFORE DELETE ON entry
+        BEGIN SELECT RAISE(ABORT, 'ledger entries are append-only'); END""",
+    "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    # One row for each intake node: where its chain of bundles and our chain of returns stand.
+    """CREATE TABLE node (
+        node TEXT PRIMARY KEY, last_sequence INTEGER NOT NULL, last_manifest TEXT NOT NULL,
+        return_number INTEGER NOT NULL, confirmed_return INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE return_made (
+        node TEXT NOT NULL, number INTEGER NOT NULL, manifest TEXT NOT NULL, PRIMARY KEY (node, number)
+        ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE bundle (
+        node TEXT NOT NULL, sequence INTEGER NOT NULL, manifest TEXT NOT NULL, batch_key TEXT,
+        orders INTEGER NOT NULL, state TEXT NOT NULL, outcome TEXT NOT NULL, screened_to INTEGER NOT NULL,
+        confirmed TEXT NOT NULL, accepted_at INTEGER NOT NULL, settled_at INTEGER NOT NULL, told INTEGER NOT NULL,
+        PRIMARY KEY (node, sequence)) STRICT, WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX one_bundle_a_batch_key ON bundle (batch_key) WHERE batch_key IS NOT NULL",
+    # An order's state, the fold of its entries. told: 0 not yet in a return, n first told in return n, -1 confirmed.
+    """CREATE TABLE orders (
+        order_id TEXT PRIMARY KEY, node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL,
+        basket_digest BLOB NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, state TEXT NOT NULL,
+        reason TEXT NOT NULL, rule TEXT NOT NULL, card TEXT NOT NULL, attempts INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL, told INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX orders_of_bundle ON orders (node, sequence, position)",
+    "CREATE INDEX orders_to_tell ON orders (node, told) WHERE told >= 0",
+    "CREATE INDEX orders_open ON orders (state) WHERE state IN ('held', 'quarantined')",
+    # What cannot be an order of its own: its id is another order's, or its header is unreadable.
+    """CREATE TABLE stray (
+        node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL, order_id TEXT NOT NULL,
+        rule TEXT NOT NULL, PRIMARY KEY (node, sequence, position)) STRICT, WITHOUT ROWID""",
+    # An order that came again, perhaps from another node, which then has to be told of it as well.
+    """CREATE TABLE repeat (
+        order_id TEXT NOT NULL, node TEXT NOT NULL, told INTEGER NOT NULL, PRIMARY KEY (order_id, node)
+        ) STRICT, WITHOUT ROWID""",
+    # Names and addresses; the only table that a person's erasure touches.
+    "CREATE TABLE person (order_id TEXT PRIMARY KEY, person TEXT NOT NULL, salt BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    # The one live attempt of an order: the primary key makes a second live authorisation impossible.
+    # vault is PAN and expiry under the vault key, gone as soon as no reversal can need it.
+    """CREATE TABLE live_attempt (
+        order_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL, state TEXT NOT NULL, stan INTEGER NOT NULL,
+        rrn TEXT NOT NULL, sent_at INTEGER NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL,
+        vault BLOB) STRICT, WITHOUT ROWID""",
+    """CREATE INDEX attempts_open ON live_attempt (state)
+        WHERE state IN ('intent', 'unknown', 'reversal-pending')""",
+    """CREATE TABLE held_card (
+        order_id TEXT PRIMARY KEY, key_id TEXT NOT NULL, box BLOB NOT NULL, destroy_at INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE refusal (
+        node TEXT PRIMARY KEY, rule TEXT NOT NULL, expected INTEGER NOT NULL, seen_at INTEGER NOT NULL,
+        told INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+)
+
+
+@migrations()
+def first_form(database: Database) -> None:
+    """All tables of the first version."""
+    for table in _TABLES:
+        database.execute(table)

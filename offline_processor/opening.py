@@ -1,0 +1,57 @@
+"""Opening an order compartment with the order key that its header names.
+
+Why here: the only place where an order becomes readable.
+Must not: try keys, judge the order, or touch the card box; charging opens that into locked memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from keys.errors import RuleError
+from keys.private.unseal import SealingKey, UnsealError, open_box
+from offline_processor.stages import OpenedOrder, Quarantined
+from transfer.wire.envelope import ENVELOPE_LIMIT, decode_envelope
+from transfer.wire.header import SUITE_SEALED_BOX, Kind, decode_header, header_digest
+from transfer.wire.ids import OrderId
+from transfer.wire.order import decode_order_compartment
+
+
+def open_order(
+    raw: bytes, *, position: int, order_keys: Mapping[bytes, SealingKey], batch_key_id: bytes
+) -> OpenedOrder | Quarantined:
+    """Open one envelope's order compartment; whatever is wrong with it quarantines this order alone."""
+    order_id: OrderId | None = None
+    basket_digest = b""
+    rule = ""
+    try:
+        envelope = decode_envelope(raw)
+        header = decode_header(envelope.header)
+        order_id = OrderId(header.order_id.hex())
+        basket_digest = header.basket_digest
+        order_key = order_keys.get(header.order_key_id)
+        if len(raw) > ENVELOPE_LIMIT:
+            rule = "ORDER-SIZE"
+        elif header.suite != SUITE_SEALED_BOX:
+            rule = "ORDER-SUITE"
+        elif header.kind is not Kind.ORDER:
+            rule = "ORDER-KIND"
+        elif header.batch_key_id != batch_key_id:
+            rule = "ORDER-BATCH-KEY"
+        elif order_key is None:
+            rule = "ORDER-KEY"
+        else:
+            return OpenedOrder(
+                position=position,
+                order_id=order_id,
+                basket_digest=basket_digest,
+                header_digest=header_digest(envelope.header),
+                compartment=decode_order_compartment(
+                    open_box(envelope.order_box, order_key.public_key, order_key.private)
+                ),
+            )
+    except UnsealError:
+        rule = "ORDER-UNREADABLE"
+    except RuleError as error:
+        rule = error.rule
+    return Quarantined(position=position, order_id=order_id, basket_digest=basket_digest, rule=rule)

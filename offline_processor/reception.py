@@ -1,0 +1,111 @@
+"""Reception: new bundles are copied off the drop, verified, and accepted into the ledger in sequence.
+
+Why here: receiving judges one copy; this fetches the copies and keeps each node's chain.
+Must not: open an order, or go on with a node after one of its bundles was refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from keys.durable import make_directory
+from keys.errors import RuleError
+from keys.public.minisign import MinisignPublicKey
+from keys.ring import KeyRing
+from offline_processor import reporting
+from offline_processor.ledger import bundles
+from offline_processor.receiving import BundleRefused, Knowledge, Repeated, receive
+from offline_processor.stages import SpooledBundle
+from offline_processor.workplace import RunReport, Workplace
+from transfer.sync.drop import copy_unit, list_units
+from transfer.wire.ids import NodeId
+from transfer.wire.manifest import (
+    ENVELOPES_LIMIT,
+    ENVELOPES_NAME,
+    MANIFEST_LIMIT,
+    MANIFEST_NAME,
+    SIGNATURE_LIMIT,
+    SIGNATURE_NAME,
+    bundle_name,
+)
+from transfer.wire.records import Outcome, RefusalRule
+
+BUNDLE_FILES = {ENVELOPES_NAME: ENVELOPES_LIMIT, MANIFEST_NAME: MANIFEST_LIMIT, SIGNATURE_NAME: SIGNATURE_LIMIT}
+
+
+def receive_all(place: Workplace, report: RunReport) -> None:
+    """Copy every new bundle of every enrolled node into our spool, verify the copies, accept them in sequence."""
+    for node in place.keystore.ring.nodes():
+        spool = place.state / "spool" / node.node
+        make_directory(spool)
+        node_key = MinisignPublicKey(public_key=bytes.fromhex(node.public_key))
+        for name in list_units(place.drop_in, node.node, "b"):
+            if not _receive_one(place, NodeId(node.node), node_key, name, report):
+                break
+
+
+def _receive_one(
+    place: Workplace, node: NodeId, node_key: MinisignPublicKey, name: str, report: RunReport
+) -> bool:
+    """Receive one bundle; False when it was refused, so that nothing behind it is tried."""
+    ledger = place.ledger
+    spooled = SpooledBundle(node=node, path=place.state / "spool" / node / name)
+    try:
+        if name <= bundle_name(bundles.chain_of(ledger, node).last_sequence):
+            # An old bundle is only looked at, never copied over the spool's copy of a bundle still at work.
+            spooled = SpooledBundle(node=node, path=place.state / "spool" / node / f"again-{name}")
+        shutil.rmtree(spooled.path, ignore_errors=True)
+        copy_unit(place.drop_in / node / name, spooled.path, BUNDLE_FILES)
+        received = receive(spooled, _knowledge(place, node, node_key))
+    except BundleRefused as error:
+        _refuse(place, node, error, spooled, report)
+        if error.refusal is RefusalRule.LEDGER_BEHIND:
+            raise
+        return False
+    except RuleError as error:
+        _refuse(place, node, BundleRefused(RefusalRule.FORMAT, error.message, error.remedy), spooled, report)
+        return False
+    if isinstance(received, Repeated):
+        shutil.rmtree(spooled.path, ignore_errors=True)
+        with ledger.atomic():
+            bundles.repeat_receipt(ledger, node, received.sequence)
+        report.repeated.append(f"{node}/{received.sequence}")
+        return True
+    outcome = Outcome.PROCESSED if received.manifest.count else Outcome.EMPTY
+    key = received.manifest.batch_key
+    if key is not None:
+        if place.keystore.ring.find_destroyed(bytes.fromhex(key)) is not None:
+            outcome = Outcome.EXPIRED
+        else:
+            place.keystore.ring.mark_opened(bytes.fromhex(key), now=place.clock())
+    with ledger.atomic():
+        bundles.accept(ledger, received, outcome=outcome, now=place.clock())
+    report.received.append(f"{node}/{received.sequence}")
+    return True
+
+
+def _refuse(place: Workplace, node: NodeId, error: BundleRefused, spooled: SpooledBundle, report: RunReport) -> None:
+    shutil.rmtree(spooled.path, ignore_errors=True)
+    with place.ledger.atomic():
+        bundles.refuse(place.ledger, node, error.refusal, now=place.clock())
+    report.refused.append(error)
+
+
+def _knowledge(place: Workplace, node: NodeId, node_key: MinisignPublicKey) -> Knowledge:
+    ledger, ring = place.ledger, place.keystore.ring
+    return Knowledge(
+        chain=bundles.chain_of(ledger, node),
+        epoch=place.keystore.epoch,
+        node_key=node_key,
+        identity=MinisignPublicKey(public_key=place.keystore.identity.public_key),
+        manifest_of=lambda sequence: bundles.manifest_of(ledger, node, sequence),
+        used_by=lambda key: bundles.sequence_of_key(ledger, key),
+        issued=lambda key: _issued(ring, bytes.fromhex(key), node),
+        return_of=lambda number: reporting.return_of(ledger, node, number),
+    )
+
+
+def _issued(ring: KeyRing, key_id: bytes, node: NodeId) -> bool:
+    live, destroyed = ring.batch_record(key_id), ring.find_destroyed(key_id)
+    issued_to = live.entry.node if live is not None else destroyed.node if destroyed is not None else None
+    return issued_to == node

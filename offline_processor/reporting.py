@@ -1,0 +1,178 @@
+"""Returns: what goes back to one node, cumulative, signed, numbered, recorded before it leaves.
+
+Why here: the only way out of the offline side, and it can carry nothing but the records of FORMAT.md.
+Must not: let a return leave whose number and digest the ledger does not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from keys.durable import fsync_directory, make_directory, write_durable
+from keys.keystore import Keystore
+from keys.private.sign import sign_file
+from keys.public.roll import encode_roll
+from offline_processor.ledger.bundles import chain_of, save_chain
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.stages import STATUS_OF, OrderState
+from transfer.sync.drop import write_unit
+from transfer.wire.manifest import (
+    KEYROLL_NAME,
+    MANIFEST_NAME,
+    NO_PREVIOUS,
+    RECORDS_NAME,
+    RETURN_COMMENT,
+    SIGNATURE_NAME,
+    ReturnManifest,
+    encode_manifest,
+    return_manifest_digest,
+    return_name,
+)
+from transfer.wire.records import (
+    Outcome,
+    Reason,
+    Receipt,
+    Record,
+    Refusal,
+    RefusalRule,
+    StatusRecord,
+    encode_record,
+)
+
+RETURN_FILES = (KEYROLL_NAME, RECORDS_NAME, MANIFEST_NAME, SIGNATURE_NAME)
+BATCH_KEYS_KEPT = 30
+_REPEAT_TO_TELL = "node = ? AND order_id IN (SELECT order_id FROM orders WHERE state != 'screened')"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnMade:
+    """One return on its way: for which node, under which name, with how many records."""
+
+    node: str
+    name: str
+    records: int
+
+
+def something_to_tell(ledger: Ledger, node: str) -> bool:
+    """True when the ledger holds a receipt, refusal or status of this node that no return has carried yet."""
+    queries = (
+        "SELECT 1 FROM orders WHERE node = ? AND told = 0 AND state != 'screened' LIMIT 1",
+        "SELECT 1 FROM bundle WHERE node = ? AND told = 0 AND state = 'settled' LIMIT 1",
+        "SELECT 1 FROM refusal WHERE node = ? AND told = 0 LIMIT 1",
+        f"SELECT 1 FROM repeat WHERE {_REPEAT_TO_TELL} AND told = 0 LIMIT 1",  # noqa: S608
+    )
+    return any(ledger.row(query, (node,)) is not None for query in queries)
+
+
+def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> ReturnMade:
+    """Build, sign and record the next return of a node in ``outbox``; it may then be written to any drop."""
+    refill(keystore, node, now=now)
+    chain = chain_of(ledger, node)
+    number = chain.return_number + 1
+    name = return_name(keystore.epoch, number)
+    unit = outbox / node / name
+    shutil.rmtree(unit, ignore_errors=True)  # a return that was built but never recorded never left
+    make_directory(unit)
+    roll = encode_roll(keystore.make_roll(node, now=now))
+    write_durable(unit / KEYROLL_NAME, roll)
+    count, size, sha256 = _write_records(unit / RECORDS_NAME, _records(ledger, node))
+    manifest = encode_manifest(
+        ReturnManifest(
+            node=node,
+            epoch=keystore.epoch,
+            number=number,
+            prev=return_of(ledger, node, chain.return_number) or NO_PREVIOUS,
+            accepted=chain.last_sequence,
+            keyroll_sha256=hashlib.sha256(roll).hexdigest(),
+            records=count,
+            records_sha256=sha256,
+            records_size=size,
+            time=now,
+        )
+    )
+    write_durable(unit / MANIFEST_NAME, manifest)
+    write_durable(unit / SIGNATURE_NAME, sign_file(keystore.identity, manifest, RETURN_COMMENT).encode())
+    fsync_directory(unit.parent)
+    with ledger.atomic():
+        digest = return_manifest_digest(manifest)
+        ledger.execute("INSERT INTO return_made (node, number, manifest) VALUES (?, ?, ?)", (node, number, digest))
+        save_chain(ledger, replace(chain, return_number=number))
+        ledger.execute(
+            "UPDATE orders SET told = ? WHERE node = ? AND told = 0 AND state != 'screened'", (number, node)
+        )
+        ledger.execute(
+            "UPDATE bundle SET told = ? WHERE node = ? AND told = 0 AND state = 'settled'", (number, node)
+        )
+        ledger.execute("UPDATE refusal SET told = ? WHERE node = ? AND told = 0", (number, node))
+        ledger.execute(f"UPDATE repeat SET told = ? WHERE {_REPEAT_TO_TELL} AND told = 0", (number, node))  # noqa: S608
+        ledger.append("return-made", f"{node}/{number}", now, {"manifest": digest, "records": count})
+    return ReturnMade(node=node, name=name, records=count)
+
+
+def write_newest(ledger: Ledger, outbox: Path, drop: Path, node: str, *, epoch: int) -> str | None:
+    """Write the newest return of a node to ``drop`` (again, if need be) and delete older ones; its name, or None."""
+    number = chain_of(ledger, node).return_number
+    if not number:
+        return None
+    name = return_name(epoch, number)
+    write_unit(drop, node, name, {file: outbox / node / name / file for file in RETURN_FILES})
+    for older in (outbox / node).iterdir():
+        if older.name < name:
+            shutil.rmtree(older)
+    return name
+
+
+def return_of(ledger: Ledger, node: str, number: int) -> str | None:
+    """The manifest digest of a return that was made, hex, or None."""
+    row = ledger.row("SELECT manifest FROM return_made WHERE node = ? AND number = ?", (node, number))
+    return str(row[0]) if row else None
+
+
+def refill(keystore: Keystore, node: str, *, now: int) -> None:
+    """Issue batch keys to a node until it has enough unused ones again."""
+    missing = BATCH_KEYS_KEPT - sum(entry.seal_until > now for entry in keystore.ring.unused(node))
+    if missing > 0:
+        keystore.issue_batch_keys(node, missing, now=now)
+
+
+def _records(ledger: Ledger, node: str) -> Iterator[Record]:
+    for rule, expected, seen_at in ledger.rows(
+        "SELECT rule, expected, seen_at FROM refusal WHERE node = ? AND told >= 0", (node,)
+    ):
+        yield Refusal(rule=RefusalRule(rule), expected=expected, seen_at=seen_at)
+    for sequence, manifest, orders, outcome, settled_at in ledger.rows(
+        "SELECT sequence, manifest, orders, outcome, settled_at FROM bundle"
+        " WHERE node = ? AND told >= 0 AND state = 'settled' ORDER BY sequence",
+        (node,),
+    ):
+        yield Receipt(
+            sequence=sequence, manifest=manifest, orders=orders, outcome=Outcome(outcome), settled_at=settled_at
+        )
+    for order_id, state, reason, changed_at in ledger.rows(
+        "SELECT order_id, state, reason, changed_at FROM orders WHERE node = ? AND told >= 0 AND state != 'screened'"
+        " UNION SELECT order_id, state, reason, changed_at FROM orders JOIN repeat AS r USING (order_id)"
+        " WHERE r.node = ? AND r.told >= 0 AND state != 'screened'",
+        (node, node),
+    ):
+        yield StatusRecord(
+            order=order_id, state=STATUS_OF[OrderState(state)], reason=Reason(reason), changed_at=changed_at
+        )
+
+
+def _write_records(path: Path, records: Iterator[Record]) -> tuple[int, int, str]:
+    """Write records as lines, durably; their number, size and SHA-256 (hex)."""
+    count, size, sha256 = 0, 0, hashlib.sha256()
+    with path.open("xb") as file:
+        for record in records:
+            line = encode_record(record)
+            file.write(line)
+            sha256.update(line)
+            count, size = count + 1, size + len(line)
+        file.flush()
+        os.fsync(file.fileno())
+    return count, size, sha256.hexdigest()

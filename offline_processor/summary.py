@@ -1,0 +1,101 @@
+"""The summary of a run, for people and for programs.
+
+Why here: what the operator reads last must come from one place, in the same words as the ledger's.
+Must not: name a customer or show more of a card than the ledger keeps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keys import console
+from offline_processor.control_total import money
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.stages import OrderState
+from offline_processor.workplace import RunReport
+
+
+
+def needs_person(report: RunReport, ledger: Ledger) -> bool:
+    """True when an order is held or quarantined, a stray was put aside, or a bundle could not be finished."""
+    waiting = ledger.row("SELECT 1 FROM orders WHERE state IN ('held', 'quarantined') LIMIT 1")
+    return waiting is not None or report.acquirer_silent or any(rule.startswith("ORDER-ID") for rule in report.rules)
+
+
+def anything_done(report: RunReport) -> bool:
+    """True when the run received, settled, reversed, refused or sent anything."""
+    return bool(
+        report.received
+        or report.repeated
+        or report.refused
+        or report.returns
+        or report.interrupted
+        or report.reversed
+        or report.keys_destroyed
+        or sum(report.outcomes.values())
+    )
+
+
+def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
+    """The summary for ``--json``. Amounts are minor units."""
+    return {
+        "marks": marks,
+        "received": report.received,
+        "repeated": report.repeated,
+        "refused": [{"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused],
+        "orders": dict(report.outcomes),
+        "rules": dict(report.rules),
+        "paid": dict(report.paid),
+        "known_already": report.known_already,
+        "interrupted": report.interrupted,
+        "reversed": report.reversed,
+        "keys_destroyed": [
+            {"key": record.key_id, "role": record.role.value, "number": record.number, "reason": record.reason.value}
+            for record in report.keys_destroyed
+        ],
+        "returns": [{"node": made.node, "name": made.name, "records": made.records} for made in report.returns],
+        "acquirer_silent": report.acquirer_silent,
+    }
+
+
+def show(report: RunReport, ledger: Ledger, marks: list[str]) -> None:
+    """Print the summary for a person."""
+    for mark in marks:
+        console.warn(mark, style="bold yellow")
+    for error in report.refused:
+        console.report_error(error, as_json=False)
+    if report.received:
+        console.say(f"Bundles received: {', '.join(report.received)}")
+    if report.repeated:
+        console.say(f"Bundles that came again and were answered again: {', '.join(report.repeated)}")
+    if report.interrupted:
+        console.say(f"Interrupted attempts found and held: {report.interrupted}")
+    if report.reversed:
+        console.say(f"Attempts of unknown outcome that are now reversed: {report.reversed}")
+    if report.known_already:
+        console.say(f"Orders that were known already and not charged again: {report.known_already}")
+    rows = [(state.value, report.outcomes[state.value]) for state in OrderState if report.outcomes[state.value]]
+    if rows:
+        console.table("Orders in this run", ("state", "orders"), rows)
+    if report.paid:
+        console.table("Paid", ("currency", "amount"), [(code, money(report.paid[code], code)) for code in sorted(report.paid)])
+    if report.rules:
+        console.table("Why not paid", ("rule or answer", "orders"), sorted(report.rules.items()))
+    for record in report.keys_destroyed:
+        name = f"batch key {record.number} of {record.node}" if record.node else "hold key"
+        console.say(f"Destroyed: {name} {record.key_id} ({record.reason})")
+    for made in report.returns:
+        console.say(f"Return written: {made.node}/{made.name} with {made.records} records")
+    if report.acquirer_silent:
+        console.warn("The acquirer gave no answer to a whole window: charging stopped. Run again when the link is up.")
+    _show_open(ledger)
+
+
+def _show_open(ledger: Ledger) -> None:
+    rows = list(
+        ledger.rows(
+            "SELECT order_id, state, rule FROM orders WHERE state IN ('held', 'quarantined') ORDER BY changed_at LIMIT 20"
+        )
+    )
+    if rows:
+        console.table("Orders that wait (the first 20)", ("order", "state", "why"), rows)

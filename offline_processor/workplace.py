@@ -1,0 +1,95 @@
+"""What one run works with, and what it reports of itself.
+
+Why here: the stages of a run share these two, and nothing else.
+Must not: decide anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keys.keystore import Keystore
+from keys.ring_index import Destroyed, DestroyReason
+from offline_processor.acquirers.protocol import Acquirer
+from offline_processor.control_total import ControlTotal
+from offline_processor.ledger.bundles import BundleRecord
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.receiving import BundleRefused
+from offline_processor.reporting import ReturnMade
+from offline_processor.stages import OrderState, Settled
+from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many orders are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What one run works with. ``clock`` gives Unix seconds; ``hold_seconds`` is the limit of a hold key."""
+
+    ledger: Ledger
+    keystore: Keystore
+    acquirer: Acquirer
+    state: Path
+    drop_in: Path
+    drop_out: Path
+    window: int
+    hold_seconds: int
+    clock: Callable[[], int]
+    confirm: Callable[[ControlTotal], None]
+    progress: Progress
+
+
+@dataclass(slots=True, kw_only=True)
+class RunReport:
+    """What a run did, for its summary. Amounts are minor units by currency; ``outcomes`` counts orders by state."""
+
+    received: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    refused: list[BundleRefused] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
+    paid: Counter[str] = field(default_factory=Counter)
+    known_already: int = 0
+    interrupted: int = 0
+    reversed: int = 0
+    keys_destroyed: list[Destroyed] = field(default_factory=list)
+    returns: list[ReturnMade] = field(default_factory=list)
+    acquirer_silent: bool = False
+
+    def add(self, settled: Iterable[Settled], amounts: Mapping[str, tuple[int, str]]) -> None:
+        """Count the outcomes of a window; ``amounts`` gives each order's amount and currency."""
+        for outcome in settled:
+            self.outcomes[outcome.state.value] += 1
+            if outcome.rule:
+                self.rules[outcome.rule] += 1
+            if outcome.state is OrderState.PAID:
+                amount, currency = amounts[outcome.order_id]
+                self.paid[currency] += amount
+
+
+def spooled_copy(place: Workplace, bundle: BundleRecord) -> Path:
+    """The directory of our own copy of an accepted bundle."""
+    return place.state / "spool" / bundle.node / bundle_name(bundle.sequence)
+
+
+def envelopes_of(place: Workplace, bundle: BundleRecord) -> Path:
+    """The envelopes file of our own copy of an accepted bundle."""
+    return spooled_copy(place, bundle) / ENVELOPES_NAME
+
+
+def destroy_keys(place: Workplace, key_ids: Iterable[bytes], reason: DestroyReason) -> list[Destroyed]:
+    """Destroy keys in the ring, then say so in the ledger; what a crash left unsaid is said by the next call."""
+    ring, ledger, now = place.keystore.ring, place.ledger, place.clock()
+    ring.destroy(key_ids, reason=reason, now=now)
+    said = ledger.counter("keys-destroyed")
+    unsaid = ring.destroyed_records()[said:]
+    with ledger.atomic():
+        for record in unsaid:
+            facts = {"role": record.role.value, "reason": record.reason.value, "destroyed_at": record.destroyed_at}
+            ledger.append("key-destroyed", record.key_id, now, facts)
+        ledger.set_counter("keys-destroyed", said + len(unsaid))
+    return unsaid
