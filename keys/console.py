@@ -23,6 +23,8 @@ from keys.errors import RuleError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_WIDTH_OF_A_FILE = 160  # a table in a log must not be folded to an imagined terminal
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -121,7 +123,10 @@ def shared_options(function: F) -> F:
 
 
 def _console(*, stderr: bool) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_FILE
+    return console
 
 
 def _printable(text: str) -> str:

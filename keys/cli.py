@@ -1,0 +1,253 @@
+"""`key-ceremony`: the command of the people who make and keep the keys.
+
+Why here: the only part of this room that reads the clock, the environment and the terminal.
+Must not: take a secret on the command line, or show one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from keys import ceremony, console
+from keys.config import KeystoreConfig, load
+from keys.console import ExitCode, say, shared_options
+from keys.errors import KeysError
+from keys.keystore import Keystore, claims_rehearsal
+from keys.private.locked import LockedBuffer, harden_process
+from keys.private.passphrase import read_passphrase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_REHEARSAL: Final = "*** REHEARSAL: throwaway keys, for the simulated acquirer only ***"
+
+_EXAMPLES: Final = """
+\b
+Examples:
+  key-ceremony init --config offline.toml
+  key-ceremony init --config offline.toml --rehearsal
+  key-ceremony enrol-node --config offline.toml --node shop-a --public-key identity.pub --out for-shop-a
+  key-ceremony status --config offline.toml --json
+\b
+The passphrase is read from --passphrase-fd, else from the file that [keystore] passphrase_file names,
+else from the terminal:
+  key-ceremony status --config offline.toml --passphrase-fd 3 3< passphrase.txt
+"""
+
+_ENROL_EXAMPLE: Final = """
+\b
+Example:
+  key-ceremony enrol-node --config offline.toml --node shop-a --public-key identity.pub --out for-shop-a
+"""
+
+
+@click.group(name="key-ceremony", epilog=_EXAMPLES)
+def commands() -> None:
+    """Make the keys of the offline side, enrol intake nodes, and see what keys there are."""
+    harden_process()
+
+
+def _passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option(
+        "--passphrase-fd",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Read the passphrase from this open file descriptor.",
+    )
+    return option(function)
+
+
+@commands.command("init", epilog="Example: key-ceremony init --config offline.toml")
+@shared_options
+@_passphrase_option
+@click.option("--rehearsal", is_flag=True, help="Throwaway keys; every screen says so, and no real acquirer.")
+def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: bool) -> ExitCode:
+    """Make the offline identity, order key, vault key and key ring, in a new keystore."""
+    settings = _settings(config)
+    if os.path.lexists(settings.path):  # before anyone is asked for a passphrase
+        remedy = "keys are never overwritten: choose another [keystore] path, or move the old one away"
+        raise KeysError("KEYSTORE-EXISTS", f"{settings.path} exists already", remedy)
+    _banner(as_json=as_json, rehearsal=rehearsal)
+    with (
+        _passphrase(settings, passphrase_fd, rehearsal=rehearsal, new=True) as passphrase,
+        Keystore.create(settings.path, passphrase, rehearsal=rehearsal, now=_now()) as keystore,
+    ):
+        report = ceremony.status(keystore, _now())
+    if as_json:
+        console.print_json({"keystore": settings.path, **dataclasses.asdict(report)})
+        return ExitCode.DONE
+    say(f"Keystore made: {settings.path}")
+    say(f"Fingerprint of the offline identity: {report.identity_fingerprint}", style="bold")
+    say(f"Order key 1 is sealed to until {_date(report.order_keys[0].seal_until)}.")
+    say("Write the fingerprint down. Next, for each intake node: key-ceremony enrol-node")
+    return ExitCode.DONE
+
+
+@commands.command("enrol-node", epilog=_ENROL_EXAMPLE)
+@shared_options
+@_passphrase_option
+@click.option("--node", required=True, metavar="NAME", help="Node id: a-z, 0-9 and '-'.")
+@click.option(
+    "--public-key",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The node's identity.pub, from `spool-sync init-node`.",
+)
+@click.option("--fingerprint", "spoken", metavar="F", help="As the node's administrator reads it out.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the files for the node are written.",
+)
+@click.option(
+    "--batch-keys",
+    default=ceremony.DEFAULT_BATCH_KEYS,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1, max=1000),
+    help="One is used up by every bundle.",
+)
+def enrol_node(  # noqa: PLR0913  the command's options
+    *,
+    config: Path,
+    as_json: bool,
+    passphrase_fd: int | None,
+    node: str,
+    public_key: Path,
+    spoken: str | None,
+    out: Path,
+    batch_keys: int,
+) -> ExitCode:
+    """Take in an intake node by the fingerprint of its key, and issue its first key roll."""
+    settings = _settings(config)
+    rehearsal = claims_rehearsal(settings.path)
+    _banner(as_json=as_json, rehearsal=rehearsal)
+    key = ceremony.read_node_key(public_key)
+    if spoken is None:
+        spoken = _ask_fingerprint(node)
+    with (
+        _passphrase(settings, passphrase_fd, rehearsal=rehearsal, new=False) as passphrase,
+        Keystore.open(settings.path, passphrase) as keystore,
+    ):
+        done = ceremony.enrol_node(
+            keystore,
+            node=node,
+            public_key=key,
+            spoken=spoken,
+            out=out,
+            batch_keys=batch_keys,
+            now=_now(),
+        )
+    if as_json:
+        console.print_json(dataclasses.asdict(done))
+        return ExitCode.DONE
+    say(f"Node {done.node} is enrolled. Its fingerprint matches: {done.node_fingerprint}")
+    say(f"Key roll {done.roll_number} with {done.batch_keys} batch keys is in {done.out}")
+    say(f"Fingerprint of the offline identity: {done.identity_fingerprint}", style="bold")
+    say(
+        "Next: carry the directory to the node, and there run `intake trust` with this fingerprint, "
+        "read out by voice."
+    )
+    return ExitCode.DONE
+
+
+@commands.command("status", epilog="Example: key-ceremony status --config offline.toml")
+@shared_options
+@_passphrase_option
+def status(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
+    """Show which keys there are, until when, and how many batch keys each node has left."""
+    settings = _settings(config)
+    rehearsal = claims_rehearsal(settings.path)
+    _banner(as_json=as_json, rehearsal=rehearsal)
+    with (
+        _passphrase(settings, passphrase_fd, rehearsal=rehearsal, new=False) as passphrase,
+        Keystore.open(settings.path, passphrase) as keystore,
+    ):
+        report = ceremony.status(keystore, _now())
+    if as_json:
+        console.print_json(dataclasses.asdict(report))
+    else:
+        _show(report)
+    return ExitCode.DONE
+
+
+def _show(report: ceremony.KeystoreStatus) -> None:
+    say(f"Offline identity {report.identity_fingerprint}, epoch {report.epoch}", style="bold")
+    console.table(
+        "Order keys",
+        ("number", "key id", "sealed to until", "destroyed at", "state"),
+        [
+            (key.number, key.key_id[:8], _date(key.seal_until), _date(key.destroy_at), key.state)
+            for key in report.order_keys
+        ],
+    )
+    console.table(
+        "Intake nodes",
+        ("node", "fingerprint", "key roll", "batch keys unused", "opened", "destroyed"),
+        [
+            (node.node, node.fingerprint, node.roll_number, node.unused, node.opened, node.destroyed)
+            for node in report.nodes
+        ],
+    )
+    say(f"Hold keys: {report.hold_keys}. Destroyed so far: {report.destroyed}.")
+    say(f"Ring secret in a {report.ring_secret}.")
+    if report.overdue:
+        say(f"{report.overdue} keys are overdue: the next `offline-processor run` destroys them.")
+
+
+def _settings(path: Path) -> KeystoreConfig:
+    loaded = load(path, {"keystore": KeystoreConfig}, os.environ)["keystore"]
+    if not isinstance(loaded, KeystoreConfig):
+        raise TypeError("load gives what it is asked for")
+    return loaded
+
+
+def _passphrase(
+    settings: KeystoreConfig, descriptor: int | None, *, rehearsal: bool, new: bool
+) -> LockedBuffer:
+    prompt = ("REHEARSAL: " if rehearsal else "") + ("New passphrase" if new else "Passphrase")
+    return read_passphrase(file=settings.passphrase_file, descriptor=descriptor, prompt=prompt, new=new)
+
+
+def _ask_fingerprint(node: str) -> str:
+    if not sys.stdin.isatty():
+        raise KeysError(
+            "KEY-FINGERPRINT",
+            "the node's fingerprint was not given, and there is no terminal to ask for it",
+            "give it with --fingerprint, as the node's administrator reads it out",
+        )
+    # Typed, not shown for a nod: whoever only confirms what the screen says has compared nothing.
+    return str(click.prompt(f"Fingerprint of {node}, as its administrator reads it out", err=True))
+
+
+def _banner(*, as_json: bool, rehearsal: bool) -> None:
+    if rehearsal:
+        (console.warn if as_json else say)(_REHEARSAL, style="bold")
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def main() -> NoReturn:
+    """The entry point of the command."""
+    console.run(commands)
+
+
+if __name__ == "__main__":
+    main()
