@@ -1,0 +1,116 @@
+"""Card data as a customer types it: digits, brand, length, check digit, expiry and security code.
+
+Why here: both the JSON API and the pages judge a card by these rules, before it is sealed.
+Must not: keep, print or put into any text a digit that it was given.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PAN_MINIMUM, PAN_MAXIMUM = 12, 19
+CVV_LENGTH = 3
+AMEX_CVV_LENGTH = 4
+YEARS_AHEAD = 25
+_SPACING = str.maketrans("", "", " -\u00a0\u2009\u202f\u2010\u2011")
+_TYPED_LIMIT = 64
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+_LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brand:
+    """A card scheme's numbers: the beginnings (low, high; same width) and the lengths it issues."""
+
+    name: str
+    beginnings: tuple[tuple[str, str], ...]
+    lengths: frozenset[int]
+    cvv_lengths: frozenset[int] = frozenset({CVV_LENGTH})
+    check_digit: bool = True
+
+
+def _one(*beginnings: str) -> tuple[tuple[str, str], ...]:
+    return tuple((beginning, beginning) for beginning in beginnings)
+
+
+BRANDS = (
+    Brand(
+        name="American Express",
+        beginnings=_one("34", "37"),
+        lengths=frozenset({15}),
+        cvv_lengths=frozenset({AMEX_CVV_LENGTH}),
+    ),
+    Brand(name="Visa", beginnings=_one("4"), lengths=frozenset({13, 16, 19})),
+    Brand(name="Mastercard", beginnings=(("51", "55"), ("2221", "2720")), lengths=frozenset({16})),
+    Brand(
+        name="Discover", beginnings=(*_one("6011", "65"), ("644", "649")), lengths=frozenset({16, 17, 18, 19})
+    ),
+    Brand(
+        name="Diners Club",
+        beginnings=(("300", "305"), *_one("3095", "36", "38", "39")),
+        lengths=frozenset({14, 15, 16, 17, 18, 19}),
+    ),
+    Brand(name="JCB", beginnings=(("3528", "3589"),), lengths=frozenset({16, 17, 18, 19})),
+    # UnionPay has issued numbers without a check digit.
+    Brand(name="UnionPay", beginnings=_one("62"), lengths=frozenset({16, 17, 18, 19}), check_digit=False),
+    Brand(
+        name="Maestro",
+        beginnings=(*_one("50", "6304", "6390", "67"), ("56", "58")),
+        lengths=frozenset(range(PAN_MINIMUM, PAN_MAXIMUM + 1)),
+    ),
+)
+OTHER = Brand(
+    name="other",
+    beginnings=(),
+    lengths=frozenset(range(PAN_MINIMUM, PAN_MAXIMUM + 1)),
+    cvv_lengths=frozenset({CVV_LENGTH, AMEX_CVV_LENGTH}),
+)
+"""A scheme that we do not know: its bank may, so only the general rules hold."""
+
+
+def brand_of(digits: str) -> Brand:
+    """The scheme that the first digits belong to."""
+    for brand in BRANDS:
+        for low, high in brand.beginnings:
+            if low <= digits[: len(low)] <= high:
+                return brand
+    return OTHER
+
+
+def luhn(digits: str) -> bool:
+    """True when the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    total = sum(map(int, digits[-1::-2])) + sum(_LUHN_DOUBLED[int(digit)] for digit in digits[-2::-2])
+    return total % 10 == 0
+
+
+def without_spacing(typed: str) -> str | None:
+    """The digits of a number typed with spaces or dashes; None when it holds anything else."""
+    if len(typed) > _TYPED_LIMIT:
+        return None
+    digits = typed.translate(_SPACING)
+    return digits if _DIGITS.fullmatch(digits) else None
+
+
+def number_fault(digits: str | None) -> str | None:
+    """What is wrong with a card number, or None."""
+    if digits is None:
+        return "must be the digits of the card number; spaces and dashes are allowed"
+    brand = brand_of(digits)
+    if len(digits) not in brand.lengths:
+        return "does not have the number of digits of its card brand"
+    if brand.check_digit and not luhn(digits):
+        return "is not a card number: its check digit does not fit"
+    return None
+
+
+def security_code_fault(code: str, digits: str | None) -> str | None:
+    """What is wrong with a security code for the card number ``digits`` (None: unknown), or None."""
+    wanted = brand_of(digits).cvv_lengths if digits else OTHER.cvv_lengths
+    if _DIGITS.fullmatch(code) and len(code) in wanted:
+        return None
+    if wanted == {AMEX_CVV_LENGTH}:
+        return "must be the four digits on the front of the card"
+    if wanted == {CVV_LENGTH}:
+        return "must be the three digits on the back of the card"
+    return "must be three or four digits"
