@@ -10,7 +10,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq --no-input
 ROOMS := keys transfer intake offline_processor
 TEST_JOBS ?= 2
 
@@ -46,6 +46,7 @@ bench: setup ## measure rates, latency and the cost curve
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 setup: $(VENV)/.dev ## make .venv with everything that development needs
+	@:
 
 lock: setup ## choose newest versions anew and write the hash-pinned locks
 	@$(call compile,dev,)
@@ -88,8 +89,9 @@ $(VENV)/.made:
 	@touch $@
 
 # Editable, so that the commands in .venv/bin run what stands here. Fetches nothing: setuptools is in the locks.
+# The silenced warning says that an editable project is read from its folder, which is what we want.
 define install-project
-$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --no-index --editable .
 endef
 
 # The header names our command: uv's own would hold the options of whoever ran it.
