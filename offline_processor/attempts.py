@@ -27,6 +27,7 @@ from offline_processor.ledger import orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.card import CardView
+from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
 MAX_ATTEMPTS = 3
@@ -43,37 +44,40 @@ class ReadyOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Till:
-    """What charging needs: the books, the link, the locked card slots, the vault's key and the epoch."""
+    """What charging needs: the books, the link, the vault's key and the epoch."""
 
     ledger: Ledger
     acquirer: Acquirer
-    cards: CardTable
     vault_key: LockedBuffer = field(repr=False)
     epoch: int
 
 
-def charge(till: Till, ready: Sequence[ReadyOrder], decided: Sequence[Settled], *, now: int) -> list[Settled]:
-    """Charge a window and record it, together with what was ``decided`` about others without the acquirer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedWindow:
+    """A window of orders: those ``ready`` to be sent, their cards in ``cards``, and what was ``decided`` of the others."""
 
-    Returns the outcome of every order of the window. The caller's cards are wiped when this returns or raises.
+    orders: Sequence[orders.WaitingOrder]
+    ready: Sequence[ReadyOrder]
+    decided: Sequence[Settled]
+    cards: CardTable
+
+
+def charge(till: Till, window: OpenedWindow, *, now: int) -> list[Settled]:
+    """Charge a window and record it; returns the outcome of every order, those decided before first.
+
+    The window's cards are wiped when this returns or raises.
     """
-    ledger = till.ledger
+    ledger, ready, decided = till.ledger, window.ready, window.decided
     try:
         with ledger.atomic():
             references = orders.next_references(
-                ledger,
-                [
-                    (item.order.order_id, item.order.attempts + 1, item.order.amount, item.order.currency)
-                    for item in ready
-                ],
-                epoch=till.epoch,
-                now=now,
+                ledger, [item.order for item in ready], epoch=till.epoch, now=now
             )
             intents = [
                 orders.Intent(
                     reference=reference,
                     card=f"{item.card.bin}*{item.card.last_four}",
-                    vault=till.cards.vault_box(item.slot, item.order.order_id, till.vault_key),
+                    vault=window.cards.vault_box(item.slot, item.order.order_id, till.vault_key),
                 )
                 for item, reference in zip(ready, references, strict=True)
             ]
@@ -86,7 +90,7 @@ def charge(till: Till, ready: Sequence[ReadyOrder], decided: Sequence[Settled], 
             ]
         )
     finally:
-        till.cards.wipe()
+        window.cards.wipe()
     moves = [
         (sent, AttemptState.INTENT, event_of(sent, answer), "" if answer is None else answer.code)
         for sent, answer in zip(references, answers, strict=True)
@@ -94,7 +98,8 @@ def charge(till: Till, ready: Sequence[ReadyOrder], decided: Sequence[Settled], 
     outcomes = [_settled(sent, event, code) for sent, _, event, code in moves]
     with ledger.atomic():
         orders.record_events(ledger, moves, now=now)
-        orders.settle(ledger, outcomes, now=now)
+        charged = zip(references, (intent.card for intent in intents), outcomes, strict=True)
+        orders.settle_charged(ledger, list(charged), now=now)
     return [*decided, *outcomes]
 
 
@@ -114,7 +119,8 @@ def recover_intents(ledger: Ledger, *, now: int) -> int:
     found = list(orders.open_attempts(ledger, AttemptState.INTENT))
     with ledger.atomic():
         orders.record_events(ledger, [(sent, state, Event.NO_ANSWER, "") for sent, state in found], now=now)
-        orders.settle(ledger, [_settled(sent, Event.NO_ANSWER, "") for sent, _ in found], now=now)
+        held = [(sent, "", _settled(sent, Event.NO_ANSWER, "")) for sent, _ in found]
+        orders.settle_charged(ledger, held, now=now)
     return len(found)
 
 
@@ -144,5 +150,5 @@ def _reversed(sent: Reference, answer: Answer | None) -> bool:
     return answer is not None and matches(sent, answer) and answer.code == APPROVED_CODE
 
 
-def _id(sent: Reference) -> orders.OrderId:
-    return orders.OrderId(sent.order_id)
+def _id(sent: Reference) -> OrderId:
+    return OrderId(sent.order_id)

@@ -6,9 +6,17 @@ Must not: hold rules of its own; each stage's module decides, this one calls the
 
 from __future__ import annotations
 
-from keys.ring_index import Destroyed, DestroyReason
+from keys.ring_index import DestroyReason
 from offline_processor import holding, reporting
-from offline_processor.attempts import MAX_ATTEMPTS, ReadyOrder, Till, charge, recover_intents, reverse_unknown
+from offline_processor.attempts import (
+    MAX_ATTEMPTS,
+    OpenedWindow,
+    ReadyOrder,
+    Till,
+    charge,
+    recover_intents,
+    reverse_unknown,
+)
 from offline_processor.bundle_work import charge_bundle, screen_bundle, settle_bundle
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
@@ -28,15 +36,14 @@ def run(place: Workplace) -> RunReport:
     """
     report = RunReport()
     place.ledger.check_clock(place.clock())
-    with CardTable(place.window) as cards:
+    with CardTable(place.window) as cards, CardTable(place.window) as more_cards:
         till = Till(
             ledger=place.ledger,
             acquirer=place.acquirer,
-            cards=cards,
             vault_key=place.keystore.vault_key,
             epoch=place.keystore.epoch,
         )
-        _finish_old_business(place, till, report)
+        _finish_old_business(place, till, cards, report)
         receive_all(place, report)
         for bundle in bundles.unsettled(place.ledger):
             screen_bundle(place, bundle, report)
@@ -47,7 +54,7 @@ def run(place: Workplace) -> RunReport:
             if not bundle.confirmed:
                 with place.ledger.atomic():
                     bundles.mark_confirmed(place.ledger, bundle, str(total), now=place.clock())
-            charge_bundle(place, till, bundle, report)
+            charge_bundle(place, till, (cards, more_cards), bundle, report)
             if report.acquirer_silent:
                 break
             settle_bundle(place, cards, bundle, report)
@@ -55,64 +62,66 @@ def run(place: Workplace) -> RunReport:
     return report
 
 
-def _finish_old_business(place: Workplace, till: Till, report: RunReport) -> None:
+def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
     """What earlier runs left: interrupted intents, reversals (always first), holds at their limit, reversed orders."""
     ledger, now = place.ledger, place.clock()
     report.interrupted = recover_intents(ledger, now=now)
     report.reversed = reverse_unknown(ledger, place.acquirer, window=place.window, now=now)
-    report.keys_destroyed += _release_holds(place)
-    report.outcomes[OrderState.ORDER_AGAIN.value] += holding.expire_unopenable(
-        ledger, older_than=now - place.hold_seconds, now=now
-    )
+    _release_holds(place, report)
+    report.count(OrderState.ORDER_AGAIN, holding.expire_unopenable(ledger, older_than=now - place.hold_seconds, now=now))
     overdue = place.keystore.ring.overdue(now, hold_limit=place.hold_seconds)
     report.keys_destroyed += destroy_keys(place, overdue, DestroyReason.LIMIT)
-    _retry_reversed(place, till, report)
-    report.keys_destroyed += _release_holds(place)
+    _retry_reversed(place, till, cards, report)
+    _release_holds(place, report)
 
 
-def _release_holds(place: Workplace) -> list[Destroyed]:
+def _release_holds(place: Workplace, report: RunReport) -> None:
     """Destroy the hold keys that are answered or at their limit, then let go of their cards."""
     now = place.clock()
     answered, limit = holding.due(place.ledger, place.keystore.ring, now=now)
-    destroyed = destroy_keys(place, answered, DestroyReason.ANSWERED)
-    destroyed += destroy_keys(place, limit, DestroyReason.LIMIT)
+    report.keys_destroyed += destroy_keys(place, answered, DestroyReason.ANSWERED)
+    report.keys_destroyed += destroy_keys(place, limit, DestroyReason.LIMIT)
     with place.ledger.atomic():
-        holding.forget(place.ledger, place.keystore.ring, now=now)
-    return destroyed
+        report.count(OrderState.ORDER_AGAIN, holding.forget(place.ledger, place.keystore.ring, now=now))
 
 
-def _retry_reversed(place: Workplace, till: Till, report: RunReport) -> None:
+def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
     """Reversed orders may be attempted afresh, from the bundle if it is not settled, else from the kept card."""
-    ledger, ring, now = place.ledger, place.keystore.ring, place.clock()
+    found = orders.without_attempt(place.ledger)
+    for order, bundle_state in found:
+        if bundle_state != BundleState.SETTLED:
+            with place.ledger.atomic():
+                orders.reopen(place.ledger, order.order_id, now=place.clock())
+    kept = [order for order, bundle_state in found if bundle_state == BundleState.SETTLED]
+    for start in range(0, len(kept), place.window):
+        window = _open_kept(place, cards, kept[start : start + place.window])
+        outcomes = charge(till, window, now=place.clock())
+        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+
+
+def _open_kept(place: Workplace, cards: CardTable, window: list[orders.WaitingOrder]) -> OpenedWindow:
+    """Open held cards with their hold keys; an order without one, or tried too often, is to be ordered again."""
     ready: list[ReadyOrder] = []
     decided: list[Settled] = []
-    amounts: dict[str, tuple[int, str]] = {}
-    for order, bundle_state in orders.without_attempt(ledger):
+    for order in window:
         order_id = OrderId(order.order_id)
-        amounts[order_id] = (order.amount, order.currency)
-        kept = holding.held_card(ledger, order_id)
-        if bundle_state != BundleState.SETTLED:
-            with ledger.atomic():
-                orders.reopen(ledger, order_id, now=now)
-        elif kept is None or order.attempts >= MAX_ATTEMPTS:
-            reason = Reason.EXPIRED if kept is None else Reason.TRY_LATER
-            decided.append(
-                Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=reason, rule="CHARGE-GIVEN-UP")
-            )
+        kept = holding.held_card(place.ledger, order_id)
+        hold_key = place.keystore.ring.hold_key(kept.key_id) if kept else None
+        if kept is None or hold_key is None:
+            decided.append(_again(order_id, Reason.EXPIRED, "HOLD-LIMIT"))
+        elif order.attempts >= MAX_ATTEMPTS:
+            decided.append(_again(order_id, Reason.TRY_LATER, "CHARGE-GIVEN-UP"))
         else:
-            hold_key = ring.hold_key(kept.key_id)
-            card = till.cards.open(len(ready), kept.box, hold_key) if hold_key else "KEY-DESTROYED"
+            card = cards.open(len(ready), kept.box, hold_key)
             if isinstance(card, str):
-                decided.append(
-                    Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=Reason.NOT_READABLE, rule=card)
-                )
+                decided.append(_again(order_id, Reason.NOT_READABLE, card))
             else:
                 ready.append(ReadyOrder(order=order, slot=len(ready), card=card))
-        if len(ready) == place.window:
-            report.add(charge(till, ready, decided, now=now), amounts)
-            ready, decided = [], []
-    if ready or decided:
-        report.add(charge(till, ready, decided, now=now), amounts)
+    return OpenedWindow(orders=window, ready=ready, decided=decided, cards=cards)
+
+
+def _again(order_id: OrderId, reason: Reason, rule: str) -> Settled:
+    return Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=reason, rule=rule)
 
 
 def _write_returns(place: Workplace, report: RunReport) -> None:

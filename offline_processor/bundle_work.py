@@ -9,26 +9,30 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import cycle, islice
 
-from keys.errors import RuleError
+from keys.private.locked import zero_stack
 from keys.private.unseal import SealingKey
 from keys.ring_index import DestroyReason
 from offline_processor import holding
-from offline_processor.attempts import ReadyOrder, Till, charge
+from offline_processor.ahead import one_ahead
+from offline_processor.attempts import OpenedWindow, ReadyOrder, Till, charge
 from offline_processor.cards import CardTable
 from offline_processor.frames import numbered
 from offline_processor.ledger import bundles, orders
 from offline_processor.ledger.bundles import BundleRecord, BundleState
-from offline_processor.opening import open_order
+from offline_processor.opening import open_order, unopened
 from offline_processor.screening import card_fault, expired, screen
 from offline_processor.stages import OpenedOrder, OrderState, Quarantined, ScreenedOrder, Settled
 from offline_processor.workplace import RunReport, Workplace, destroy_keys, envelopes_of, spooled_copy
 from transfer.wire.envelope import decode_envelope
-from transfer.wire.header import decode_header, header_digest
+from transfer.wire.header import header_digest
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Outcome, Reason
 from transfer.wire.sealing import order_box_digest
+
+Tables = tuple[CardTable, CardTable]
+"""Two tables: one window is with the acquirer while the next is opened."""
 
 
 def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> None:
@@ -36,32 +40,29 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     if bundle.state is not BundleState.ACCEPTED:
         return
     ledger, done = place.ledger, bundle.screened_to
-    envelopes = envelopes_of(place, bundle)
-    frames = numbered(envelopes, done) if bundle.orders else iter(())
     batch_key_id = bytes.fromhex(bundle.batch_key or "")
     order_keys = {order.key.key_id: order.key for order in place.keystore.order_keys}
-    while window := list(islice(frames, place.window)):
+    frames = numbered(envelopes_of(place, bundle), done)
+
+    def judge(window: list[tuple[int, bytes]]) -> list[ScreenedOrder | Quarantined]:
         if bundle.outcome is Outcome.EXPIRED:
-            with ledger.atomic():
-                orders.stage_expired(
-                    ledger, _headers(window), node=bundle.node, sequence=bundle.sequence, now=place.clock()
-                )
-                done += len(window)
-                bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)
-        else:
-            judged = [_judge(position, raw, order_keys, batch_key_id) for position, raw in window]
-            with ledger.atomic():
-                report.known_already += orders.stage(
-                    ledger, judged, node=bundle.node, sequence=bundle.sequence, now=place.clock()
-                )
-                done += len(window)
-                bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)
-            for order in judged:
-                if isinstance(order, Quarantined):
-                    report.outcomes[OrderState.QUARANTINED.value] += 1
-                    report.rules[order.rule] += 1
+            return [unopened(raw, position=position, rule="KEY-DESTROYED") for position, raw in window]
+        return [_judge(position, raw, order_keys, batch_key_id) for position, raw in window]
+
+    for judged in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
+        done += len(judged)
+        with ledger.atomic():
+            report.known_already += orders.stage(
+                ledger, judged, node=bundle.node, sequence=bundle.sequence, now=place.clock()
+            )
+            bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)
+        for order in judged:
+            if isinstance(order, Quarantined):
+                report.rules[order.rule] += 1
         place.progress("screening", done, bundle.orders)
     with ledger.atomic():
+        if bundle.outcome is Outcome.EXPIRED:
+            orders.expire(ledger, node=bundle.node, sequence=bundle.sequence, now=place.clock())
         bundles.mark_screened(ledger, bundle, screened_to=done, finished=True)
 
 
@@ -72,104 +73,77 @@ def _judge(
     return screen(opened) if isinstance(opened, OpenedOrder) else opened
 
 
-def _headers(window: list[tuple[int, bytes]]) -> list[tuple[int, str, bytes]]:
-    headers = []
-    for position, raw in window:
-        try:
-            header = decode_header(decode_envelope(raw).header)
-        except RuleError:
-            continue  # nobody can be answered about an order whose id is unreadable
-        headers.append((position, header.order_id.hex(), header.basket_digest))
-    return headers
-
-
-def charge_bundle(place: Workplace, till: Till, bundle: BundleRecord, report: RunReport) -> None:
+def charge_bundle(place: Workplace, till: Till, tables: Tables, bundle: BundleRecord, report: RunReport) -> None:
     """Charge the waiting orders of a bundle, a window at a time; stop when a whole window got no answer."""
-    ledger, after, done = place.ledger, -1, 0
-    batch_key: SealingKey | None = None
-    frames: Iterator[tuple[int, bytes]] = iter(())
-    while window := orders.waiting(
-        ledger, node=bundle.node, sequence=bundle.sequence, after=after, limit=place.window
-    ):
-        if batch_key is None:
-            batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
-            if batch_key is None:
-                _settle_keyless(place, window, report)
-                continue
-            frames = numbered(envelopes_of(place, bundle), window[0].position)
-        ready, decided = _open_window(place, till.cards, window, frames, batch_key)
-        outcomes = charge(till, ready, decided, now=place.clock())
-        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window})
-        after = window[-1].position
-        done += len(window)
+    batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
+    if batch_key is None:
+        with place.ledger.atomic():
+            expired_now = orders.expire(
+                place.ledger, node=bundle.node, sequence=bundle.sequence, now=place.clock()
+            )
+        report.count(OrderState.ORDER_AGAIN, expired_now)
+        return
+    done, tables_in_turn, frames = 0, cycle(tables), numbered(envelopes_of(place, bundle))
+
+    def open_cards(window: list[orders.WaitingOrder]) -> OpenedWindow:
+        return _open_cards(window, frames, next(tables_in_turn), batch_key, now=place.clock())
+
+    for window in one_ahead(_waiting_windows(place, bundle), open_cards):
+        outcomes = charge(till, window, now=place.clock())
+        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+        done += len(window.orders)
         place.progress("charging", done, bundle.orders)
-        if ready and all(
-            outcome.state is OrderState.HELD for outcome in outcomes[len(decided) :]
-        ) and len(window) == place.window:
+        sent = outcomes[len(window.decided) :]
+        if len(sent) == place.window and all(outcome.state is OrderState.HELD for outcome in sent):
             report.acquirer_silent = True
             return
 
 
-def _settle_keyless(place: Workplace, window: list[orders.WaitingOrder], report: RunReport) -> None:
-    again = [
-        Settled(
-            order_id=OrderId(order.order_id),
-            state=OrderState.ORDER_AGAIN,
-            reason=Reason.EXPIRED,
-            rule="KEY-DESTROYED",
-        )
-        for order in window
-    ]
-    with place.ledger.atomic():
-        orders.settle(place.ledger, again, now=place.clock())
-    report.add(again, {})
+def _waiting_windows(place: Workplace, bundle: BundleRecord) -> Iterator[list[orders.WaitingOrder]]:
+    after = -1
+    while window := orders.waiting(
+        place.ledger, node=bundle.node, sequence=bundle.sequence, after=after, limit=place.window
+    ):
+        after = window[-1].position
+        yield window
 
 
-def _open_window(
-    place: Workplace,
-    cards: CardTable,
+def _open_cards(
     window: list[orders.WaitingOrder],
     frames: Iterator[tuple[int, bytes]],
+    cards: CardTable,
     batch_key: SealingKey,
-) -> tuple[list[ReadyOrder], list[Settled]]:
+    *,
+    now: int,
+) -> OpenedWindow:
     """Open a window's cards into locked slots and judge each against its order."""
-    today = datetime.fromtimestamp(place.clock(), UTC)
+    today = datetime.fromtimestamp(now, UTC)
     ready: list[ReadyOrder] = []
     decided: list[Settled] = []
     for order in window:
-        raw = next(raw for position, raw in frames if position == order.position)
-        envelope = decode_envelope(raw)
-        slot = len(ready)
-        card = cards.open(slot, envelope.card_box, batch_key)
-        order_id = OrderId(order.order_id)
+        envelope = decode_envelope(next(raw for position, raw in frames if position == order.position))
+        card = cards.open(len(ready), envelope.card_box, batch_key)
         if isinstance(card, str):
             # No card will ever come out of this box: nothing can be waited for.
-            decided.append(
-                Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=Reason.NOT_READABLE, rule=card)
-            )
-            continue
-        fault = card_fault(
+            decided.append(_decided(order, OrderState.ORDER_AGAIN, Reason.NOT_READABLE, card))
+        elif fault := card_fault(
             card,
             header_digest=header_digest(envelope.header),
             order_box_digest=order_box_digest(envelope.order_box),
             amount=order.amount,
             currency=order.currency,
-        )
-        if fault:
-            decided.append(
-                Settled(
-                    order_id=order_id, state=OrderState.QUARANTINED, reason=Reason.UNDER_REVIEW, rule=fault
-                )
-            )
+        ):
+            decided.append(_decided(order, OrderState.QUARANTINED, Reason.UNDER_REVIEW, fault))
         elif expired(card, year=today.year, month=today.month):
-            decided.append(
-                Settled(
-                    order_id=order_id, state=OrderState.DECLINED, reason=Reason.CARD_EXPIRED, rule="CARD-EXPIRED"
-                )
-            )
+            decided.append(_decided(order, OrderState.DECLINED, Reason.CARD_EXPIRED, "CARD-EXPIRED"))
         else:
-            ready.append(ReadyOrder(order=order, slot=slot, card=card))
-    return ready, decided
+            ready.append(ReadyOrder(order=order, slot=len(ready), card=card))
+    zero_stack()  # this thread's stack is where the boxes were opened
+    return OpenedWindow(orders=window, ready=ready, decided=decided, cards=cards)
+
+
+def _decided(order: orders.WaitingOrder, state: OrderState, reason: Reason, rule: str) -> Settled:
+    return Settled(order_id=OrderId(order.order_id), state=state, reason=reason, rule=rule)
 
 
 def settle_bundle(place: Workplace, cards: CardTable, bundle: BundleRecord, report: RunReport) -> None:

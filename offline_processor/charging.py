@@ -113,9 +113,11 @@ def decline_reason(decline: DeclineClass) -> Reason:
 class Reference:
     """What names one message to the acquirer: trace number, retrieval reference, amount and our order reference.
 
-    ``stan`` 1 to 999,999; ``rrn`` 12 characters; ``sent_at`` Unix seconds; ``amount`` minor units of ``currency``.
+    ``number`` is the ledger's own number of the order; ``stan`` 1 to 999,999; ``rrn`` 12 characters; ``sent_at`` Unix
+    seconds; ``amount`` minor units of ``currency``.
     """
 
+    number: int
     order_id: str
     attempt: int
     stan: int

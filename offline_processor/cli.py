@@ -118,7 +118,7 @@ def status(config: Path, as_json: bool) -> ExitCode:  # noqa: FBT001
     settings = _settings(config)
     ledger = _ledger(settings)
     try:
-        orders = dict(ledger.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state"))
+        orders: dict[str, int] = dict(ledger.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state"))
         nodes = list(ledger.rows("SELECT node, last_sequence, return_number, confirmed_return FROM node ORDER BY node"))
     finally:
         ledger.close()

@@ -106,8 +106,8 @@ def due(ledger: Ledger, ring: KeyRing, *, now: int) -> tuple[list[bytes], list[b
     return answered, [key_id for key_id in live if key_id in open_keys and limits[key_id] <= now]
 
 
-def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> None:
-    """Drop the cards whose hold key is destroyed, in the caller's transaction.
+def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
+    """Drop the cards whose hold key is destroyed, in the caller's transaction; returns how many orders became "order again".
 
     At the limit the CVV dies, not the order: an order that was never sent, or was reversed, becomes "order again";
     one whose outcome is not known stays held until its reversal is answered.
@@ -115,8 +115,8 @@ def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> None:
     dead = [
         (order_id, state, live)
         for order_id, key_id, state, live in ledger.rows(
-            "SELECT h.order_id, h.key_id, o.state, l.order_id FROM held_card AS h JOIN orders AS o USING (order_id)"
-            " LEFT JOIN live_attempt AS l USING (order_id)"
+            "SELECT h.order_id, h.key_id, o.state, l.number FROM held_card AS h JOIN orders AS o USING (order_id)"
+            " LEFT JOIN live_attempt AS l ON l.number = o.number"
         )
         if ring.hold_key(bytes.fromhex(key_id)) is None
     ]
@@ -127,6 +127,7 @@ def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> None:
         if state in (OrderState.HELD, OrderState.QUARANTINED) and live is None
     ]
     orders.settle(ledger, again, now=now)
+    return len(again)
 
 
 def expire_unopenable(ledger: Ledger, *, older_than: int, now: int) -> int:

@@ -21,37 +21,44 @@ def open_order(
     raw: bytes, *, position: int, order_keys: Mapping[bytes, SealingKey], batch_key_id: bytes
 ) -> OpenedOrder | Quarantined:
     """Open one envelope's order compartment; whatever is wrong with it quarantines this order alone."""
-    order_id: OrderId | None = None
-    basket_digest = b""
-    rule = ""
     try:
         envelope = decode_envelope(raw)
         header = decode_header(envelope.header)
-        order_id = OrderId(header.order_id.hex())
-        basket_digest = header.basket_digest
         order_key = order_keys.get(header.order_key_id)
         if len(raw) > ENVELOPE_LIMIT:
-            rule = "ORDER-SIZE"
-        elif header.suite != SUITE_SEALED_BOX:
-            rule = "ORDER-SUITE"
-        elif header.kind is not Kind.ORDER:
-            rule = "ORDER-KIND"
-        elif header.batch_key_id != batch_key_id:
-            rule = "ORDER-BATCH-KEY"
-        elif order_key is None:
-            rule = "ORDER-KEY"
-        else:
-            return OpenedOrder(
-                position=position,
-                order_id=order_id,
-                basket_digest=basket_digest,
-                header_digest=header_digest(envelope.header),
-                compartment=decode_order_compartment(
-                    open_box(envelope.order_box, order_key.public_key, order_key.private)
-                ),
-            )
+            return unopened(raw, position=position, rule="ORDER-SIZE")
+        if header.suite != SUITE_SEALED_BOX:
+            return unopened(raw, position=position, rule="ORDER-SUITE")
+        if header.kind is not Kind.ORDER:
+            return unopened(raw, position=position, rule="ORDER-KIND")
+        if header.batch_key_id != batch_key_id:
+            return unopened(raw, position=position, rule="ORDER-BATCH-KEY")
+        if order_key is None:
+            return unopened(raw, position=position, rule="ORDER-KEY")
+        return OpenedOrder(
+            position=position,
+            order_id=OrderId(header.order_id.hex()),
+            basket_digest=header.basket_digest,
+            header_digest=header_digest(envelope.header),
+            compartment=decode_order_compartment(
+                open_box(envelope.order_box, order_key.public_key, order_key.private)
+            ),
+        )
     except UnsealError:
-        rule = "ORDER-UNREADABLE"
+        return unopened(raw, position=position, rule="ORDER-UNREADABLE")
     except RuleError as error:
-        rule = error.rule
-    return Quarantined(position=position, order_id=order_id, basket_digest=basket_digest, rule=rule)
+        return unopened(raw, position=position, rule=error.rule)
+
+
+def unopened(raw: bytes, *, position: int, rule: str) -> Quarantined:
+    """An envelope that stays closed, known by what its clear header says, if that can be read."""
+    try:
+        header = decode_header(decode_envelope(raw).header)
+    except RuleError:
+        return Quarantined(position=position, order_id=None, basket_digest=b"", rule=rule)
+    return Quarantined(
+        position=position,
+        order_id=OrderId(header.order_id.hex()),
+        basket_digest=header.basket_digest,
+        rule=rule,
+    )

@@ -67,8 +67,7 @@ def _receive_one(
         return False
     if isinstance(received, Repeated):
         shutil.rmtree(spooled.path, ignore_errors=True)
-        with ledger.atomic():
-            bundles.repeat_receipt(ledger, node, received.sequence)
+        # Its receipt needs no new return: every return carries it until a bundle confirms it.
         report.repeated.append(f"{node}/{received.sequence}")
         return True
     outcome = Outcome.PROCESSED if received.manifest.count else Outcome.EMPTY

@@ -46,7 +46,6 @@ from transfer.wire.records import (
 
 RETURN_FILES = (KEYROLL_NAME, RECORDS_NAME, MANIFEST_NAME, SIGNATURE_NAME)
 BATCH_KEYS_KEPT = 30
-_REPEAT_TO_TELL = "node = ? AND order_id IN (SELECT order_id FROM orders WHERE state != 'screened')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +59,11 @@ class ReturnMade:
 
 def something_to_tell(ledger: Ledger, node: str) -> bool:
     """True when the ledger holds a receipt, refusal or status of this node that no return has carried yet."""
-    queries = (
-        "SELECT 1 FROM orders WHERE node = ? AND told = 0 AND state != 'screened' LIMIT 1",
-        "SELECT 1 FROM bundle WHERE node = ? AND told = 0 AND state = 'settled' LIMIT 1",
-        "SELECT 1 FROM refusal WHERE node = ? AND told = 0 LIMIT 1",
-        f"SELECT 1 FROM repeat WHERE {_REPEAT_TO_TELL} AND told = 0 LIMIT 1",  # noqa: S608
+    made = chain_of(ledger, node).return_number
+    return any(
+        ledger.row(f"SELECT 1 FROM {table} WHERE node = ? AND told > ? LIMIT 1", (node, made)) is not None  # noqa: S608
+        for table in ("bundle", "orders", "refusal", "repeat")
     )
-    return any(ledger.row(query, (node,)) is not None for query in queries)
 
 
 def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> ReturnMade:
@@ -102,14 +99,6 @@ def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, 
         digest = return_manifest_digest(manifest)
         ledger.execute("INSERT INTO return_made (node, number, manifest) VALUES (?, ?, ?)", (node, number, digest))
         save_chain(ledger, replace(chain, return_number=number))
-        ledger.execute(
-            "UPDATE orders SET told = ? WHERE node = ? AND told = 0 AND state != 'screened'", (number, node)
-        )
-        ledger.execute(
-            "UPDATE bundle SET told = ? WHERE node = ? AND told = 0 AND state = 'settled'", (number, node)
-        )
-        ledger.execute("UPDATE refusal SET told = ? WHERE node = ? AND told = 0", (number, node))
-        ledger.execute(f"UPDATE repeat SET told = ? WHERE {_REPEAT_TO_TELL} AND told = 0", (number, node))  # noqa: S608
         ledger.append("return-made", f"{node}/{number}", now, {"manifest": digest, "records": count})
     return ReturnMade(node=node, name=name, records=count)
 
@@ -141,23 +130,25 @@ def refill(keystore: Keystore, node: str, *, now: int) -> None:
 
 
 def _records(ledger: Ledger, node: str) -> Iterator[Record]:
+    """Everything that the node has not confirmed yet: refusal, receipts, statuses."""
+    unconfirmed = (node, chain_of(ledger, node).confirmed_return)
     for rule, expected, seen_at in ledger.rows(
-        "SELECT rule, expected, seen_at FROM refusal WHERE node = ? AND told >= 0", (node,)
+        "SELECT rule, expected, seen_at FROM refusal WHERE node = ? AND told > ?", unconfirmed
     ):
         yield Refusal(rule=RefusalRule(rule), expected=expected, seen_at=seen_at)
     for sequence, manifest, orders, outcome, settled_at in ledger.rows(
-        "SELECT sequence, manifest, orders, outcome, settled_at FROM bundle"
-        " WHERE node = ? AND told >= 0 AND state = 'settled' ORDER BY sequence",
-        (node,),
+        "SELECT sequence, manifest, orders, outcome, settled_at FROM bundle WHERE node = ? AND told > ?"
+        " ORDER BY sequence",
+        unconfirmed,
     ):
         yield Receipt(
             sequence=sequence, manifest=manifest, orders=orders, outcome=Outcome(outcome), settled_at=settled_at
         )
     for order_id, state, reason, changed_at in ledger.rows(
-        "SELECT order_id, state, reason, changed_at FROM orders WHERE node = ? AND told >= 0 AND state != 'screened'"
-        " UNION SELECT order_id, state, reason, changed_at FROM orders JOIN repeat AS r USING (order_id)"
-        " WHERE r.node = ? AND r.told >= 0 AND state != 'screened'",
-        (node, node),
+        "SELECT order_id, state, reason, changed_at FROM orders WHERE node = ? AND told > ? UNION ALL"
+        " SELECT o.order_id, o.state, o.reason, o.changed_at FROM repeat AS r JOIN orders AS o USING (order_id)"
+        " WHERE r.node = ? AND r.told > ? AND o.node != r.node AND o.state != 'screened'",
+        unconfirmed + unconfirmed,
     ):
         yield StatusRecord(
             order=order_id, state=STATUS_OF[OrderState(state)], reason=Reason(reason), changed_at=changed_at

@@ -26,7 +26,6 @@ def anything_done(report: RunReport) -> bool:
     """True when the run received, settled, reversed, refused or sent anything."""
     return bool(
         report.received
-        or report.repeated
         or report.refused
         or report.returns
         or report.interrupted

@@ -60,6 +60,11 @@ class RunReport:
     returns: list[ReturnMade] = field(default_factory=list)
     acquirer_silent: bool = False
 
+    def count(self, state: OrderState, orders: int) -> None:
+        """Count orders that came to a state without a window."""
+        if orders:
+            self.outcomes[state.value] += orders
+
     def add(self, settled: Iterable[Settled], amounts: Mapping[str, tuple[int, str]]) -> None:
         """Count the outcomes of a window; ``amounts`` gives each order's amount and currency."""
         for outcome in settled:

@@ -15,14 +15,14 @@ _PREFIX = "sealed-orders/v1/"
 
 
 @cache
-def _prefix(domain: str) -> bytes:
+def _begun(domain: str, size: int) -> hashlib.blake2b:
     name = (_PREFIX + domain).encode("ascii")
-    return bytes([len(name)]) + name
+    return hashlib.blake2b(bytes([len(name)]) + name, digest_size=size)
 
 
 def digest(domain: str, *parts: bytes | memoryview, size: int = DIGEST_SIZE) -> bytes:
     """BLAKE2b (RFC 7693) of ``size`` bytes over u8 length of the domain, the domain, and the parts joined."""
-    state = hashlib.blake2b(_prefix(domain), digest_size=size)
+    state = _begun(domain, size).copy()
     for part in parts:
         state.update(part)
     return state.digest()

@@ -105,9 +105,6 @@ def accept(ledger: Ledger, bundle: ReceivedBundle, *, outcome: Outcome, now: int
             now,
         ),
     )
-    confirmed = (bundle.node, bundle.confirms)
-    for table in ("orders", "bundle", "refusal", "repeat"):
-        ledger.execute(f"UPDATE {table} SET told = -1 WHERE node = ? AND told > 0 AND told <= ?", confirmed)  # noqa: S608
     facts = {
         "manifest": bundle.manifest_digest,
         "batch_key": manifest.batch_key or "",
@@ -119,10 +116,11 @@ def accept(ledger: Ledger, bundle: ReceivedBundle, *, outcome: Outcome, now: int
 
 def refuse(ledger: Ledger, node: str, rule: RefusalRule, *, now: int) -> None:
     """Remember that a bundle of ``node`` was refused, so that the next return says so."""
-    expected = chain_of(ledger, node).last_sequence + 1
+    chain = chain_of(ledger, node)
+    expected = chain.last_sequence + 1
     ledger.execute(
-        "INSERT OR REPLACE INTO refusal (node, rule, expected, seen_at, told) VALUES (?, ?, ?, ?, 0)",
-        (node, rule.value, expected, now),
+        "INSERT OR REPLACE INTO refusal (node, rule, expected, seen_at, told) VALUES (?, ?, ?, ?, ?)",
+        (node, rule.value, expected, now, chain.return_number + 1),
     )
     ledger.append("bundle-refused", node, now, {"rule": rule.value, "expected": expected})
 
@@ -166,17 +164,10 @@ def mark_confirmed(ledger: Ledger, bundle: BundleRecord, total: str, *, now: int
 def mark_settled(ledger: Ledger, bundle: BundleRecord, *, now: int) -> None:
     """Every order has an outcome or hold and the batch key is gone: the receipt may be given."""
     ledger.execute(
-        "UPDATE bundle SET state = 'settled', settled_at = ?, told = 0 WHERE node = ? AND sequence = ?",
-        (now, bundle.node, bundle.sequence),
+        "UPDATE bundle SET state = 'settled', settled_at = ?, told = ? WHERE node = ? AND sequence = ?",
+        (now, chain_of(ledger, bundle.node).return_number + 1, bundle.node, bundle.sequence),
     )
     ledger.append("bundle-settled", f"{bundle.node}/{bundle.sequence}", now, {"outcome": bundle.outcome.value})
-
-
-def repeat_receipt(ledger: Ledger, node: str, sequence: int) -> None:
-    """A bundle came again: its receipt has not arrived, so it goes into the next return once more."""
-    ledger.execute(
-        "UPDATE bundle SET told = 0 WHERE node = ? AND sequence = ? AND state = 'settled'", (node, sequence)
-    )
 
 
 def _record(row: Row) -> BundleRecord:

@@ -14,6 +14,7 @@ import msgspec
 
 from keys.public.digest import digest, equal
 from offline_processor.charging import FINISHED, AttemptState, Event, Reference, advance
+from offline_processor.ledger.bundles import chain_of
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
 from transfer.wire.ids import OrderId
@@ -22,14 +23,22 @@ from transfer.wire.records import Reason
 STAN_LIMIT = 999_999
 _SALT_SIZE = 16
 _STAGE = (
-    "INSERT INTO orders (order_id, node, sequence, position, basket_digest, amount, currency, state, reason, rule,"
-    " card, attempts, changed_at, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, 0)"
+    "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency, state, reason, rule,"
+    " card, attempts, changed_at, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?)"
 )
-_PERSON = "INSERT INTO person (order_id, person, salt) VALUES (?, ?, ?)"
+_PERSON = "INSERT INTO person (number, person, salt) VALUES (?, ?, ?)"
 _STRAY = "INSERT INTO stray (node, sequence, position, order_id, rule) VALUES (?, ?, ?, ?, ?)"
-_SETTLE = "UPDATE orders SET state = ?, reason = ?, rule = ?, changed_at = ?, told = 0 WHERE order_id = ?"
+_NEXT_RETURN = "(SELECT return_number + 1 FROM node WHERE node.node = orders.node)"
+_SETTLE = (
+    f"UPDATE orders SET state = ?, reason = ?, rule = ?, changed_at = ?, told = {_NEXT_RETURN}"  # noqa: S608
+    " WHERE order_id = ?"
+)
+_CHARGED = (
+    f"UPDATE orders SET state = ?, reason = ?, rule = ?, card = ?, attempts = ?, changed_at = ?, told = {_NEXT_RETURN}"  # noqa: S608
+    " WHERE number = ?"
+)
 _INTENT = (
-    "INSERT INTO live_attempt (order_id, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
+    "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
     " VALUES (?, ?, 'intent', ?, ?, ?, ?, ?, ?)"
 )
 _person_encoder = msgspec.json.Encoder()
@@ -37,8 +46,9 @@ _person_encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingOrder:
-    """An order that is screened and waits for its charge."""
+    """An order that is screened and waits for its charge; ``number`` is the ledger's own."""
 
+    number: int
     order_id: str
     position: int
     amount: int
@@ -64,21 +74,25 @@ def stage(
     quarantined beside it (``ORDER-ID-CONFLICT``).
     """
     known = _known(ledger, judged)
+    next_return = chain_of(ledger, node).return_number + 1
+    salts = os.urandom(_SALT_SIZE * len(judged))
     orders: list[Row] = []
     people: list[Row] = []
     strays: list[Row] = []
     repeated = 0
+    number = ledger.counter("orders")
     for order in judged:
-        order_id = order.order_id
-        if order_id is None:
+        if isinstance(order, Quarantined) and order.order_id is None:
             strays.append((node, sequence, order.position, "", order.rule))
             ledger.append("stray", f"{node}/{sequence}/{order.position}", now, {"rule": order.rule})
             continue
+        order_id = OrderId(order.order_id or "")
         if order_id in known:
             if isinstance(order, ScreenedOrder) and equal(known[order_id], order.basket_digest):
                 repeated += 1
                 ledger.execute(
-                    "INSERT OR REPLACE INTO repeat (order_id, node, told) VALUES (?, ?, 0)", (order_id, node)
+                    "INSERT OR REPLACE INTO repeat (order_id, node, told) VALUES (?, ?, ?)",
+                    (order_id, node, next_return),
                 )
                 ledger.append("repeated", order_id, now, {"node": node, "sequence": sequence})
             else:
@@ -87,19 +101,20 @@ def stage(
                 ledger.append("stray", f"{node}/{sequence}/{order.position}", now, {"order": order_id, "rule": rule})
             continue
         known[order_id] = order.basket_digest
-        place = (order_id, node, sequence, order.position, order.basket_digest)
+        number += 1
+        place = (number, order_id, node, sequence, order.position, order.basket_digest)
         if isinstance(order, Quarantined):
             orders.append(
-                (*place, 0, "", OrderState.QUARANTINED.value, Reason.UNDER_REVIEW.value, order.rule, now)
+                (*place, 0, "", OrderState.QUARANTINED.value, Reason.UNDER_REVIEW.value, order.rule, now, next_return)
             )
             ledger.append("quarantined", order_id, now, {"node": node, "sequence": sequence, "rule": order.rule})
             continue
-        orders.append((*place, order.amount, order.currency, OrderState.SCREENED.value, Reason.NONE.value, "", now))
-        salt = os.urandom(_SALT_SIZE)
+        orders.append((*place, order.amount, order.currency, OrderState.SCREENED.value, Reason.NONE.value, "", now, 0))
+        salt = salts[len(people) * _SALT_SIZE : (len(people) + 1) * _SALT_SIZE]
         person = _person_encoder.encode(
             (order.compartment.items, order.compartment.customer, order.compartment.delivery)
         )
-        people.append((order_id, person.decode(), salt))
+        people.append((number, person.decode(), salt))
         ledger.append(
             "screened",
             order_id,
@@ -112,6 +127,7 @@ def stage(
                 "person": digest("person", salt, person, size=16).hex(),
             },
         )
+    ledger.set_counter("orders", number)
     ledger.execute_many(_STAGE, orders)
     ledger.execute_many(_PERSON, people)
     ledger.execute_many(_STRAY, strays)
@@ -128,7 +144,7 @@ def _known(ledger: Ledger, judged: Iterable[ScreenedOrder | Quarantined]) -> dic
 def waiting(ledger: Ledger, *, node: str, sequence: int, after: int, limit: int) -> list[WaitingOrder]:
     """The next screened orders of a bundle beyond position ``after`` that have no attempt yet."""
     rows = ledger.rows(
-        "SELECT order_id, position, amount, currency, attempts FROM orders WHERE node = ? AND sequence = ? AND position > ?"
+        "SELECT number, order_id, position, amount, currency, attempts FROM orders WHERE node = ? AND sequence = ? AND position > ?"
         " AND state = 'screened' ORDER BY position LIMIT ?",
         (node, sequence, after, limit),
     )
@@ -136,68 +152,70 @@ def waiting(ledger: Ledger, *, node: str, sequence: int, after: int, limit: int)
 
 
 def _waiting(row: Row) -> WaitingOrder:
-    order_id, position, amount, currency, attempts = row
+    number, order_id, position, amount, currency, attempts = row
     return WaitingOrder(
-        order_id=order_id, position=position, amount=amount, currency=currency, attempts=attempts
+        number=number,
+        order_id=order_id,
+        position=position,
+        amount=amount,
+        currency=currency,
+        attempts=attempts,
     )
 
 
 def without_attempt(ledger: Ledger) -> list[tuple[WaitingOrder, str]]:
     """Held orders with no live attempt (reversed), each with the state of its bundle."""
     rows = ledger.rows(
-        "SELECT o.order_id, o.position, o.amount, o.currency, o.attempts, b.state FROM orders AS o"
+        "SELECT o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, b.state FROM orders AS o"
         " JOIN bundle AS b ON b.node = o.node AND b.sequence = o.sequence"
-        " WHERE o.state = 'held' AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.order_id = o.order_id)"
-        " ORDER BY o.order_id"
+        " WHERE o.state = 'held' AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = o.number)"
+        " ORDER BY o.number"
     )
-    return [(_waiting(row[:5]), str(row[5])) for row in rows]
+    return [(_waiting(row[:6]), str(row[6])) for row in rows]
 
 
-def stage_expired(
-    ledger: Ledger, headers: Sequence[tuple[int, str, bytes]], *, node: str, sequence: int, now: int
-) -> None:
-    """Record (position, order id, basket digest) of a bundle whose key is destroyed: order again, if never known."""
-    expired = [
-        Quarantined(position=position, order_id=OrderId(order_id), basket_digest=basket, rule="KEY-DESTROYED")
-        for position, order_id, basket in headers
-    ]
-    known = _known(ledger, expired)
-    fresh = [order for order in expired if order.order_id not in known]
-    stage(ledger, fresh, node=node, sequence=sequence, now=now)
+def expire(ledger: Ledger, *, node: str, sequence: int, now: int) -> int:
+    """The bundle's key is destroyed: every order of it that was never sent is to be ordered again. Returns how many."""
+    rows = ledger.rows(
+        "SELECT order_id FROM orders WHERE node = ? AND sequence = ? AND attempts = 0"
+        " AND (state = 'screened' OR rule = 'KEY-DESTROYED')",
+        (node, sequence),
+    )
     again = [
         Settled(
-            order_id=order.order_id, state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="KEY-DESTROYED"
+            order_id=OrderId(row[0]), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="KEY-DESTROYED"
         )
-        for order in fresh
-        if order.order_id is not None
+        for row in list(rows)
     ]
     settle(ledger, again, now=now)
+    return len(again)
 
 
 def reopen(ledger: Ledger, order_id: str, *, now: int) -> None:
     """A reversed order whose bundle is not settled yet waits for its charge again."""
-    ledger.execute("UPDATE orders SET state = 'screened', changed_at = ? WHERE order_id = ?", (now, order_id))
+    ledger.execute("UPDATE orders SET state = 'screened', changed_at = ?, told = 0 WHERE order_id = ?", (now, order_id))
     ledger.append("reopened", order_id, now, {})
 
 
 def next_references(
-    ledger: Ledger, orders: Sequence[tuple[str, int, int, str]], *, epoch: int, now: int
+    ledger: Ledger, waiting_orders: Sequence[WaitingOrder], *, epoch: int, now: int
 ) -> list[Reference]:
-    """Give (order id, attempt, amount, currency) tuples their trace numbers, which wrap, and retrieval references."""
+    """Give the next attempt of each order its trace number, which wraps, and its retrieval reference."""
     stan, retrieval = ledger.counter("stan"), ledger.counter("rrn")
     references = []
-    for order_id, attempt, amount, currency in orders:
+    for order in waiting_orders:
         stan = stan % STAN_LIMIT + 1
         retrieval += 1
         references.append(
             Reference(
-                order_id=order_id,
-                attempt=attempt,
+                number=order.number,
+                order_id=order.order_id,
+                attempt=order.attempts + 1,
                 stan=stan,
                 rrn=f"{epoch % 100:02d}{retrieval:010d}",
                 sent_at=now,
-                amount=amount,
-                currency=currency,
+                amount=order.amount,
+                currency=order.currency,
             )
         )
     ledger.set_counter("stan", stan)
@@ -212,7 +230,7 @@ def record_intents(ledger: Ledger, intents: Sequence[Intent], *, now: int) -> No
         sent = intent.reference
         rows.append(
             (
-                sent.order_id,
+                sent.number,
                 sent.attempt,
                 sent.stan,
                 sent.rrn,
@@ -225,10 +243,6 @@ def record_intents(ledger: Ledger, intents: Sequence[Intent], *, now: int) -> No
         facts = {"attempt": sent.attempt, "stan": sent.stan, "rrn": sent.rrn, "card": intent.card}
         ledger.append("intent", sent.order_id, now, facts)
     ledger.execute_many(_INTENT, rows)
-    ledger.execute_many(
-        "UPDATE orders SET card = ?, attempts = ? WHERE order_id = ?",
-        [(intent.card, intent.reference.attempt, intent.reference.order_id) for intent in intents],
-    )
 
 
 def record_events(
@@ -248,16 +262,41 @@ def record_events(
         facts = {"attempt": sent.attempt, "stan": sent.stan, "state": after.value, "code": code}
         ledger.append("attempt", sent.order_id, now, facts)
         if after in FINISHED:
-            finished.append((sent.order_id,))
+            finished.append((sent.number,))
         elif after is AttemptState.APPROVED:
-            captured.append((sent.order_id,))
+            captured.append((sent.number,))
         else:
-            moved.append((after.value, sent.order_id))
-    ledger.execute_many("DELETE FROM live_attempt WHERE order_id = ?", finished)
+            moved.append((after.value, sent.number))
+    ledger.execute_many("DELETE FROM live_attempt WHERE number = ?", finished)
     # Authorised and captured at once: nothing later in this version can need the PAN.
-    ledger.execute_many("UPDATE live_attempt SET state = 'approved', vault = NULL WHERE order_id = ?", captured)
-    ledger.execute_many("UPDATE live_attempt SET state = ? WHERE order_id = ?", moved)
+    ledger.execute_many("UPDATE live_attempt SET state = 'approved', vault = NULL WHERE number = ?", captured)
+    ledger.execute_many("UPDATE live_attempt SET state = ? WHERE number = ?", moved)
     return states
+
+
+def settle_charged(
+    ledger: Ledger, outcomes: Sequence[tuple[Reference, str, Settled]], *, now: int
+) -> None:
+    """Give orders the state that their attempt's event, recorded in the same transaction, has brought.
+
+    Each comes with its reference and its BIN and last four ("" when a crash has lost them).
+    """
+    ledger.execute_many(
+        _CHARGED,
+        [
+            (
+                outcome.state.value,
+                outcome.reason.value,
+                outcome.rule,
+                card,
+                sent.attempt,
+                now,
+                sent.number,
+            )
+            for sent, card, outcome in outcomes
+        ],
+    )
+    _retell(ledger, [outcome.order_id for _, _, outcome in outcomes])
 
 
 def settle(ledger: Ledger, outcomes: Sequence[Settled], *, now: int) -> None:
@@ -272,23 +311,35 @@ def settle(ledger: Ledger, outcomes: Sequence[Settled], *, now: int) -> None:
             for outcome in outcomes
         ],
     )
+    _retell(ledger, [outcome.order_id for outcome in outcomes])
+
+
+def _retell(ledger: Ledger, order_ids: Sequence[str]) -> None:
+    """The nodes from which these orders came again are told as well."""
     if ledger.row("SELECT 1 FROM repeat LIMIT 1") is not None:
         ledger.execute_many(
-            "UPDATE repeat SET told = 0 WHERE order_id = ?", [(outcome.order_id,) for outcome in outcomes]
+            "UPDATE repeat SET told = (SELECT return_number + 1 FROM node WHERE node.node = repeat.node)"
+            " WHERE order_id = ?",
+            [(order_id,) for order_id in order_ids],
         )
 
 
 def open_attempts(ledger: Ledger, *states: AttemptState) -> Iterator[tuple[Reference, AttemptState]]:
     """The live attempts in one of ``states``."""
     marks = ",".join("?" * len(states))
+    # An attempt is open only while its order is held or its bundle is at work; both are indexed, attempts are many.
     rows = ledger.rows(
-        "SELECT order_id, attempt, state, stan, rrn, sent_at, amount, currency FROM live_attempt"
-        f" WHERE state IN ({marks}) ORDER BY order_id",  # noqa: S608  only marks
+        "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"
+        f" FROM live_attempt AS l JOIN orders AS o USING (number) WHERE l.state IN ({marks}) AND l.number IN ("  # noqa: S608  only marks
+        " SELECT number FROM orders WHERE state = 'held' UNION"
+        " SELECT number FROM bundle AS b JOIN orders AS w ON w.node = b.node AND w.sequence = b.sequence"
+        " WHERE b.state != 'settled') ORDER BY l.number",
         tuple(state.value for state in states),
     )
-    for order_id, attempt, state, stan, rrn, sent_at, amount, currency in rows:
+    for number, order_id, attempt, state, stan, rrn, sent_at, amount, currency in rows:
         yield (
             Reference(
+                number=number,
                 order_id=order_id,
                 attempt=attempt,
                 stan=stan,

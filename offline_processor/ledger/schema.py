@@ -38,14 +38,16 @@ _TABLES = (
         confirmed TEXT NOT NULL, accepted_at INTEGER NOT NULL, settled_at INTEGER NOT NULL, told INTEGER NOT NULL,
         PRIMARY KEY (node, sequence)) STRICT, WITHOUT ROWID""",
     "CREATE UNIQUE INDEX one_bundle_a_batch_key ON bundle (batch_key) WHERE batch_key IS NOT NULL",
-    # An order's state, the fold of its entries. told: 0 not yet in a return, n first told in return n, -1 confirmed.
+    # An order's state, the fold of its entries. told: the number of the return that first tells of it, 0 for none yet;
+    # whatever is above the last confirmed return goes into the next one, so nothing has to be marked afterwards.
+    # number is the order in which orders came: windows of it lie side by side in the file, random ids do not.
     """CREATE TABLE orders (
-        order_id TEXT PRIMARY KEY, node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL,
+        number INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL,
         basket_digest BLOB NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, state TEXT NOT NULL,
         reason TEXT NOT NULL, rule TEXT NOT NULL, card TEXT NOT NULL, attempts INTEGER NOT NULL,
-        changed_at INTEGER NOT NULL, told INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+        changed_at INTEGER NOT NULL, told INTEGER NOT NULL) STRICT""",
     "CREATE INDEX orders_of_bundle ON orders (node, sequence, position)",
-    "CREATE INDEX orders_to_tell ON orders (node, told) WHERE told >= 0",
+    "CREATE INDEX orders_to_tell ON orders (node, told) WHERE told > 0",
     "CREATE INDEX orders_open ON orders (state) WHERE state IN ('held', 'quarantined')",
     # What cannot be an order of its own: its id is another order's, or its header is unreadable.
     """CREATE TABLE stray (
@@ -56,15 +58,13 @@ _TABLES = (
         order_id TEXT NOT NULL, node TEXT NOT NULL, told INTEGER NOT NULL, PRIMARY KEY (order_id, node)
         ) STRICT, WITHOUT ROWID""",
     # Names and addresses; the only table that a person's erasure touches.
-    "CREATE TABLE person (order_id TEXT PRIMARY KEY, person TEXT NOT NULL, salt BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE person (number INTEGER PRIMARY KEY, person TEXT NOT NULL, salt BLOB NOT NULL) STRICT",
     # The one live attempt of an order: the primary key makes a second live authorisation impossible.
     # vault is PAN and expiry under the vault key, gone as soon as no reversal can need it.
     """CREATE TABLE live_attempt (
-        order_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL, state TEXT NOT NULL, stan INTEGER NOT NULL,
+        number INTEGER PRIMARY KEY REFERENCES orders, attempt INTEGER NOT NULL, state TEXT NOT NULL, stan INTEGER NOT NULL,
         rrn TEXT NOT NULL, sent_at INTEGER NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL,
-        vault BLOB) STRICT, WITHOUT ROWID""",
-    """CREATE INDEX attempts_open ON live_attempt (state)
-        WHERE state IN ('intent', 'unknown', 'reversal-pending')""",
+        vault BLOB) STRICT""",
     """CREATE TABLE held_card (
         order_id TEXT PRIMARY KEY, key_id TEXT NOT NULL, box BLOB NOT NULL, destroy_at INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID""",
