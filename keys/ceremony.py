@@ -96,7 +96,7 @@ def read_node_key(path: Path) -> bytes:
     return MinisignPublicKey.decode(text).public_key
 
 
-def enrol_node(  # noqa: PLR0913  what the two people at the ceremony decide
+def enrol_node(
     keystore: Keystore, *, node: str, public_key: bytes, spoken: str, out: Path, batch_keys: int, now: int
 ) -> Enrolment:
     """Take a node in and write its first key roll to ``out``: identity, roll and, last, the roll's signature.

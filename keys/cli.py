@@ -21,8 +21,8 @@ from keys.config import KeystoreConfig, load
 from keys.console import ExitCode, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore, claims_rehearsal
-from keys.private.locked import LockedBuffer, harden_process
-from keys.private.passphrase import read_passphrase
+from keys.passphrases import keystore_passphrase, new_keystore_passphrase
+from keys.private.locked import harden_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: b
         raise KeysError("KEYSTORE-EXISTS", f"{settings.path} exists already", remedy)
     _banner(as_json=as_json, rehearsal=rehearsal)
     with (
-        _passphrase(settings, passphrase_fd, rehearsal=rehearsal, new=True) as passphrase,
+        new_keystore_passphrase(settings, passphrase_fd, rehearsal=rehearsal) as passphrase,
         Keystore.create(settings.path, passphrase, rehearsal=rehearsal, now=_now()) as keystore,
     ):
         report = ceremony.status(keystore, _now())
@@ -118,7 +118,7 @@ def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: b
     type=click.IntRange(min=1, max=1000),
     help="One is used up by every bundle.",
 )
-def enrol_node(  # noqa: PLR0913  the command's options
+def enrol_node(
     *,
     config: Path,
     as_json: bool,
@@ -131,13 +131,12 @@ def enrol_node(  # noqa: PLR0913  the command's options
 ) -> ExitCode:
     """Take in an intake node by the fingerprint of its key, and issue its first key roll."""
     settings = _settings(config)
-    rehearsal = claims_rehearsal(settings.path)
-    _banner(as_json=as_json, rehearsal=rehearsal)
+    _banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
     key = ceremony.read_node_key(public_key)
     if spoken is None:
         spoken = _ask_fingerprint(node)
     with (
-        _passphrase(settings, passphrase_fd, rehearsal=rehearsal, new=False) as passphrase,
+        keystore_passphrase(settings, passphrase_fd) as passphrase,
         Keystore.open(settings.path, passphrase) as keystore,
     ):
         done = ceremony.enrol_node(
@@ -168,10 +167,9 @@ def enrol_node(  # noqa: PLR0913  the command's options
 def status(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
     """Show which keys there are, until when, and how many batch keys each node has left."""
     settings = _settings(config)
-    rehearsal = claims_rehearsal(settings.path)
-    _banner(as_json=as_json, rehearsal=rehearsal)
+    _banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
     with (
-        _passphrase(settings, passphrase_fd, rehearsal=rehearsal, new=False) as passphrase,
+        keystore_passphrase(settings, passphrase_fd) as passphrase,
         Keystore.open(settings.path, passphrase) as keystore,
     ):
         report = ceremony.status(keystore, _now())
@@ -211,13 +209,6 @@ def _settings(path: Path) -> KeystoreConfig:
     if not isinstance(loaded, KeystoreConfig):
         raise TypeError("load gives what it is asked for")
     return loaded
-
-
-def _passphrase(
-    settings: KeystoreConfig, descriptor: int | None, *, rehearsal: bool, new: bool
-) -> LockedBuffer:
-    prompt = ("REHEARSAL: " if rehearsal else "") + ("New passphrase" if new else "Passphrase")
-    return read_passphrase(file=settings.passphrase_file, descriptor=descriptor, prompt=prompt, new=new)
 
 
 def _ask_fingerprint(node: str) -> str:

@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise KeysError("CONFIG-FILE", f"{path} is not TOML: {error}") from error
 
 
-def _section(  # noqa: PLR0913  the six facts that an error message needs
+def _section(
     path: Path, base: Path, section: str, content: dict[str, Any], into: type, environ: Mapping[str, str]
 ) -> Any:
     fields = {field.encode_name for field in msgspec.structs.fields(into)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keys.private.sign import SigningKey
 
 
-def sign_entry(  # noqa: PLR0913  the signature covers all of these
+def sign_entry(
     identity: SigningKey,
     *,
     role: Role,

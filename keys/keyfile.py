@@ -95,7 +95,7 @@ def read_signing_key(path: Path, passphrase: LockedBuffer) -> SigningKey:
     return key
 
 
-def create(  # noqa: PLR0913  one argument for each fact that the file states
+def create(
     path: Path, kind: Kind, public_key: bytes, private: memoryview, passphrase: LockedBuffer, cost: Cost
 ) -> None:
     """Store 32 bytes of ``private`` durably, readable by the owner only; ``KEY-FILE-EXISTS`` when taken."""

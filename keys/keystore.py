@@ -60,7 +60,7 @@ class Keystore:
     _lock: int
 
     @classmethod
-    def create(  # noqa: PLR0913  what a ceremony decides
+    def create(
         cls,
         path: Path,
         passphrase: LockedBuffer,

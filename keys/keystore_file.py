@@ -103,6 +103,7 @@ def load(path: Path, master: LockedBuffer) -> LongLivedKeys:
 
 
 def damaged(path: Path) -> KeysError:
+    """The refusal of a keystore that is not what was stored."""
     remedy = "the passphrase is not to blame: restore the keystore from a copy"
     return KeysError("KEYSTORE-DAMAGED", f"the keystore {path} is damaged or was altered", remedy)
 
@@ -115,6 +116,7 @@ def write_new(
     rehearsal: bool,
     order_times: tuple[int, int, int],
 ) -> None:
+    """Make all keys and write every file of a new keystore; ``order_times`` is made, seal until, destroy at."""
     made_at, seal_until, destroy_at = order_times
     order = generate_sealing_key()
     record = _OrderKeyRecord(

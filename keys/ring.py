@@ -99,7 +99,7 @@ class KeyRing:
         )
         self._save(nodes={**self._nodes, node: enrolled})
 
-    def issue_batch_keys(  # noqa: PLR0913  the facts of a key entry
+    def issue_batch_keys(
         self, node: str, count: int, *, identity: SigningKey, now: int, seal_until: int, destroy_at: int
     ) -> list[KeyEntry]:
         """Make ``count`` numbered batch keys for ``node`` and sign their entries. ``KEY-NODE-UNKNOWN``."""

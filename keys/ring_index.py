@@ -25,6 +25,8 @@ class DestroyReason(StrEnum):
 
 
 class KeyRole(StrEnum):
+    """What a destroyed key was for."""
+
     BATCH = "batch"
     HOLD = "hold"
 
