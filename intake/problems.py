@@ -96,6 +96,13 @@ BODY_TOO_LARGE = Problem(
     detail="An order may have at most 32 KiB.",
     headers=(("connection", "close"),),
 )
+TOO_SLOW = Problem(
+    rule="INTAKE-TOO-SLOW",
+    status=HTTPStatus.REQUEST_TIMEOUT,
+    title="The request came too slowly",
+    detail="Nothing was stored. Send the same request again, with the same Idempotency-Key.",
+    headers=(("connection", "close"),),
+)
 NOT_JSON = Problem(
     rule="INTAKE-JSON",
     status=HTTPStatus.BAD_REQUEST,
@@ -107,6 +114,13 @@ BASKET_DIFFERS = Problem(
     status=HTTPStatus.UNPROCESSABLE_ENTITY,
     title="This Idempotency-Key was used for another basket",
     detail="The first order stands as it was. Make a new Idempotency-Key for a new order.",
+)
+RESEAL = Problem(
+    rule="INTAKE-RESEAL",
+    status=HTTPStatus.CONFLICT,
+    title="Sealed to a key that is no longer in use",
+    detail="Nothing was stored. Fetch the keys again, seal again, and send with the same Idempotency-Key.",
+    keys="/keys",
 )
 KEYS_OUT = Problem(
     rule="INTAKE-KEYS-OUT",
@@ -165,17 +179,6 @@ def faulty_fields(errors: Sequence[Fault]) -> Problem:
         title="Some fields of the order are not right",
         detail="Correct the fields named in errors and send the order again.",
         errors=errors,
-    )
-
-
-def reseal(keys_url: str) -> Problem:
-    """The browser sealed to a key that is no longer in use: seal again under the same Idempotency-Key."""
-    return Problem(
-        rule="INTAKE-RESEAL",
-        status=HTTPStatus.CONFLICT,
-        title="Sealed to a key that is no longer in use",
-        detail="Nothing was stored. Fetch the keys again, seal again, and send with the same Idempotency-Key.",
-        keys=keys_url,
     )
 
 

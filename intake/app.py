@@ -1,0 +1,220 @@
+"""The ASGI application: addresses, answers, and a last line of defence that shows nothing of a request.
+
+Why here: pages of a later day and the API share this one table of addresses.
+Must not: read the clock or the environment, or log more of a failure than its class and place in the code.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from intake import asgi
+from intake.catalogue import Catalogue
+from intake.forms import Accepted, Keys, Live, Ready, Status
+from intake.health import Health
+from intake.problems import (
+    KEYS_OUT,
+    MEDIA_TYPE,
+    NOT_FOUND,
+    ORDER_UNKNOWN,
+    UNEXPECTED,
+    Problem,
+    encode_problem,
+    method_refused,
+    not_ready,
+)
+from intake.status import entity_tag, is_pending, matches
+from intake.taking import Entered, OrderDesk, Taken
+from intake.tokens import token_is_good
+from intake.validation import CheckedForm, check_form
+
+_JSON = "application/json"
+_POLL_SECONDS = "60"
+_ORDERS = "/orders"
+_ACCEPTED = int(HTTPStatus.ACCEPTED)
+_log = logging.getLogger("intake")
+_encoder = msgspec.json.Encoder()
+
+
+class StatusSource(Protocol):
+    """Where an order's status is read; None when there is no such order."""
+
+    def __call__(self, order_id: str, /) -> Status | None: ...
+
+
+class Intake:
+    """The application. ``month`` gives year and month of now; ``close`` ends what it was built of."""
+
+    def __init__(
+        self,
+        *,
+        desk: OrderDesk,
+        catalogue: Catalogue,
+        status: StatusSource,
+        health: Health,
+        token_key: bytes,
+        month: Callable[[], tuple[int, int]],
+        openapi: bytes,
+        close: Callable[[], None],
+    ) -> None:
+        self._desk = desk
+        self._catalogue = catalogue
+        self._status = status
+        self._health = health
+        self._token_key = token_key
+        self._month = month
+        self._openapi = openapi
+        self._close = close
+        self._rest = Starlette(
+            routes=[
+                Route("/orders/{order_id}", self._show_order),
+                Route("/keys", self._show_keys),
+                Route("/livez", self._live),
+                Route("/readyz", self._ready),
+                Route("/openapi.json", self._show_openapi),
+            ],
+            exception_handlers={HTTPException: _refused},
+        )
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """One ASGI connection: a request, or the server's start and end."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        started = False
+
+        async def send_once(message: asgi.Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            if scope["path"] == _ORDERS:
+                await self._orders(scope, receive, send_once)
+            else:
+                await self._rest(scope, receive, send_once)
+        except Exception as error:  # noqa: BLE001  the last line of defence: no traceback, whose message may quote a request
+            _log.error("unexpected %s at %s", type(error).__name__, _place(error))
+            if not started:
+                await asgi.answer_problem(send, UNEXPECTED)
+
+    async def _lifespan(self, receive: asgi.Receive, send: asgi.Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                self._close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _orders(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["method"] != "POST":
+            await asgi.answer_problem(send, method_refused("POST"))
+            return
+        key = asgi.read_idempotency_key(scope)
+        if isinstance(key, Problem):
+            await asgi.answer_problem(send, key)
+            return
+        form = self._judge(await asgi.read_json(scope, receive))
+        entered = form if isinstance(form, Problem) else self._desk.enter(key, form)
+        del form, key  # the card ends here
+        taken = await self._desk.result(entered) if isinstance(entered, Entered) else entered
+        if isinstance(taken, Problem):
+            await asgi.answer_problem(send, taken)
+            return
+        await _accepted(send, taken)
+
+    def _judge(self, document: object) -> CheckedForm | Problem:
+        if isinstance(document, Problem):
+            return document
+        year, month = self._month()
+        return check_form(document, catalogue=self._catalogue, year=year, month=month)
+
+    async def _show_order(self, request: Request) -> Response:
+        order_id = request.path_params["order_id"]
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            identity = bytes.fromhex(order_id)
+        except ValueError:
+            identity = b""
+        # Nothing is looked up before the token is good, so that an answer's time says nothing about an id.
+        is_good = token_is_good(self._token_key, identity, token.strip())
+        status = self._status(order_id) if is_good and scheme.lower() == "bearer" else None
+        if status is None:
+            return _problem(ORDER_UNKNOWN)
+        tag = entity_tag(status)
+        headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
+        if is_pending(status):
+            headers["retry-after"] = _POLL_SECONDS
+        if matches(request.headers.get("if-none-match", ""), tag):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(_encoder.encode(status), headers=headers, media_type=_JSON)
+
+    async def _show_keys(self, request: Request) -> Response:
+        del request
+        keys: Keys | None = self._health.keys()
+        return _problem(KEYS_OUT) if keys is None else _json(keys)
+
+    async def _live(self, request: Request) -> Response:
+        del request
+        return _json(Live())
+
+    async def _ready(self, request: Request) -> Response:
+        del request
+        report = self._health.report()
+        if report.reasons:
+            return _problem(not_ready(report.reasons))
+        return _json(Ready(keys_left=report.keys_left, warnings=list(report.warnings)))
+
+    async def _show_openapi(self, request: Request) -> Response:
+        del request
+        return Response(self._openapi, media_type=_JSON)
+
+
+async def _accepted(send: asgi.Send, taken: Taken) -> None:
+    body = _encoder.encode(
+        Accepted(order_id=taken.order_id, status="received", access_token=taken.access_token)
+    )
+    headers = [
+        (b"location", b"/orders/" + taken.order_id.encode("ascii")),
+        (b"retry-after", _POLL_SECONDS.encode("ascii")),
+        (b"cache-control", b"no-store"),
+    ]
+    await asgi.answer(send, _ACCEPTED, body, headers, _JSON.encode("ascii"))
+
+
+def _json(document: msgspec.Struct) -> Response:
+    return Response(_encoder.encode(document), headers={"cache-control": "no-store"}, media_type=_JSON)
+
+
+def _problem(problem: Problem) -> Response:
+    headers = {"cache-control": "no-store"} | dict(problem.headers)
+    return Response(
+        encode_problem(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals, in our form."""
+    del request
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _problem(method_refused((error.headers or {}).get("Allow", "GET")))
+    return _problem(NOT_FOUND)
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised: file and line of the innermost frames, without a message or a local."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

@@ -1,0 +1,123 @@
+"""Reading one request and writing one answer over ASGI, within limits.
+
+Why here: the busiest endpoint needs no framework objects, and every endpoint needs the same answers and limits.
+Must not: log a request, or let a client's bytes into an answer or an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import msgspec
+
+from intake.problems import (
+    BODY_TOO_LARGE,
+    IDEMPOTENCY_KEY_MALFORMED,
+    IDEMPOTENCY_KEY_MISSING,
+    MEDIA_TYPE,
+    MEDIA_TYPE_REFUSED,
+    NOT_JSON,
+    TOO_SLOW,
+    Problem,
+    encode_problem,
+)
+from transfer.errors import TransferError
+from transfer.wire.ids import check_idempotency_key
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_LIMIT = 32 * 1024
+BODY_SECONDS = 15.0
+_QUOTED_MINIMUM = 2
+_decoder = msgspec.json.Decoder()
+
+
+def one_header(scope: Scope, name: bytes) -> bytes | None:
+    """The value of a header that is there exactly once; None when it is missing or repeated."""
+    found = [value for header, value in scope["headers"] if header == name]
+    return found[0] if len(found) == 1 else None
+
+
+def read_idempotency_key(scope: Scope) -> str | Problem:
+    """The Idempotency-Key header, bare or as a structured-field string in double quotes."""
+    raw = one_header(scope, b"idempotency-key")
+    if raw is None:
+        return IDEMPOTENCY_KEY_MISSING
+    text = raw.decode("latin-1").strip(" \t")
+    if len(text) >= _QUOTED_MINIMUM and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    try:
+        return check_idempotency_key(text)
+    except TransferError:
+        return IDEMPOTENCY_KEY_MALFORMED
+
+
+async def read_json(scope: Scope, receive: Receive) -> object | Problem:
+    """The body as decoded JSON. A body that is not JSON, too large or too slow is a problem."""
+    if not _is_plain_json(scope):
+        return MEDIA_TYPE_REFUSED
+    length = one_header(scope, b"content-length")
+    if length is not None and (not length.isdigit() or int(length[:20]) > BODY_LIMIT):
+        return BODY_TOO_LARGE
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _read_body(receive)
+    except TimeoutError:
+        return TOO_SLOW
+    if body is None:
+        return BODY_TOO_LARGE
+    try:
+        document: object = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # The decoder's own message may quote the body.
+        return NOT_JSON
+    return document
+
+
+def _is_plain_json(scope: Scope) -> bool:
+    media_type = (one_header(scope, b"content-type") or b"").partition(b";")[0]
+    return media_type.strip().lower() == b"application/json" and not any(
+        header == b"content-encoding" and value.lower() != b"identity" for header, value in scope["headers"]
+    )
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""  # the client went away; nobody reads the answer
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            return None
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks) if len(chunks) > 1 else chunks[0]
+
+
+async def answer(
+    send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]], media_type: bytes
+) -> None:
+    """Send a whole answer."""
+    fixed = [
+        (b"content-type", media_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_problem(send: Send, problem: Problem) -> None:
+    """Send a refusal as application/problem+json."""
+    headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in problem.headers]
+    if not any(name == b"cache-control" for name, _ in headers):
+        headers.append((b"cache-control", b"no-store"))
+    await answer(send, int(problem.status), encode_problem(problem), headers, MEDIA_TYPE.encode("ascii"))

@@ -1,0 +1,191 @@
+"""Group commit: orders that arrive together are sealed, made durable and answered together.
+
+Why here: one fsync for many orders is what makes "202 only when durable" affordable.
+Must not: answer before the group is durable, seal without the partition's shared lock, or keep a form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol, TypeVar
+
+from transfer.register import Committed, NewOrder
+from transfer.spool import OpenGroup
+
+from intake.live_keys import LiveKeys
+from transfer.wire.envelope import Envelope, encode_envelope
+from transfer.wire.sealing import SealingKeys
+
+GROUP_MAXIMUM = 256
+WAITING_MAXIMUM = 1024
+_log = logging.getLogger("intake")
+T = TypeVar("T")
+
+
+class Outcome(Enum):
+    """What became of an order that asked to be taken."""
+
+    NEW = auto()
+    SAME = auto()
+    OTHER_BASKET = auto()
+    KEYS_OUT = auto()
+    RESEAL = auto()
+    BUSY = auto()
+    NOT_STORED = auto()
+
+
+_COMMITTED = {
+    Committed.NEW: Outcome.NEW,
+    Committed.SAME: Outcome.SAME,
+    Committed.CONFLICT: Outcome.OTHER_BASKET,
+}
+
+
+class Store(Protocol):
+    """Where groups become durable: the transfer room's spool and register, as one pair."""
+
+    def open_group(self, batch_key_id: bytes) -> OpenGroup | None: ...
+    def commit_group(self, group: OpenGroup, orders: Sequence[NewOrder], now: int) -> Sequence[Committed]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    keys: SealingKeys
+    spool: OpenGroup
+    orders: list[NewOrder] = field(default_factory=list)
+    answers: list[asyncio.Future[Outcome]] = field(default_factory=list)
+
+
+class GroupCommit:
+    """Collects orders into groups and commits one group at a time in a thread of its own.
+
+    ``linger``: seconds that an idle committer waits for more orders. All methods belong to the event loop.
+    """
+
+    def __init__(self, *, store: Store, keys: LiveKeys, now: Callable[[], int], linger: float) -> None:
+        self._store = store
+        self._keys = keys
+        self._now = now
+        self._linger = linger
+        self._filling: _Group | None = None
+        self._full: deque[_Group] = deque()
+        self._committing = False
+        self._starting = False
+        self._waiting = 0
+        self._closed: set[bytes] = set()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+
+    def enter(
+        self,
+        *,
+        order_id: str,
+        basket_digest: bytes,
+        seal: Callable[[SealingKeys], Envelope],
+        batch_key_id: bytes | None = None,
+    ) -> asyncio.Future[Outcome] | Outcome:
+        """Seal one order into the group of now; the future is done when the group is durable.
+
+        Not a coroutine, so that nothing of the form outlives the sealing.
+        ``batch_key_id``: the only key that this order's envelope is for (sealed in a browser); None for any.
+        """
+        if self._waiting >= WAITING_MAXIMUM:
+            return Outcome.BUSY
+        group = self._filling or self._open()
+        if group is None:
+            return Outcome.KEYS_OUT
+        if batch_key_id is not None and batch_key_id != group.keys.batch_key_id:
+            self._start_soon()
+            return Outcome.RESEAL
+        group.spool.append(encode_envelope(seal(group.keys)))
+        group.orders.append(NewOrder(order_id=order_id, basket_digest=basket_digest))
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        group.answers.append(answer)
+        self._waiting += 1
+        if len(group.orders) >= GROUP_MAXIMUM:
+            self._full.append(group)
+            self._filling = None
+        self._start_soon()
+        return answer
+
+    def _open(self) -> _Group | None:
+        """Open a group on the first batch key that may be sealed to and whose partition is open."""
+        self._keys.refresh()
+        now = self._now()
+        order_key = self._keys.order_key(now)
+        if order_key is None:
+            return None
+        for key in self._keys.batch_keys(now):
+            if key.key_id in self._closed:
+                continue
+            spool = self._store.open_group(key.key_id)
+            if spool is None:
+                self._closed.add(key.key_id)  # closed is for ever
+                continue
+            keys = SealingKeys(
+                order_key=order_key.public_key,
+                order_key_id=order_key.key_id,
+                batch_key=key.public_key,
+                batch_key_id=key.key_id,
+            )
+            self._filling = _Group(keys=keys, spool=spool)
+            return self._filling
+        return None
+
+    def _start_soon(self) -> None:
+        """Commit the filling group after the linger, unless a commit is under way: then it follows that one."""
+        if not self._committing and not self._starting:
+            self._starting = True
+            loop = asyncio.get_running_loop()
+            if self._linger > 0 and not self._full:
+                loop.call_later(self._linger, self._start)
+            else:
+                loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._starting = False
+        if self._committing:
+            return
+        group = self._full.popleft() if self._full else self._filling
+        if group is None:
+            return
+        if group is self._filling:
+            self._filling = None
+        self._committing = True
+        loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._thread, self._commit, group, self._now())
+        commit.add_done_callback(lambda done: self._finish(group, done))
+
+    def _commit(self, group: _Group, now: int) -> Sequence[Committed]:
+        """In the committing thread: the group is durable, or abandoned, when this returns."""
+        if not group.orders:
+            group.spool.abandon()
+            return ()
+        return self._store.commit_group(group.spool, group.orders, now)
+
+    def _finish(self, group: _Group, done: asyncio.Future[Sequence[Committed]]) -> None:
+        self._committing = False
+        self._waiting -= len(group.answers)
+        error = done.exception()
+        if error is None:
+            outcomes = [_COMMITTED[committed] for committed in done.result()]
+        else:
+            # Full disk, lost mount: the sender retries with the same key, so nothing is taken twice.
+            _log.error(
+                "a group of %d orders could not be stored: %s", len(group.answers), type(error).__name__
+            )
+            outcomes = [Outcome.NOT_STORED] * len(group.answers)
+        for answer, outcome in zip(group.answers, outcomes, strict=True):
+            if not answer.done():
+                answer.set_result(outcome)
+        if self._full or (self._filling and self._filling.orders):
+            # Orders that came during the commit have waited long enough.
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start)
+        elif self._filling:
+            self._start_soon()

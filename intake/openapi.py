@@ -1,0 +1,165 @@
+"""The OpenAPI 3.1 document, made from the types of forms.py.
+
+Why here: a shop's developer reads it, and tools check the server against it.
+Must not: describe a field by hand that a type describes already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from intake import forms
+from intake.problems import MEDIA_TYPE, ProblemDocument
+
+_JSON = "application/json"
+_ORDER_ID = {
+    "name": "order_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "At least 128 random bits, new for each order, the same for each retry of it. "
+    "It yields the order's id. Double quotes around it (a structured-field string) are allowed.",
+    "schema": {"type": "string", "pattern": '^(?:"[A-Za-z0-9_-]{22,128}"|[A-Za-z0-9_-]{22,128})$'},
+}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
+_ETAG = {"ETag": {"schema": {"type": "string"}}}
+_TYPES = (
+    forms.PlainOrder,
+    forms.SealedOrder,
+    forms.Accepted,
+    forms.Status,
+    forms.Keys,
+    forms.Live,
+    forms.Ready,
+    ProblemDocument,
+)
+
+
+def openapi_document(*, version: str) -> bytes:
+    """The document's JSON; ``version`` is the software's."""
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Order intake",
+            "version": version,
+            "description": "Takes orders, seals them to an offline machine's keys, and tells how each one fared.",
+        },
+        "paths": {
+            "/orders": {"post": _take_order()},
+            "/orders/{order_id}": {"get": _show_order()},
+            "/keys": {"get": _get("keys", "The keys to seal to now.", "Keys", unavailable=True)},
+            "/livez": {"get": _get("live", "Answers while the process runs.", "Live")},
+            "/readyz": {
+                "get": _get("ready", "Answers 200 while orders can be taken.", "Ready", unavailable=True)
+            },
+            "/openapi.json": {
+                "get": {
+                    "operationId": "openapi",
+                    "summary": "This document.",
+                    "responses": {
+                        "200": _answer("This document.", {"type": "object"}),
+                        **_problems("405", "500"),
+                    },
+                }
+            },
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "orderToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The access_token of the one order.",
+                }
+            },
+        },
+    }
+    return msgspec.json.encode(document)
+
+
+_PROBLEMS = {
+    "400": "The Idempotency-Key is missing or malformed, or the body is not a JSON object.",
+    "404": "No such order, or not with this token.",
+    "405": "Another method is needed.",
+    "409": "Sealed to a key that is no longer in use: fetch `keys`, seal again, same Idempotency-Key.",
+    "413": "More than 32 KiB.",
+    "415": "Not application/json.",
+    "422": "Some fields are not right (`errors` names each), or the Idempotency-Key was used for another basket.",
+    "500": "An unexpected error.",
+    "503": "Not ready, out of keys, or too busy; see Retry-After.",
+}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(
+    description: str, schema: dict[str, Any], headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": description, "content": {_JSON: {"schema": schema}}}
+    return answer | ({"headers": headers} if headers else {})
+
+
+def _problems(*statuses: str) -> dict[str, Any]:
+    return {
+        status: {
+            "description": _PROBLEMS[status],
+            "content": {MEDIA_TYPE: {"schema": _reference("ProblemDocument")}},
+            **({"headers": _RETRY_AFTER} if status == "503" else {}),
+        }
+        for status in statuses
+    }
+
+
+def _take_order() -> dict[str, Any]:
+    headers = {"Location": {"description": "The order.", "schema": {"type": "string"}}, **_RETRY_AFTER}
+    return {
+        "operationId": "takeOrder",
+        "summary": "Take an order. Answers only when the sealed order is durable.",
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {_JSON: {"schema": {"oneOf": [_reference("PlainOrder"), _reference("SealedOrder")]}}},
+        },
+        "responses": {
+            "202": _answer(
+                "Taken; the same again for a retry with the same Idempotency-Key.",
+                _reference("Accepted"),
+                headers,
+            ),
+            **_problems("400", "405", "409", "413", "415", "422", "500", "503"),
+        },
+    }
+
+
+def _show_order() -> dict[str, Any]:
+    none_match = {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}}
+    return {
+        "operationId": "showOrder",
+        "summary": "Where an order is. Only with the order's own token.",
+        "parameters": [_ORDER_ID, none_match],
+        "security": [{"orderToken": []}],
+        "responses": {
+            "200": _answer("Its status.", _reference("Status"), _ETAG | _RETRY_AFTER),
+            "304": {"description": "Not changed.", "headers": _ETAG | _RETRY_AFTER},
+            **_problems("404", "405", "500", "503"),
+        },
+    }
+
+
+def _get(operation: str, summary: str, schema: str, *, unavailable: bool = False) -> dict[str, Any]:
+    problems = ("405", "500", "503") if unavailable else ("405", "500")
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {"200": _answer(summary, _reference(schema)), **_problems(*problems)},
+    }

@@ -1,0 +1,143 @@
+"""Taking an order: from a judged form to a sealed, durable order, or to the reason why not.
+
+Why here: one code path for the API and the pages, for plain and browser-sealed orders.
+Must not: look at keys before it has looked the order id up, or keep the Idempotency-Key or the form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from intake.groups import GroupCommit, Outcome
+from intake.live_keys import LiveKeys
+from intake.problems import (
+    BASKET_DIFFERS,
+    BUSY,
+    KEYS_OUT,
+    NOT_STORED,
+    RESEAL,
+    Fault,
+    Problem,
+    faulty_fields,
+)
+from intake.sealed_form import SealedParts, header_fault
+from intake.tokens import access_token
+from intake.validation import CheckedForm, PlainContents
+from keys.public.digest import equal
+from transfer.errors import TransferError
+from transfer.wire import ids
+from transfer.wire.basket import basket_digest
+from transfer.wire.envelope import Envelope
+from transfer.wire.header import Header
+from transfer.wire.sealing import SealingKeys, seal_order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The order stands. ``order_id``: 32 hex digits."""
+
+    order_id: str
+    access_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """An order on its way into a group; nothing of its form is left but the basket's digest (32 bytes)."""
+
+    order_id: bytes
+    basket_digest: bytes
+    outcome: asyncio.Future[Outcome] | Outcome
+
+
+class OrderDesk:
+    """Takes orders. ``basket_of`` gives the basket digest of an order id (hex) that was taken before, or None."""
+
+    def __init__(
+        self,
+        *,
+        commit: GroupCommit,
+        keys: LiveKeys,
+        basket_of: Callable[[str], bytes | None],
+        token_key: bytes,
+        now: Callable[[], int],
+    ) -> None:
+        self._commit = commit
+        self._keys = keys
+        self._basket_of = basket_of
+        self._token_key = token_key
+        self._now = now
+
+    def enter(self, idempotency_key: str, form: CheckedForm) -> Entered | Taken | Problem:
+        """Seal an order into a group, or say what is wrong with it. Plaintext ends here."""
+        if form.basket is None:
+            return faulty_fields(form.faults)
+        order_id = ids.order_id(idempotency_key)
+        nonce = ids.basket_nonce(idempotency_key)
+        digest = basket_digest(nonce=nonce, items=form.basket.items, total=form.basket.total)
+        batch_key_id = None
+        match form.contents:
+            case None:
+                return self._known_or(order_id, digest, faulty_fields(form.faults))
+            case PlainContents(order=order, card=card):
+                seal = partial(seal_order, order, card, order_id=order_id, nonce=nonce, now=self._now())
+            case SealedParts(envelope=envelope, header=header):
+                if problem := self._header_problem(header, order_id, digest):
+                    return self._known_or(order_id, digest, problem)
+                seal = partial(_as_it_is, envelope)
+                batch_key_id = header.batch_key_id
+            case never:
+                assert_never(never)
+        try:
+            outcome = self._commit.enter(
+                order_id=order_id, basket_digest=digest, seal=seal, batch_key_id=batch_key_id
+            )
+        except TransferError as error:  # ORDER-SIZE: each field is within its limit, but not all together
+            return faulty_fields([Fault(pointer="", detail=error.message)])
+        return Entered(order_id=order_id, basket_digest=digest, outcome=outcome)
+
+    async def result(self, entered: Entered) -> Taken | Problem:
+        """Wait until the order is durable."""
+        outcome = entered.outcome
+        if not isinstance(outcome, Outcome):
+            outcome = await outcome
+        match outcome:
+            case Outcome.NEW | Outcome.SAME:
+                return self._taken(entered.order_id)
+            case Outcome.OTHER_BASKET:
+                return BASKET_DIFFERS
+            case Outcome.KEYS_OUT:
+                return self._known_or(entered.order_id, entered.basket_digest, KEYS_OUT)
+            case Outcome.RESEAL:
+                return self._known_or(entered.order_id, entered.basket_digest, RESEAL)
+            case Outcome.BUSY:
+                return BUSY
+            case Outcome.NOT_STORED:
+                return NOT_STORED
+            case never:
+                assert_never(never)
+
+    def _taken(self, order_id: bytes) -> Taken:
+        return Taken(order_id=order_id.hex(), access_token=access_token(self._token_key, order_id))
+
+    def _known_or(self, order_id: bytes, digest: bytes, problem: Problem) -> Taken | Problem:
+        """An order that stands already is answered as the first time, whatever is missing today."""
+        known = self._basket_of(order_id.hex())
+        if known is None:
+            return problem
+        return self._taken(order_id) if equal(known, digest) else BASKET_DIFFERS
+
+    def _header_problem(self, header: Header, order_id: bytes, digest: bytes) -> Problem | None:
+        if wrong := header_fault(header, order_id=order_id, basket_digest=digest):
+            return faulty_fields([Fault(pointer="/sealed/header", detail=wrong)])
+        self._keys.refresh()
+        return None if self._keys.is_live_order_key(header.order_key_id, self._now()) else RESEAL
+
+
+def _as_it_is(envelope: Envelope, keys: SealingKeys) -> Envelope:
+    """The browser sealed it already; ``keys`` were found to be the header's."""
+    del keys
+    return envelope
