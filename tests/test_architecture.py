@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import tomllib
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -204,9 +205,22 @@ def rules() -> dict[str, str]:
         node.value: module.at(node)
         for module in modules()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node not in prefixes(module.tree)
         if RULE_ID.fullmatch(node.value) and not NOT_A_RULE.fullmatch(node.value)
     }
+
+
+@cache
+def prefixes(tree: ast.Module) -> frozenset[ast.expr]:
+    """What code compares beginnings with: the beginning of a rule id is not one."""
+    compared: set[ast.expr] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="startswith"), args=beginnings):
+                compared.update(beginnings)
+    return frozenset(compared)
 
 
 def rule_ids_in(path: Path) -> set[str]:
