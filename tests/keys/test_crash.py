@@ -1,4 +1,4 @@
-"""The key ring survives a kill before every step of every change: all of it happened, or nothing.
+"""Keystore and key ring survive a kill before every step of every change: all of it happened, or nothing.
 
 A child makes the change and is gone before its Nth call to the system (a write may also be torn); the parent
 opens the ring, as the next command would, and looks at what there is.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from keys.keystore import Keystore
 from keys.private import strongbox
 from keys.private.locked import LockedBuffer
 from keys.private.ring_secret import FileRingSecret
@@ -20,7 +21,7 @@ from keys.private.secretbox import UnwrapError
 from keys.private.sign import generate_signing_key
 from keys.ring import KeyRing
 from keys.ring_index import DestroyReason, RingIndex
-from tests.keys.conftest import locked
+from tests.keys.conftest import PASSPHRASE, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,3 +260,32 @@ def test_every_step_of_a_destruction_is_durable_before_the_next(
         "rename ring.new ring",
         "fsync before",
     ]
+
+
+def test_killed_creation_leaves_a_whole_keystore_or_none(tmp_path: Path) -> None:
+    made = 0
+    for at in range(100):
+        path = tmp_path / str(at) / "keystore"
+        path.parent.mkdir()
+        child = os.fork()
+        if child == 0:
+            try:
+                passphrase = locked(PASSPHRASE)
+                Kill(at)
+                Keystore.create(path, passphrase, rehearsal=True, now=NOW)
+                os._exit(DONE)
+            finally:
+                os._exit(1)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with locked(PASSPHRASE) as passphrase:
+            if path.exists():
+                made += 1
+                Keystore.open(path, passphrase).close()
+            else:
+                assert ended == KILLED
+                Keystore.create(path, passphrase, rehearsal=True, now=NOW).close()
+        assert [file.name for file in path.parent.iterdir()] == ["keystore"]
+        if ended == DONE:
+            break
+    assert at > 10
+    assert made == 2  # killed before the last fsync, and not killed
