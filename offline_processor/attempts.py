@@ -54,7 +54,7 @@ class Till:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedWindow:
-    """A window of orders: those ``ready`` to be sent, their cards in ``cards``, and what was ``decided`` of the others."""
+    """A window of orders: those ``ready`` with their ``cards``, and what was ``decided`` of the others."""
 
     orders: Sequence[orders.WaitingOrder]
     ready: Sequence[ReadyOrder]
@@ -125,7 +125,7 @@ def recover_intents(ledger: Ledger, *, now: int) -> int:
 
 
 def reverse_unknown(ledger: Ledger, acquirer: Acquirer, *, window: int, now: int) -> int:
-    """Send a reversal for every attempt of unknown outcome, once a run until answered. Returns how many were answered."""
+    """Send a reversal for every attempt of unknown outcome, once a run until answered. Returns how many were."""
     found = list(orders.open_attempts(ledger, AttemptState.UNKNOWN, AttemptState.REVERSAL_PENDING))
     answered = 0
     for start in range(0, len(found), window):

@@ -68,7 +68,10 @@ def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report:
     report.interrupted = recover_intents(ledger, now=now)
     report.reversed = reverse_unknown(ledger, place.acquirer, window=place.window, now=now)
     _release_holds(place, report)
-    report.count(OrderState.ORDER_AGAIN, holding.expire_unopenable(ledger, older_than=now - place.hold_seconds, now=now))
+    report.count(
+        OrderState.ORDER_AGAIN,
+        holding.expire_unopenable(ledger, older_than=now - place.hold_seconds, now=now),
+    )
     overdue = place.keystore.ring.overdue(now, hold_limit=place.hold_seconds)
     report.keys_destroyed += destroy_keys(place, overdue, DestroyReason.LIMIT)
     _retry_reversed(place, till, cards, report)
@@ -130,6 +133,4 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
         if reporting.something_to_tell(place.ledger, node.node):
             made = reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
             report.returns.append(made)
-        reporting.write_newest(
-            place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch
-        )
+        reporting.write_newest(place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch)

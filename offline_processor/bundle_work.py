@@ -73,7 +73,9 @@ def _judge(
     return screen(opened) if isinstance(opened, OpenedOrder) else opened
 
 
-def charge_bundle(place: Workplace, till: Till, tables: Tables, bundle: BundleRecord, report: RunReport) -> None:
+def charge_bundle(
+    place: Workplace, till: Till, tables: Tables, bundle: BundleRecord, report: RunReport
+) -> None:
     """Charge the waiting orders of a bundle, a window at a time; stop when a whole window got no answer."""
     batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
     if batch_key is None:

@@ -14,6 +14,8 @@ from transfer.wire.records import Reason
 
 
 class AttemptState(StrEnum):
+    """Where one try to authorise one order stands."""
+
     INTENT = "intent"
     APPROVED = "approved"
     DECLINED = "declined"
@@ -26,6 +28,8 @@ class AttemptState(StrEnum):
 
 
 class Event(StrEnum):
+    """What moves an attempt on."""
+
     APPROVAL = "approval"
     DECLINE = "decline"
     NO_ANSWER = "no answer"
@@ -57,7 +61,9 @@ def advance(state: AttemptState, event: Event) -> AttemptState:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise ProcessorError("CHARGE-TRANSITION", f"an attempt that is {state} cannot take the event {event!r}") from None
+        raise ProcessorError(
+            "CHARGE-TRANSITION", f"an attempt that is {state} cannot take the event {event!r}"
+        ) from None
 
 
 def diagram() -> str:

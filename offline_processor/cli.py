@@ -50,7 +50,9 @@ class Settings:
 
 def _settings(path: Path) -> Settings:
     sections = configuration.load(
-        path, {"keystore": KeystoreConfig, "processor": ProcessorConfig, "acquirer": AcquirerConfig}, os.environ
+        path,
+        {"keystore": KeystoreConfig, "processor": ProcessorConfig, "acquirer": AcquirerConfig},
+        os.environ,
     )
     return Settings(**sections)
 
@@ -68,12 +70,18 @@ def cli() -> None:
     """Charge the orders that came over the gap, on the machine that is connected to nothing."""
 
 
-@cli.command(epilog="Example: offline-processor run --config offline.toml --confirm '40 orders: EUR 812.50, JPY 9800'")
+@cli.command(
+    epilog="Example: offline-processor run --config offline.toml --confirm '40 orders: EUR 812.50, JPY 9800'"
+)
 @console.shared_options
-@click.option("--confirm", metavar="TOTAL", help="The control total, for runs without a person at the terminal.")
+@click.option(
+    "--confirm", metavar="TOTAL", help="The control total, for runs without a person at the terminal."
+)
 @click.option("--clock-is-right", is_flag=True, help="Accept a clock far ahead of the newest ledger entry.")
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from this file descriptor.")
-def run(config: Path, confirm: str | None, clock_is_right: bool, passphrase_fd: int | None, as_json: bool) -> ExitCode:  # noqa: FBT001
+def run(
+    *, config: Path, confirm: str | None, clock_is_right: bool, passphrase_fd: int | None, as_json: bool
+) -> ExitCode:
     """Receive, verify, open, screen and charge what lies in the drop, and write the returns.
 
     Shows the control total (count and amount by currency) before charging and charges nothing unless it is
@@ -113,13 +121,17 @@ def run(config: Path, confirm: str | None, clock_is_right: bool, passphrase_fd: 
 
 @cli.command()
 @console.shared_options
-def status(config: Path, as_json: bool) -> ExitCode:  # noqa: FBT001
+def status(*, config: Path, as_json: bool) -> ExitCode:
     """Show the ledger's orders by state, each node's chains, and what waits. Needs no passphrase."""
     settings = _settings(config)
     ledger = _ledger(settings)
     try:
-        orders: dict[str, int] = dict(ledger.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state"))
-        nodes = list(ledger.rows("SELECT node, last_sequence, return_number, confirmed_return FROM node ORDER BY node"))
+        orders: dict[str, int] = dict(
+            ledger.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state")
+        )
+        nodes = list(
+            ledger.rows("SELECT node, last_sequence, return_number, confirmed_return FROM node ORDER BY node")
+        )
     finally:
         ledger.close()
     if as_json:
@@ -133,7 +145,7 @@ def status(config: Path, as_json: bool) -> ExitCode:  # noqa: FBT001
 
 @cli.command("verify-ledger")
 @console.shared_options
-def verify_ledger(config: Path, as_json: bool) -> ExitCode:  # noqa: FBT001
+def verify_ledger(*, config: Path, as_json: bool) -> ExitCode:
     """Recompute the chain of all ledger entries; any altered, removed or reordered entry is found."""
     ledger = _ledger(_settings(config))
     try:
@@ -147,11 +159,13 @@ def verify_ledger(config: Path, as_json: bool) -> ExitCode:  # noqa: FBT001
     return ExitCode.DONE
 
 
-@cli.command("try-open", epilog="Example: offline-processor try-open --config offline.toml copies/shop-a/b00000001")
+@cli.command(
+    "try-open", epilog="Example: offline-processor try-open --config offline.toml copies/shop-a/b00000001"
+)
 @console.shared_options
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from this file descriptor.")
-def try_open(config: Path, bundle: Path, passphrase_fd: int | None, as_json: bool) -> ExitCode:  # noqa: FBT001
+def try_open(*, config: Path, bundle: Path, passphrase_fd: int | None, as_json: bool) -> ExitCode:
     """Try to open the cards of a bundle's copy with the keys there are: proof that they are gone, or are not yet.
 
     Tries the batch key that each envelope names, and then every other key of the ring. Shows no card.
@@ -179,7 +193,7 @@ def _opened(settings: Settings, passphrase_fd: int | None) -> Iterator[tuple[Key
             raise ProcessorError(
                 "RUN-NOT-ISOLATED",
                 f"this machine is connected to something: {'; '.join(found)}",
-                "pull the cable or start the command in a network namespace of its own: unshare -rn offline-processor …",
+                "pull the cable, or start it in a network namespace of its own: unshare -rn offline-processor …",
             )
         if found:
             marks.append(f"NOT ISOLATED: {'; '.join(found)}")
@@ -207,7 +221,9 @@ def _confirm(total: ControlTotal, given: str | None) -> None:
     if typed is None:
         if not console.is_terminal():
             raise ProcessorError(
-                "USAGE-CONFIRM", f"nothing was charged: the control total {total} is not confirmed", f"repeat with --confirm '{total}'"
+                "USAGE-CONFIRM",
+                f"nothing was charged: the control total {total} is not confirmed",
+                f"repeat with --confirm '{total}'",
             )
         typed = click.prompt("Type the shop's control total to charge them", err=True)
     if not same(total, typed):

@@ -38,7 +38,9 @@ class Opening:
         }
 
     def in_words(self) -> str:
-        lines = [f"{self.opened} of {self.cards} cards opened; {self.keys_tried} live keys were tried on each"]
+        lines = [
+            f"{self.opened} of {self.cards} cards opened; {self.keys_tried} live keys were tried on each"
+        ]
         lines += [f"batch key {key} was destroyed at {when}" for key, when in self.destroyed.items()]
         return "\n".join(lines)
 

@@ -32,7 +32,7 @@ class HeldCard:
     destroy_at: int
 
 
-def hold_unanswered(  # noqa: PLR0913  one bundle's end
+def hold_unanswered(
     ledger: Ledger,
     ring: KeyRing,
     cards: CardTable,
@@ -68,12 +68,14 @@ def hold_unanswered(  # noqa: PLR0913  one bundle's end
     return held + _hold_window(ledger, ring, cards, window, destroy_at=destroy_at, now=now)
 
 
-def _hold_window(  # noqa: PLR0913
+def _hold_window(
     ledger: Ledger, ring: KeyRing, cards: CardTable, window: list[OrderId], *, destroy_at: int, now: int
 ) -> int:
     if not window:
         return 0
-    keys = ring.new_hold_keys(map(bytes.fromhex, window), destroy_at=destroy_at, now=now)  # durable before anything is sealed to them
+    keys = ring.new_hold_keys(
+        map(bytes.fromhex, window), destroy_at=destroy_at, now=now
+    )  # durable before anything is sealed to them
     boxes = [cards.reseal(slot, key.public_key) for slot, key in enumerate(keys)]
     cards.wipe()
     with ledger.atomic():
@@ -93,7 +95,7 @@ def held_card(ledger: Ledger, order_id: str) -> HeldCard | None:
 
 
 def due(ledger: Ledger, ring: KeyRing, *, now: int) -> tuple[list[bytes], list[bytes]]:
-    """The hold keys that must die: those whose order was answered (or was never recorded), and those at their limit."""
+    """The hold keys that must die: those answered (or never recorded as held), and those at their limit."""
     limits, open_keys = {}, set()
     for key_id, state, destroy_at in ledger.rows(
         "SELECT h.key_id, o.state, h.destroy_at FROM held_card AS h JOIN orders AS o USING (order_id)"
@@ -122,7 +124,9 @@ def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
     ]
     ledger.execute_many("DELETE FROM held_card WHERE order_id = ?", [(order_id,) for order_id, _, _ in dead])
     again = [
-        Settled(order_id=OrderId(order_id), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="HOLD-LIMIT")
+        Settled(
+            order_id=OrderId(order_id), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="HOLD-LIMIT"
+        )
         for order_id, state, live in dead
         if state in (OrderState.HELD, OrderState.QUARANTINED) and live is None
     ]
@@ -139,7 +143,9 @@ def expire_unopenable(ledger: Ledger, *, older_than: int, now: int) -> int:
         (older_than,),
     )
     again = [
-        Settled(order_id=OrderId(row[0]), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="HOLD-LIMIT")
+        Settled(
+            order_id=OrderId(row[0]), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="HOLD-LIMIT"
+        )
         for row in list(rows)
     ]
     if again:

@@ -19,7 +19,9 @@ def ways_out(proc_net: Path = Path("/proc/self/net")) -> list[str]:
     ``/proc/self/net`` shows this process's own namespace; ``/sys/class/net`` would show the one it was mounted in.
     """
     found = {f"IPv4 route through {row[0]}" for row in _table(proc_net / "route")[1:] if row[0] != _LOOPBACK}
-    found |= {f"IPv6 route through {row[-1]}" for row in _table(proc_net / "ipv6_route") if row[-1] != _LOOPBACK}
+    found |= {
+        f"IPv6 route through {row[-1]}" for row in _table(proc_net / "ipv6_route") if row[-1] != _LOOPBACK
+    }
     found |= {f"IPv6 address on {row[-1]}" for row in _table(proc_net / "if_inet6") if row[-1] != _LOOPBACK}
     found |= {
         f"IPv4 address {address}"

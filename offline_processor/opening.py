@@ -12,7 +12,7 @@ from keys.errors import RuleError
 from keys.private.unseal import SealingKey, UnsealError, open_box
 from offline_processor.stages import OpenedOrder, Quarantined
 from transfer.wire.envelope import ENVELOPE_LIMIT, decode_envelope
-from transfer.wire.header import SUITE_SEALED_BOX, Kind, decode_header, header_digest
+from transfer.wire.header import SUITE_SEALED_BOX, Header, Kind, decode_header, header_digest
 from transfer.wire.ids import OrderId
 from transfer.wire.order import decode_order_compartment
 
@@ -25,16 +25,9 @@ def open_order(
         envelope = decode_envelope(raw)
         header = decode_header(envelope.header)
         order_key = order_keys.get(header.order_key_id)
-        if len(raw) > ENVELOPE_LIMIT:
-            return unopened(raw, position=position, rule="ORDER-SIZE")
-        if header.suite != SUITE_SEALED_BOX:
-            return unopened(raw, position=position, rule="ORDER-SUITE")
-        if header.kind is not Kind.ORDER:
-            return unopened(raw, position=position, rule="ORDER-KIND")
-        if header.batch_key_id != batch_key_id:
-            return unopened(raw, position=position, rule="ORDER-BATCH-KEY")
-        if order_key is None:
-            return unopened(raw, position=position, rule="ORDER-KEY")
+        rule = _closed(raw, header, batch_key_id)
+        if rule or order_key is None:
+            return unopened(raw, position=position, rule=rule or "ORDER-KEY")
         return OpenedOrder(
             position=position,
             order_id=OrderId(header.order_id.hex()),
@@ -48,6 +41,17 @@ def open_order(
         return unopened(raw, position=position, rule="ORDER-UNREADABLE")
     except RuleError as error:
         return unopened(raw, position=position, rule=error.rule)
+
+
+def _closed(raw: bytes, header: Header, batch_key_id: bytes) -> str:
+    """The rule by which this envelope is not even opened, or an empty string."""
+    if len(raw) > ENVELOPE_LIMIT:
+        return "ORDER-SIZE"
+    if header.suite != SUITE_SEALED_BOX:
+        return "ORDER-SUITE"
+    if header.kind is not Kind.ORDER:
+        return "ORDER-KIND"
+    return "" if header.batch_key_id == batch_key_id else "ORDER-BATCH-KEY"
 
 
 def unopened(raw: bytes, *, position: int, rule: str) -> Quarantined:

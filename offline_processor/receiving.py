@@ -42,8 +42,8 @@ _READ_SIZE = 1 << 20
 class Knowledge:
     """What the offline side knows, asked of ledger and key ring while a bundle is checked.
 
-    ``manifest_of`` gives an accepted sequence's manifest digest; ``used_by`` the sequence that used a batch key (hex);
-    ``return_of`` gives the manifest digest of a return that was made; ``issued`` whether a batch key (hex) was ever issued to this node.
+    ``manifest_of`` gives an accepted sequence's manifest digest, ``return_of`` that of a return that was made,
+    ``used_by`` the bundle that used a batch key (hex), ``issued`` whether a batch key was ever issued to this node.
     """
 
     chain: NodeChain
@@ -63,7 +63,7 @@ class Repeated:
     sequence: int
 
 
-class BundleRefused(ProcessorError):
+class BundleRefusedError(ProcessorError):
     """A bundle is refused whole; ``refusal`` is what its node is told."""
 
     def __init__(self, refusal: RefusalRule, message: str, remedy: str = "") -> None:
@@ -72,11 +72,11 @@ class BundleRefused(ProcessorError):
 
 
 def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle | Repeated:
-    """Verify the copy by FORMAT.md, section 10; raises ``BundleRefused`` with one of its rules."""
+    """Verify the copy by FORMAT.md, section 10; raises ``BundleRefusedError`` with one of its rules."""
     raw = (spooled.path / MANIFEST_NAME).read_bytes()
     signature = (spooled.path / SIGNATURE_NAME).read_text("utf-8", errors="replace")
     if not signature_matches(known.node_key, raw, signature, BUNDLE_COMMENT):
-        raise BundleRefused(
+        raise BundleRefusedError(
             RefusalRule.SIGNATURE,
             f"{spooled.path.name} of {spooled.node} is not signed by that node",
             "find out where this medium comes from; nothing of it was read",
@@ -103,9 +103,11 @@ def _manifest(raw: bytes, spooled: SpooledBundle) -> BundleManifest:
     try:
         manifest = decode_bundle_manifest(raw)
     except RuleError as error:
-        raise BundleRefused(RefusalRule.FORMAT, f"{spooled.path.name}: {error.message}") from error
+        raise BundleRefusedError(RefusalRule.FORMAT, f"{spooled.path.name}: {error.message}") from error
     if manifest.node != spooled.node or (manifest.batch_key is None) != (manifest.count == 0):
-        raise BundleRefused(RefusalRule.FORMAT, f"{spooled.path.name}: the manifest contradicts itself or its place")
+        raise BundleRefusedError(
+            RefusalRule.FORMAT, f"{spooled.path.name}: the manifest contradicts itself or its place"
+        )
     return manifest
 
 
@@ -116,17 +118,21 @@ def _confirmed_return(signed: SignedText | None, known: Knowledge) -> int:
     raw = signed.manifest.encode("utf-8", errors="replace")
     try:
         if not signature_matches(known.identity, raw, signed.signature, RETURN_COMMENT):
-            raise BundleRefused(RefusalRule.RETURN, "the return manifest inside the bundle is not ours")
+            raise BundleRefusedError(RefusalRule.RETURN, "the return manifest inside the bundle is not ours")
         confirmed: ReturnManifest = decode_return_manifest(raw)
     except RuleError as error:
-        raise BundleRefused(RefusalRule.RETURN, "the return manifest inside the bundle is not genuine") from error
+        raise BundleRefusedError(
+            RefusalRule.RETURN, "the return manifest inside the bundle is not genuine"
+        ) from error
     chain = known.chain
     if confirmed.node != chain.node:
-        raise BundleRefused(RefusalRule.RETURN, "the return manifest inside the bundle is another node's")
+        raise BundleRefusedError(
+            RefusalRule.RETURN, "the return manifest inside the bundle is another node's"
+        )
     if confirmed.epoch < known.epoch:
         return 0
     if confirmed.epoch > known.epoch or known.return_of(confirmed.number) != return_manifest_digest(raw):
-        raise BundleRefused(
+        raise BundleRefusedError(
             RefusalRule.LEDGER_BEHIND,
             f"{chain.node} has seen return {confirmed.number}, which this ledger does not know",
             "this ledger is an old copy: charge nothing until it was reconciled with the acquirer's report",
@@ -140,13 +146,13 @@ def _is_repeat(manifest: BundleManifest, manifest_digest: str, known: Knowledge)
         accepted = known.manifest_of(manifest.sequence)
         if accepted is not None and equal(accepted.encode(), manifest_digest.encode()):
             return True
-        raise BundleRefused(
+        raise BundleRefusedError(
             RefusalRule.FORK,
             f"{chain.node} sent another bundle {manifest.sequence} before",
             "the node was restored from a copy: retire it and enrol it under a new node id",
         )
     if manifest.sequence != chain.last_sequence + 1 or manifest.prev != chain.last_manifest:
-        raise BundleRefused(
+        raise BundleRefusedError(
             RefusalRule.SEQUENCE,
             f"bundle {manifest.sequence} of {chain.node} came, but bundle {chain.last_sequence + 1} is next",
             f"have the online side write bundle {chain.last_sequence + 1} again (spool-sync push)",
@@ -158,7 +164,7 @@ def _check_batch_key(manifest: BundleManifest, known: Knowledge) -> None:
     if manifest.batch_key is None:
         return
     if not known.issued(manifest.batch_key) or known.used_by(manifest.batch_key) is not None:
-        raise BundleRefused(
+        raise BundleRefusedError(
             RefusalRule.KEY,
             f"bundle {manifest.sequence} uses a batch key that was not issued to this node or was used before",
         )
@@ -197,8 +203,8 @@ class _Digesting:
         return self._state.hexdigest()
 
 
-def _damaged(manifest: BundleManifest) -> BundleRefused:
-    return BundleRefused(
+def _damaged(manifest: BundleManifest) -> BundleRefusedError:
+    return BundleRefusedError(
         RefusalRule.DAMAGED,
         f"the envelopes of bundle {manifest.sequence} are not those that the node signed",
         "have the online side write the bundle again (spool-sync push), onto another medium",

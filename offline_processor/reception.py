@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import shutil
 
+from transfer.sync.drop import copy_unit, list_units
+
 from keys.durable import make_directory
 from keys.errors import RuleError
 from keys.public.minisign import MinisignPublicKey
 from keys.ring import KeyRing
 from offline_processor import reporting
 from offline_processor.ledger import bundles
-from offline_processor.receiving import BundleRefused, Knowledge, Repeated, receive
+from offline_processor.receiving import BundleRefusedError, Knowledge, Repeated, receive
 from offline_processor.stages import SpooledBundle
 from offline_processor.workplace import RunReport, Workplace
-from transfer.sync.drop import copy_unit, list_units
 from transfer.wire.ids import NodeId
 from transfer.wire.manifest import (
     ENVELOPES_LIMIT,
@@ -30,7 +31,11 @@ from transfer.wire.manifest import (
 )
 from transfer.wire.records import Outcome, RefusalRule
 
-BUNDLE_FILES = {ENVELOPES_NAME: ENVELOPES_LIMIT, MANIFEST_NAME: MANIFEST_LIMIT, SIGNATURE_NAME: SIGNATURE_LIMIT}
+BUNDLE_FILES = {
+    ENVELOPES_NAME: ENVELOPES_LIMIT,
+    MANIFEST_NAME: MANIFEST_LIMIT,
+    SIGNATURE_NAME: SIGNATURE_LIMIT,
+}
 
 
 def receive_all(place: Workplace, report: RunReport) -> None:
@@ -57,13 +62,15 @@ def _receive_one(
         shutil.rmtree(spooled.path, ignore_errors=True)
         copy_unit(place.drop_in / node / name, spooled.path, BUNDLE_FILES)
         received = receive(spooled, _knowledge(place, node, node_key))
-    except BundleRefused as error:
+    except BundleRefusedError as error:
         _refuse(place, node, error, spooled, report)
         if error.refusal is RefusalRule.LEDGER_BEHIND:
             raise
         return False
     except RuleError as error:
-        _refuse(place, node, BundleRefused(RefusalRule.FORMAT, error.message, error.remedy), spooled, report)
+        _refuse(
+            place, node, BundleRefusedError(RefusalRule.FORMAT, error.message, error.remedy), spooled, report
+        )
         return False
     if isinstance(received, Repeated):
         shutil.rmtree(spooled.path, ignore_errors=True)
@@ -83,7 +90,9 @@ def _receive_one(
     return True
 
 
-def _refuse(place: Workplace, node: NodeId, error: BundleRefused, spooled: SpooledBundle, report: RunReport) -> None:
+def _refuse(
+    place: Workplace, node: NodeId, error: BundleRefusedError, spooled: SpooledBundle, report: RunReport
+) -> None:
     shutil.rmtree(spooled.path, ignore_errors=True)
     with place.ledger.atomic():
         bundles.refuse(place.ledger, node, error.refusal, now=place.clock())

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from transfer.sync.drop import write_unit
+
 from keys.durable import fsync_directory, make_directory, write_durable
 from keys.keystore import Keystore
 from keys.private.sign import sign_file
@@ -20,7 +22,6 @@ from keys.public.roll import encode_roll
 from offline_processor.ledger.bundles import chain_of, save_chain
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import STATUS_OF, OrderState
-from transfer.sync.drop import write_unit
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,
@@ -97,7 +98,9 @@ def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, 
     fsync_directory(unit.parent)
     with ledger.atomic():
         digest = return_manifest_digest(manifest)
-        ledger.execute("INSERT INTO return_made (node, number, manifest) VALUES (?, ?, ?)", (node, number, digest))
+        ledger.execute(
+            "INSERT INTO return_made (node, number, manifest) VALUES (?, ?, ?)", (node, number, digest)
+        )
         save_chain(ledger, replace(chain, return_number=number))
         ledger.append("return-made", f"{node}/{number}", now, {"manifest": digest, "records": count})
     return ReturnMade(node=node, name=name, records=count)
@@ -142,7 +145,11 @@ def _records(ledger: Ledger, node: str) -> Iterator[Record]:
         unconfirmed,
     ):
         yield Receipt(
-            sequence=sequence, manifest=manifest, orders=orders, outcome=Outcome(outcome), settled_at=settled_at
+            sequence=sequence,
+            manifest=manifest,
+            orders=orders,
+            outcome=Outcome(outcome),
+            settled_at=settled_at,
         )
     for order_id, state, reason, changed_at in ledger.rows(
         "SELECT order_id, state, reason, changed_at FROM orders WHERE node = ? AND told > ? UNION ALL"

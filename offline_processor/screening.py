@@ -1,4 +1,4 @@
-"""Judging an opened order and its card: do all parts belong together, and can it be charged at all?
+"""Judging an opened order and its card: do all parts belong together, can it be charged at all.
 
 Why here: pure rules on typed values, so that every rule has a test of its own (RULES.md).
 Must not: do I/O, keep a card, or know the acquirer.
@@ -23,7 +23,8 @@ def screen(opened: OpenedOrder) -> ScreenedOrder | Quarantined:
     if not equal(order.header.encode(), opened.header_digest.hex().encode()):
         rule = "ORDER-HEADER"
     elif not equal(
-        basket_digest(nonce=bytes.fromhex(order.nonce), items=order.items, total=order.total), opened.basket_digest
+        basket_digest(nonce=bytes.fromhex(order.nonce), items=order.items, total=order.total),
+        opened.basket_digest,
     ):
         rule = "ORDER-BASKET-DIGEST"
     elif sum(item.quantity * item.price for item in order.items) != order.total.amount:
@@ -44,7 +45,7 @@ def screen(opened: OpenedOrder) -> ScreenedOrder | Quarantined:
     )
 
 
-def card_fault(  # noqa: PLR0913  what a card is bound to
+def card_fault(
     card: CardView, *, header_digest: bytes, order_box_digest: bytes, amount: int, currency: str
 ) -> str:
     """The rule by which this card does not belong to this order, or an empty string."""

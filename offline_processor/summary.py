@@ -6,6 +6,7 @@ Must not: name a customer or show more of a card than the ledger keeps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keys import console
@@ -15,11 +16,14 @@ from offline_processor.stages import OrderState
 from offline_processor.workplace import RunReport
 
 
-
 def needs_person(report: RunReport, ledger: Ledger) -> bool:
     """True when an order is held or quarantined, a stray was put aside, or a bundle could not be finished."""
     waiting = ledger.row("SELECT 1 FROM orders WHERE state IN ('held', 'quarantined') LIMIT 1")
-    return waiting is not None or report.acquirer_silent or any(rule.startswith("ORDER-ID") for rule in report.rules)
+    return (
+        waiting is not None
+        or report.acquirer_silent
+        or any(rule.startswith("ORDER-ID") for rule in report.rules)
+    )
 
 
 def anything_done(report: RunReport) -> bool:
@@ -41,7 +45,9 @@ def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
         "marks": marks,
         "received": report.received,
         "repeated": report.repeated,
-        "refused": [{"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused],
+        "refused": [
+            {"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused
+        ],
         "orders": dict(report.outcomes),
         "rules": dict(report.rules),
         "paid": dict(report.paid),
@@ -49,10 +55,17 @@ def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
         "interrupted": report.interrupted,
         "reversed": report.reversed,
         "keys_destroyed": [
-            {"key": record.key_id, "role": record.role.value, "number": record.number, "reason": record.reason.value}
+            {
+                "key": record.key_id,
+                "role": record.role.value,
+                "number": record.number,
+                "reason": record.reason.value,
+            }
             for record in report.keys_destroyed
         ],
-        "returns": [{"node": made.node, "name": made.name, "records": made.records} for made in report.returns],
+        "returns": [
+            {"node": made.node, "name": made.name, "records": made.records} for made in report.returns
+        ],
         "acquirer_silent": report.acquirer_silent,
     }
 
@@ -63,38 +76,41 @@ def show(report: RunReport, ledger: Ledger, marks: list[str]) -> None:
         console.warn(mark, style="bold yellow")
     for error in report.refused:
         console.report_error(error, as_json=False)
-    if report.received:
-        console.say(f"Bundles received: {', '.join(report.received)}")
-    if report.repeated:
-        console.say(f"Bundles that came again and were answered again: {', '.join(report.repeated)}")
-    if report.interrupted:
-        console.say(f"Interrupted attempts found and held: {report.interrupted}")
-    if report.reversed:
-        console.say(f"Attempts of unknown outcome that are now reversed: {report.reversed}")
-    if report.known_already:
-        console.say(f"Orders that were known already and not charged again: {report.known_already}")
-    rows = [(state.value, report.outcomes[state.value]) for state in OrderState if report.outcomes[state.value]]
-    if rows:
-        console.table("Orders in this run", ("state", "orders"), rows)
-    if report.paid:
-        console.table("Paid", ("currency", "amount"), [(code, money(report.paid[code], code)) for code in sorted(report.paid)])
-    if report.rules:
-        console.table("Why not paid", ("rule or answer", "orders"), sorted(report.rules.items()))
+    for line in _lines(report):
+        console.say(line)
+    states = [state.value for state in OrderState if report.outcomes[state.value]]
+    _table("Orders in this run", ("state", "orders"), [(state, report.outcomes[state]) for state in states])
+    paid = [(code, money(amount, code)) for code, amount in sorted(report.paid.items())]
+    _table("Paid", ("currency", "amount"), paid)
+    _table("Why not paid", ("rule or answer", "orders"), sorted(report.rules.items()))
+    waiting = (
+        "SELECT order_id, state, rule FROM orders WHERE state IN ('held', 'quarantined') ORDER BY number"
+    )
+    _table(
+        "Orders that wait (the first 20)", ("order", "state", "why"), list(ledger.rows(f"{waiting} LIMIT 20"))
+    )
+    if report.acquirer_silent:
+        console.warn(
+            "The acquirer gave no answer to a whole window: charging stopped. Run again when it does."
+        )
+
+
+def _lines(report: RunReport) -> Iterator[str]:
+    counted = (
+        ("Bundles received", ", ".join(report.received)),
+        ("Bundles that came again", ", ".join(report.repeated)),
+        ("Interrupted attempts found and held", report.interrupted),
+        ("Attempts of unknown outcome that are now reversed", report.reversed),
+        ("Orders that were known already and not charged again", report.known_already),
+    )
+    yield from (f"{what}: {found}" for what, found in counted if found)
     for record in report.keys_destroyed:
         name = f"batch key {record.number} of {record.node}" if record.node else "hold key"
-        console.say(f"Destroyed: {name} {record.key_id} ({record.reason})")
+        yield f"Destroyed: {name} {record.key_id} ({record.reason})"
     for made in report.returns:
-        console.say(f"Return written: {made.node}/{made.name} with {made.records} records")
-    if report.acquirer_silent:
-        console.warn("The acquirer gave no answer to a whole window: charging stopped. Run again when the link is up.")
-    _show_open(ledger)
+        yield f"Return written: {made.node}/{made.name} with {made.records} records"
 
 
-def _show_open(ledger: Ledger) -> None:
-    rows = list(
-        ledger.rows(
-            "SELECT order_id, state, rule FROM orders WHERE state IN ('held', 'quarantined') ORDER BY changed_at LIMIT 20"
-        )
-    )
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     if rows:
-        console.table("Orders that wait (the first 20)", ("order", "state", "why"), rows)
+        console.table(title, columns, rows)

@@ -17,7 +17,7 @@ from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.control_total import ControlTotal
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.receiving import BundleRefused
+from offline_processor.receiving import BundleRefusedError
 from offline_processor.reporting import ReturnMade
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
@@ -49,7 +49,7 @@ class RunReport:
 
     received: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
-    refused: list[BundleRefused] = field(default_factory=list)
+    refused: list[BundleRefusedError] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
     paid: Counter[str] = field(default_factory=Counter)
@@ -94,7 +94,11 @@ def destroy_keys(place: Workplace, key_ids: Iterable[bytes], reason: DestroyReas
     unsaid = ring.destroyed_records()[said:]
     with ledger.atomic():
         for record in unsaid:
-            facts = {"role": record.role.value, "reason": record.reason.value, "destroyed_at": record.destroyed_at}
+            facts = {
+                "role": record.role.value,
+                "reason": record.reason.value,
+                "destroyed_at": record.destroyed_at,
+            }
             ledger.append("key-destroyed", record.key_id, now, facts)
         ledger.set_counter("keys-destroyed", said + len(unsaid))
     return unsaid

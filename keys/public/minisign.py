@@ -59,7 +59,9 @@ def prehash(message: bytes) -> bytes:
     return hashlib.blake2b(message).digest()
 
 
-def signature_text(public_key: MinisignPublicKey, signature: bytes, trusted_comment: str, whole: bytes) -> str:
+def signature_text(
+    public_key: MinisignPublicKey, signature: bytes, trusted_comment: str, whole: bytes
+) -> str:
     """Lay out a ``.minisig`` file from its two signatures (``signature`` of the file, ``whole`` of both)."""
     packed = base64.b64encode(SIGNATURE_ALGORITHM + public_key.number + signature).decode("ascii")
     return (

@@ -31,6 +31,8 @@ Number = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 
 
 class Role(StrEnum):
+    """What a sealing key seals."""
+
     ORDER = "order"
     BATCH = "batch"
 
@@ -55,7 +57,9 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return key_id(bytes.fromhex(self.public_key))
 
 
-class KeyRoll(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="key-roll"):
+class KeyRoll(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="key-roll"
+):
     """Everything that one intake node may seal to; complete in itself, ``prev`` is evidence only."""
 
     format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
@@ -68,7 +72,7 @@ class KeyRoll(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     batch_keys: list[KeyEntry]
 
 
-def entry_message(  # noqa: PLR0913  the signature covers all of these
+def entry_message(
     *, role: Role, node: str, epoch: int, number: int, public_key: bytes, seal_until: int, destroy_at: int
 ) -> bytes:
     """What the offline identity signs for one key (FORMAT.md, section 9): a digest, so a page can rebuild it."""
@@ -90,7 +94,9 @@ def check_entry(entry: KeyEntry, identity: bytes) -> None:
         destroy_at=entry.destroy_at,
     )
     if not signature_is_good(identity, message, bytes.fromhex(entry.signature)):
-        raise KeysError("ROLL-ENTRY", f"{entry.role} key {entry.number} is not signed by the offline identity")
+        raise KeysError(
+            "ROLL-ENTRY", f"{entry.role} key {entry.number} is not signed by the offline identity"
+        )
 
 
 def encode_roll(roll: KeyRoll) -> bytes:
@@ -114,8 +120,15 @@ def decode_roll(raw: bytes, *, node: str, identity: bytes) -> KeyRoll:
     seen: set[str] = set()
     for role, entries in ((Role.ORDER, roll.order_keys), (Role.BATCH, roll.batch_keys)):
         for entry in entries:
-            if entry.role is not role or entry.node != node or entry.epoch > roll.epoch or entry.public_key in seen:
-                raise KeysError("ROLL-ENTRY", f"{entry.role} key {entry.number} does not belong into this roll")
+            if (
+                entry.role is not role
+                or entry.node != node
+                or entry.epoch > roll.epoch
+                or entry.public_key in seen
+            ):
+                raise KeysError(
+                    "ROLL-ENTRY", f"{entry.role} key {entry.number} does not belong into this roll"
+                )
             seen.add(entry.public_key)
             check_entry(entry, identity)
     return roll

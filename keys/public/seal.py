@@ -6,7 +6,7 @@ Must not: hold, make or accept a private key.
 
 from __future__ import annotations
 
-from nacl.bindings import crypto_box_SEALBYTES, crypto_box_seal
+from nacl.bindings import crypto_box_seal, crypto_box_SEALBYTES
 
 from keys.public.digest import digest
 

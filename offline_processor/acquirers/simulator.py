@@ -1,6 +1,6 @@
 """A simulated acquirer inside the process, with durable books of its own and no socket.
 
-Why here: rehearsals and tests need a real counterpart; it books every authorisation it sees, so it shows a double charge.
+Why here: rehearsals and tests need a real counterpart; it books all it sees, so that a double charge shows.
 Must not: keep more of a card than BIN and last four, treat a repeat as the same order, or charge anybody.
 """
 
@@ -48,7 +48,9 @@ def books(database: sqlite_utils.Database) -> None:
             rrn TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, bin TEXT NOT NULL,
             last_four TEXT NOT NULL, code TEXT NOT NULL, answered INTEGER NOT NULL) STRICT"""
     )
-    database.execute("CREATE INDEX booking_reference ON booking (reference)")
+    lost = f"CREATE INDEX lost_answers ON booking (reference) WHERE last_four = '{FIRST_ANSWER_LOST}'"
+    database.execute(lost)
+    database.execute("CREATE INDEX reversals ON booking (rrn) WHERE kind = 'reversal'")
 
 
 _INSERT = (
@@ -96,7 +98,8 @@ class SimulatedAcquirer:
                 ],
             )
         return [
-            None if quiet else _answer(sent, APPROVED_CODE) for sent, quiet in zip(window, silent, strict=True)
+            None if quiet else _answer(sent, APPROVED_CODE)
+            for sent, quiet in zip(window, silent, strict=True)
         ]
 
     def close(self) -> None:
@@ -104,12 +107,12 @@ class SimulatedAcquirer:
         self._database.close()
 
     def _seen(self, reference: str) -> bool:
-        found = self._database.execute("SELECT 1 FROM booking WHERE reference = ? LIMIT 1", [reference]).fetchone()
-        return found is not None
+        query = f"SELECT 1 FROM booking WHERE reference = ? AND last_four = '{FIRST_ANSWER_LOST}' LIMIT 1"  # noqa: S608
+        return self._database.execute(query, [reference]).fetchone() is not None
 
 
 def unreversed_approvals(path: Path) -> dict[str, int]:
-    """Order reference to the number of approved authorisations that no later reversal names: above 1 is a double charge."""
+    """Order reference to its approved and unreversed authorisations: above 1 is a double charge."""
     database = sqlite_utils.Database(path)
     try:
         rows = database.execute(
@@ -123,7 +126,9 @@ def unreversed_approvals(path: Path) -> dict[str, int]:
     return dict(rows)
 
 
-def _row(kind: str, sent: Reference, bin_digits: str, last_four: str, code: str, *, answered: bool) -> tuple[object, ...]:  # noqa: PLR0913
+def _row(
+    kind: str, sent: Reference, bin_digits: str, last_four: str, code: str, *, answered: bool
+) -> tuple[object, ...]:
     return (
         kind,
         sent.order_id,

@@ -139,7 +139,10 @@ def sequence_of_key(ledger: Ledger, batch_key: str) -> tuple[str, int] | None:
 
 def unsettled(ledger: Ledger) -> Iterator[BundleRecord]:
     """The bundles that still have work to do, oldest first."""
-    rows = ledger.rows(f"SELECT {_COLUMNS} FROM bundle WHERE state != 'settled' ORDER BY accepted_at, node, sequence")  # noqa: S608
+    rows = ledger.rows(
+        f"SELECT {_COLUMNS} FROM bundle WHERE state != 'settled'"  # noqa: S608  only column names
+        " ORDER BY accepted_at, node, sequence"
+    )
     for row in list(rows):
         yield _record(row)
 
@@ -156,7 +159,8 @@ def mark_screened(ledger: Ledger, bundle: BundleRecord, *, screened_to: int, fin
 def mark_confirmed(ledger: Ledger, bundle: BundleRecord, total: str, *, now: int) -> None:
     """A person has confirmed the control total, so that a resumed run need not ask again."""
     ledger.execute(
-        "UPDATE bundle SET confirmed = ? WHERE node = ? AND sequence = ?", (total, bundle.node, bundle.sequence)
+        "UPDATE bundle SET confirmed = ? WHERE node = ? AND sequence = ?",
+        (total, bundle.node, bundle.sequence),
     )
     ledger.append("total-confirmed", f"{bundle.node}/{bundle.sequence}", now, {"total": total})
 
@@ -167,7 +171,9 @@ def mark_settled(ledger: Ledger, bundle: BundleRecord, *, now: int) -> None:
         "UPDATE bundle SET state = 'settled', settled_at = ?, told = ? WHERE node = ? AND sequence = ?",
         (now, chain_of(ledger, bundle.node).return_number + 1, bundle.node, bundle.sequence),
     )
-    ledger.append("bundle-settled", f"{bundle.node}/{bundle.sequence}", now, {"outcome": bundle.outcome.value})
+    ledger.append(
+        "bundle-settled", f"{bundle.node}/{bundle.sequence}", now, {"outcome": bundle.outcome.value}
+    )
 
 
 def _record(row: Row) -> BundleRecord:

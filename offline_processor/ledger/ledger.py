@@ -43,7 +43,13 @@ class Ledger:
             ) from None
         path.touch(mode=0o600, exist_ok=True)
         self._database = sqlite_utils.Database(path)
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -65536", "wal_autocheckpoint = 8192"):
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "cache_size = -65536",
+            "wal_autocheckpoint = 8192",
+        ):
             self._database.execute(f"PRAGMA {pragma}")
         migrations.apply(self._database)
         self._connection = self._database.conn

@@ -23,8 +23,8 @@ from transfer.wire.records import Reason
 STAN_LIMIT = 999_999
 _SALT_SIZE = 16
 _STAGE = (
-    "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency, state, reason, rule,"
-    " card, attempts, changed_at, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?)"
+    "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency, state,"
+    " reason, rule, card, attempts, changed_at, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?)"
 )
 _PERSON = "INSERT INTO person (number, person, salt) VALUES (?, ?, ?)"
 _STRAY = "INSERT INTO stray (node, sequence, position, order_id, rule) VALUES (?, ?, ?, ?, ?)"
@@ -34,8 +34,8 @@ _SETTLE = (
     " WHERE order_id = ?"
 )
 _CHARGED = (
-    f"UPDATE orders SET state = ?, reason = ?, rule = ?, card = ?, attempts = ?, changed_at = ?, told = {_NEXT_RETURN}"  # noqa: S608
-    " WHERE number = ?"
+    "UPDATE orders SET state = ?, reason = ?, rule = ?, card = ?, attempts = ?, changed_at = ?,"  # noqa: S608
+    f" told = {_NEXT_RETURN} WHERE number = ?"
 )
 _INTENT = (
     "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
@@ -98,18 +98,33 @@ def stage(
             else:
                 rule = "ORDER-ID-CONFLICT"
                 strays.append((node, sequence, order.position, order_id, rule))
-                ledger.append("stray", f"{node}/{sequence}/{order.position}", now, {"order": order_id, "rule": rule})
+                ledger.append(
+                    "stray", f"{node}/{sequence}/{order.position}", now, {"order": order_id, "rule": rule}
+                )
             continue
         known[order_id] = order.basket_digest
         number += 1
         place = (number, order_id, node, sequence, order.position, order.basket_digest)
         if isinstance(order, Quarantined):
             orders.append(
-                (*place, 0, "", OrderState.QUARANTINED.value, Reason.UNDER_REVIEW.value, order.rule, now, next_return)
+                (
+                    *place,
+                    0,
+                    "",
+                    OrderState.QUARANTINED.value,
+                    Reason.UNDER_REVIEW.value,
+                    order.rule,
+                    now,
+                    next_return,
+                )
             )
-            ledger.append("quarantined", order_id, now, {"node": node, "sequence": sequence, "rule": order.rule})
+            ledger.append(
+                "quarantined", order_id, now, {"node": node, "sequence": sequence, "rule": order.rule}
+            )
             continue
-        orders.append((*place, order.amount, order.currency, OrderState.SCREENED.value, Reason.NONE.value, "", now, 0))
+        orders.append(
+            (*place, order.amount, order.currency, OrderState.SCREENED.value, Reason.NONE.value, "", now, 0)
+        )
         salt = salts[len(people) * _SALT_SIZE : (len(people) + 1) * _SALT_SIZE]
         person = _person_encoder.encode(
             (order.compartment.items, order.compartment.customer, order.compartment.delivery)
@@ -144,8 +159,8 @@ def _known(ledger: Ledger, judged: Iterable[ScreenedOrder | Quarantined]) -> dic
 def waiting(ledger: Ledger, *, node: str, sequence: int, after: int, limit: int) -> list[WaitingOrder]:
     """The next screened orders of a bundle beyond position ``after`` that have no attempt yet."""
     rows = ledger.rows(
-        "SELECT number, order_id, position, amount, currency, attempts FROM orders WHERE node = ? AND sequence = ? AND position > ?"
-        " AND state = 'screened' ORDER BY position LIMIT ?",
+        "SELECT number, order_id, position, amount, currency, attempts FROM orders"
+        " WHERE node = ? AND sequence = ? AND position > ? AND state = 'screened' ORDER BY position LIMIT ?",
         (node, sequence, after, limit),
     )
     return [_waiting(row) for row in rows]
@@ -183,7 +198,10 @@ def expire(ledger: Ledger, *, node: str, sequence: int, now: int) -> int:
     )
     again = [
         Settled(
-            order_id=OrderId(row[0]), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="KEY-DESTROYED"
+            order_id=OrderId(row[0]),
+            state=OrderState.ORDER_AGAIN,
+            reason=Reason.EXPIRED,
+            rule="KEY-DESTROYED",
         )
         for row in list(rows)
     ]
@@ -193,7 +211,9 @@ def expire(ledger: Ledger, *, node: str, sequence: int, now: int) -> int:
 
 def reopen(ledger: Ledger, order_id: str, *, now: int) -> None:
     """A reversed order whose bundle is not settled yet waits for its charge again."""
-    ledger.execute("UPDATE orders SET state = 'screened', changed_at = ?, told = 0 WHERE order_id = ?", (now, order_id))
+    ledger.execute(
+        "UPDATE orders SET state = 'screened', changed_at = ?, told = 0 WHERE order_id = ?", (now, order_id)
+    )
     ledger.append("reopened", order_id, now, {})
 
 
@@ -274,9 +294,7 @@ def record_events(
     return states
 
 
-def settle_charged(
-    ledger: Ledger, outcomes: Sequence[tuple[Reference, str, Settled]], *, now: int
-) -> None:
+def settle_charged(ledger: Ledger, outcomes: Sequence[tuple[Reference, str, Settled]], *, now: int) -> None:
     """Give orders the state that their attempt's event, recorded in the same transaction, has brought.
 
     Each comes with its reference and its BIN and last four ("" when a crash has lost them).
@@ -329,8 +347,8 @@ def open_attempts(ledger: Ledger, *states: AttemptState) -> Iterator[tuple[Refer
     marks = ",".join("?" * len(states))
     # An attempt is open only while its order is held or its bundle is at work; both are indexed, attempts are many.
     rows = ledger.rows(
-        "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"
-        f" FROM live_attempt AS l JOIN orders AS o USING (number) WHERE l.state IN ({marks}) AND l.number IN ("  # noqa: S608  only marks
+        "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"  # noqa: S608
+        f" FROM live_attempt AS l JOIN orders AS o USING (number) WHERE l.state IN ({marks}) AND l.number IN ("
         " SELECT number FROM orders WHERE state = 'held' UNION"
         " SELECT number FROM bundle AS b JOIN orders AS w ON w.node = b.node AND w.sequence = b.sequence"
         " WHERE b.state != 'settled') ORDER BY l.number",

@@ -42,7 +42,8 @@ _TABLES = (
     # whatever is above the last confirmed return goes into the next one, so nothing has to be marked afterwards.
     # number is the order in which orders came: windows of it lie side by side in the file, random ids do not.
     """CREATE TABLE orders (
-        number INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL,
+        number INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE,
+        node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL,
         basket_digest BLOB NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, state TEXT NOT NULL,
         reason TEXT NOT NULL, rule TEXT NOT NULL, card TEXT NOT NULL, attempts INTEGER NOT NULL,
         changed_at INTEGER NOT NULL, told INTEGER NOT NULL) STRICT""",
@@ -62,7 +63,8 @@ _TABLES = (
     # The one live attempt of an order: the primary key makes a second live authorisation impossible.
     # vault is PAN and expiry under the vault key, gone as soon as no reversal can need it.
     """CREATE TABLE live_attempt (
-        number INTEGER PRIMARY KEY REFERENCES orders, attempt INTEGER NOT NULL, state TEXT NOT NULL, stan INTEGER NOT NULL,
+        number INTEGER PRIMARY KEY REFERENCES orders, attempt INTEGER NOT NULL, state TEXT NOT NULL,
+        stan INTEGER NOT NULL,
         rrn TEXT NOT NULL, sent_at INTEGER NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL,
         vault BLOB) STRICT""",
     """CREATE TABLE held_card (

@@ -36,12 +36,14 @@ class Card:
     expiry_year: int = field(repr=False)
 
 
-def encode_card(  # noqa: PLR0913  the compartment's fields
+def encode_card(
     card: Card, *, header_digest: bytes, order_box_digest: bytes, amount: int, currency: str
 ) -> bytearray:
     """The 128-byte plaintext; the caller wipes it after sealing."""
     plaintext = bytearray(CARD_SIZE)
-    _BINDING.pack_into(plaintext, 0, header_digest, order_box_digest, amount, currency.encode("ascii"), len(card.pan))
+    _BINDING.pack_into(
+        plaintext, 0, header_digest, order_box_digest, amount, currency.encode("ascii"), len(card.pan)
+    )
     plaintext[PAN : PAN + len(card.pan)] = card.pan
     _EXPIRY.pack_into(plaintext, EXPIRY, card.expiry_month, card.expiry_year)
     plaintext[CVV_LENGTH] = len(card.cvv)

@@ -38,7 +38,7 @@ class Readable(Protocol):
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
-    """header || u32 || order box || u32 || card box."""
+    """Header || u32 || order box || u32 || card box."""
     order_box, card_box = envelope.order_box, envelope.card_box
     return b"".join(
         (envelope.header, _LENGTH.pack(len(order_box)), order_box, _LENGTH.pack(len(card_box)), card_box)

@@ -21,6 +21,8 @@ ZERO_KEY_ID = bytes(16)
 
 
 class Kind(IntEnum):
+    """What an envelope holds."""
+
     ORDER = 1
     SUBJECT_REQUEST = 2
 
@@ -60,9 +62,13 @@ def decode_header(raw: bytes) -> Header:
     """Parse 92 bytes; ``ENVELOPE-HEADER`` when size, version, kind or the zero byte are wrong."""
     if len(raw) != HEADER_SIZE:
         raise TransferError("ENVELOPE-HEADER", f"a header has {HEADER_SIZE} bytes, not {len(raw)}")
-    version, kind, suite, zero, order_id, order_key_id, batch_key_id, time, basket_digest = _LAYOUT.unpack(raw)
+    version, kind, suite, zero, order_id, order_key_id, batch_key_id, time, basket_digest = _LAYOUT.unpack(
+        raw
+    )
     if version != FORMAT_VERSION or kind not in (1, 2) or zero:
-        raise TransferError("ENVELOPE-HEADER", f"unknown format version {version}, kind {kind} or flags {zero}")
+        raise TransferError(
+            "ENVELOPE-HEADER", f"unknown format version {version}, kind {kind} or flags {zero}"
+        )
     return Header(
         kind=Kind(kind),
         suite=suite,

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import msgspec
 
-from transfer.errors import TransferError
 from keys.public.roll import Hex16, Hex32
+from transfer.errors import TransferError
 
 STEP = 512
 COMPARTMENT_LIMIT = 16_384
@@ -44,11 +44,15 @@ class Total(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who ordered."""
+
     name: Line
     email: Annotated[str, msgspec.Meta(min_length=3, max_length=254)]
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to; ``country`` is ISO 3166-1 alpha-2."""
+
     lines: Annotated[list[Line], msgspec.Meta(min_length=1, max_length=4)]
     city: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     region: Annotated[str, msgspec.Meta(max_length=100)]
@@ -121,7 +125,7 @@ def encode_order_compartment(order: Order, *, header_digest: bytes, nonce: bytes
 
 
 def decode_order_compartment(padded: bytes) -> OrderCompartment:
-    """Parse an opened order box; ``ORDER-PADDING``, ``ORDER-FORM`` or ``ORDER-TEXT`` when it is not as FORMAT.md says."""
+    """Parse an opened order box; refuses by ``ORDER-PADDING``, ``ORDER-FORM`` or ``ORDER-TEXT``."""
     try:
         order = _order_decoder.decode(unpad(padded))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -139,7 +143,9 @@ def decode_subject_request(padded: bytes) -> SubjectRequest:
     try:
         return _request_decoder.decode(unpad(padded))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise TransferError("ORDER-FORM", "the subject request does not have the form that FORMAT.md gives") from error
+        raise TransferError(
+            "ORDER-FORM", "the subject request does not have the form that FORMAT.md gives"
+        ) from error
 
 
 def encode_subject_request(request: SubjectRequest) -> bytes:

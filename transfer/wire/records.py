@@ -19,6 +19,8 @@ RECORD_LIMIT = 1024
 
 
 class StatusState(StrEnum):
+    """What the shop may know of an order's state."""
+
     HELD = "held"
     AUTHORISED = "authorised"
     PAID = "paid"
@@ -29,6 +31,8 @@ class StatusState(StrEnum):
 
 
 class Reason(StrEnum):
+    """What a customer may be told of why."""
+
     NONE = "none"
     UNDER_REVIEW = "under-review"
     CARD_DECLINED = "card-declined"
@@ -41,6 +45,8 @@ class Reason(StrEnum):
 
 
 class Outcome(StrEnum):
+    """What became of a bundle."""
+
     PROCESSED = "processed"
     EXPIRED = "expired"
     EMPTY = "empty"
@@ -60,11 +66,15 @@ class RefusalRule(StrEnum):
 
 
 class SubjectState(StrEnum):
+    """What became of a subject request."""
+
     DONE = "done"
     REFUSED = "refused"
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"):
+class Receipt(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="receipt"
+):
     """Every order of the bundle has a durable outcome or hold."""
 
     sequence: Number
@@ -85,7 +95,9 @@ class StatusRecord(
     changed_at: Count
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="refusal"):
+class Refusal(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="refusal"
+):
     """A bundle was refused; ``expected`` is the sequence that the offline side waits for."""
 
     rule: RefusalRule
@@ -105,7 +117,9 @@ class Revocation(
     signature: Hex64
 
 
-class Handover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="handover"):
+class Handover(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="handover"
+):
     """From ``from`` on, the new offline identity signs; both sign this."""
 
     epoch: Number

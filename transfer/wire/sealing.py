@@ -41,10 +41,10 @@ def order_box_digest(order_box: bytes) -> bytes:
     return digest("order-box", order_box)
 
 
-def seal_order(  # noqa: PLR0913  what an envelope is made of
+def seal_order(
     order: Order, card: Card, *, order_id: bytes, nonce: bytes, keys: SealingKeys, now: int
 ) -> Envelope:
-    """Seal both compartments. ``order_id`` 16 bytes, ``nonce`` 32, ``now`` Unix seconds. ``ORDER-SIZE`` if too large."""
+    """Seal both compartments; ``order_id`` 16 bytes, ``nonce`` 32, ``now`` Unix seconds. ``ORDER-SIZE``."""
     header = encode_header(
         Header(
             order_id=order_id,
