@@ -29,7 +29,7 @@ def harden_process() -> None:
     """No core dumps, and no other process of this user reads our memory. Call it first in every command."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise KeysError("MEMORY-DUMPABLE", f"cannot forbid memory dumps: {os.strerror(ctypes.get_errno())}")
+        raise OSError(ctypes.get_errno(), "cannot forbid memory dumps")
 
 
 def zero_stack() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from keys.keyfile import Cost, Kind, read_signing_key, write_signing_key
 from keys.private.sign import generate_signing_key
 from tests.keys.conftest import PASSPHRASE, locked
 
+ROOT = Path(__file__).parents[2]
 CHEAP = Cost(1, 8 * 1024 * 1024)
 
 
@@ -131,6 +133,33 @@ def test_plain_b2sum_computes_the_checksum(stored: Path) -> None:
     lines = stored.read_bytes().splitlines(keepends=True)
     done = subprocess.run(["b2sum", "-l", "256"], input=lines[0] + lines[1], capture_output=True, check=True)
     assert done.stdout.split()[0] == lines[2].strip()
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from keys.keyfile import MODERATE, write_signing_key
+from keys.private.locked import LockedBuffer
+from keys.private.sign import generate_signing_key
+key, passphrase = generate_signing_key(), LockedBuffer(12)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))
+try:
+    write_signing_key(Path(sys.argv[1]), key, passphrase, MODERATE)
+except Exception as error:
+    print(error.rule, error.message)
+"""
+
+
+def test_too_little_memory_to_stretch_a_passphrase_is_said_plainly(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, tmp_path / "identity.key"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert done.stdout == "MEMORY-STRETCH Argon2id needs 256 MiB of memory and did not get it\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def read_header_field(header: bytes, field: bytes) -> bytes:
