@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import os
 import resource
+import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from keys.errors import KeysError
@@ -75,12 +76,14 @@ class _Pages:
 
 
 _shared: _Pages | None = None
+_guard = threading.RLock()  # reentrant, because a forgotten buffer may be closed while another is made
 _life = 0  # counts forks: a child has none of its parent's locked pages and must not touch their addresses
 
 
 def _forget_parent() -> None:
-    global _shared, _life  # noqa: PLW0603
+    global _shared, _guard, _life  # noqa: PLW0603
     _shared = None
+    _guard = threading.RLock()
     _life += 1
 
 
@@ -115,7 +118,8 @@ class LockedBuffer:
         """Raises ``MEMORY-LOCK`` when the system does not let this process lock so much."""
         if size < 1:
             raise ValueError("a locked buffer holds at least one byte")
-        pages, start = _place(size)
+        with _guard:
+            pages, start = _place(size)
         self._pages: _Pages | None = pages
         self.size = size
         self.view: memoryview = pages.view[start : start + size]
@@ -139,17 +143,16 @@ class LockedBuffer:
     def close(self) -> None:
         """Wipe and give the memory back; a second time does nothing."""
         global _shared  # noqa: PLW0603
-        pages = self._pages
-        if pages is None:
-            return
-        self.wipe()
-        self._pages = None
-        self.pointer = None  # a closed key must not work on as a key of zeros
-        self.view = memoryview(b"")
-        if pages.give_back() and pages is _shared:
-            _shared = (
-                None  # views that somebody still holds keep the zeroed pages alive, nobody gets them again
-            )
+        with _guard:
+            pages = self._pages
+            if pages is None:
+                return
+            self.wipe()
+            self._pages = None
+            self.pointer = None  # a closed key must not work on as a key of zeros
+            self.view = memoryview(b"")
+            if pages.give_back() and pages is _shared:
+                _shared = None  # slices that are still held keep the zeroed pages; nobody gets them again
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -100,6 +101,22 @@ def test_child_process_does_not_touch_its_parents_secrets() -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     buffer.close()
+
+
+def test_threads_never_get_the_same_place() -> None:
+    taken: list[LockedBuffer] = []
+
+    def take() -> None:
+        for _ in range(300):
+            taken.append(LockedBuffer(32))
+            LockedBuffer(32).close()
+
+    threads = [Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({buffer.address for buffer in taken}) == len(taken) == 1200
 
 
 def test_stack_is_wiped_without_harm() -> None:

@@ -9,6 +9,7 @@ from nacl.public import PrivateKey, SealedBox
 from nacl.secret import SecretBox
 
 from keys.private.locked import LockedBuffer
+from keys.private.reseal import seal_view
 from keys.private.secretbox import UnwrapError, generate_key, unwrap_into, wrap
 from keys.private.unseal import (
     SealingKey,
@@ -74,6 +75,12 @@ def test_box_of_another_size_or_key_does_not_open(key: SealingKey) -> None:
             open_box_into(box, other.public_key, other.private, slot.view)
         with pytest.raises(UnsealError):
             open_box_into(box, key.public_key[:-1], key.private, slot.view)
+
+
+def test_card_is_sealed_again_from_where_it_lies(key: SealingKey) -> None:
+    with LockedBuffer(128).copy_from(b"c" * 128) as slot:
+        box = seal_view(slot.view, key.public_key)
+    assert open_box(box, key.public_key, key.private) == b"c" * 128
 
 
 def test_closed_key_opens_nothing() -> None:
