@@ -109,7 +109,7 @@ def due(ledger: Ledger, ring: KeyRing, *, now: int) -> tuple[list[bytes], list[b
 
 
 def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
-    """Drop the cards whose hold key is destroyed, in the caller's transaction; returns how many orders became "order again".
+    """Drop the cards whose hold key is destroyed, in the caller's transaction; returns how many are to be ordered again.
 
     At the limit the CVV dies, not the order: an order that was never sent, or was reversed, becomes "order again";
     one whose outcome is not known stays held until its reversal is answered.
@@ -117,8 +117,8 @@ def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
     dead = [
         (order_id, state, live)
         for order_id, key_id, state, live in ledger.rows(
-            "SELECT h.order_id, h.key_id, o.state, l.number FROM held_card AS h JOIN orders AS o USING (order_id)"
-            " LEFT JOIN live_attempt AS l ON l.number = o.number"
+            "SELECT h.order_id, h.key_id, o.state, l.number FROM held_card AS h"
+            " JOIN orders AS o USING (order_id) LEFT JOIN live_attempt AS l ON l.number = o.number"
         )
         if ring.hold_key(bytes.fromhex(key_id)) is None
     ]
