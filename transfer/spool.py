@@ -1,0 +1,310 @@
+"""The spool: sealed orders in immutable group files, one partition for each batch key.
+
+Why here: intake workers write it while the cutter empties it, and both must obey the same locks.
+Must not: open or judge an envelope, change a file once it has its name, or be used without its partition's lock.
+
+A worker holds the partition's lock shared from choosing the key until its group is durable. The cutter makes
+`closed` durable, takes the lock exclusively, and then lists: no group can appear behind its back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import struct
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from keys.durable import create_durable, fsync_directory, make_directory, write_durable
+from keys.errors import RuleError
+from keys.public.roll import KeyEntry, KeyRoll
+from keys.public.seal import KEY_ID_SIZE
+from transfer.errors import TransferError
+from transfer.wire.envelope import LENGTH_SIZE, frame, iter_frames
+from transfer.wire.header import HEADER_SIZE
+
+_LOCK = "lock"
+_CLOSED = "closed"
+_PARTITION = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_GROUP = re.compile(r"g-[0-9]{8}-([0-9]{4})-[0-9a-f]{16}\.grp", re.ASCII)
+_TEMPORARY = re.compile(r"\.g-.*\.tmp", re.ASCII)
+_BATCH_KEY_ID = slice(36, 36 + KEY_ID_SIZE)
+_ORDER_ID = slice(4, 20)
+_BASKET_DIGEST = slice(60, HEADER_SIZE)
+_TALLY = struct.Struct(">QQ")
+GROUP_LIMIT = 9_999
+_WAIT = 0.01
+_READ_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One envelope of a group: its order id (32 hex digits), basket digest (32 bytes) and whole bytes."""
+
+    order_id: str
+    basket_digest: bytes
+    envelope: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenGroup:
+    """Envelopes on their way into one group file, under the partition's shared lock until the end.
+
+    Ends by ``commit`` or ``abandon``; also a context manager, which abandons what was not committed.
+    """
+
+    batch_key_id: bytes
+    _directory: Path
+    _lock: int
+    _frames: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def append(self, envelope: bytes) -> None:
+        """Add one envelope; ``SPOOL-KEY`` when its header names another batch key than the partition's."""
+        if envelope[_BATCH_KEY_ID] != self.batch_key_id:
+            raise TransferError("SPOOL-KEY", "an envelope names another batch key than its partition's")
+        if len(self._frames) >= GROUP_LIMIT:
+            raise TransferError("SPOOL-GROUP", f"a group holds at most {GROUP_LIMIT} envelopes")
+        self._frames.append(frame(envelope))
+
+    def commit(self, keep: Collection[int] | None = None) -> str:
+        """Make the group durable under a new name, which is returned, and let go of the lock.
+
+        ``keep``: the places (from 0) of the envelopes that are written; None for all. Nothing to write: "".
+        On ``OSError`` nothing may be acknowledged; another try needs a new group, never this file again.
+        """
+        try:
+            frames = self._frames if keep is None else [self._frames[place] for place in sorted(keep)]
+            if not frames:
+                return ""
+            data = b"".join(frames)
+            orders, size = _read_tally(self._lock)
+            name = f"g-{orders % 10**8:08d}-{len(frames):04d}-{secrets.token_hex(8)}.grp"
+            create_durable(self._directory / name, data)
+            _write_tally(self._lock, orders + len(frames), size + len(data))
+            return name
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the lock; what was not committed is forgotten."""
+        self._frames = []
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """One batch key's partition as it lies on disk."""
+
+    batch_key_id: bytes
+    closed: bool
+    groups: int
+    orders: int
+    size: int
+
+
+def choose(roll: KeyRoll, *, now: int, taken: Collection[bytes]) -> KeyEntry | None:
+    """The batch key to seal to: the lowest number that may be sealed to now and is not ``taken``; None: out of keys."""
+    fit = (entry for entry in roll.batch_keys if now < entry.seal_until and entry.key_id not in taken)
+    return min(fit, key=lambda entry: (entry.epoch, entry.number), default=None)
+
+
+class Spool:
+    """All partitions below ``root``. A partition takes about ``max_orders`` and ``max_bytes``.
+
+    The limits are exact for one worker; several overshoot by no more than the groups they have open.
+    """
+
+    def __init__(self, root: Path, *, max_orders: int = 10_000, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self.root = root
+        self.max_orders = max_orders
+        self.max_bytes = max_bytes
+        self._tallied: set[bytes] = set()
+        make_directory(root)
+
+    def open_current(self, roll: KeyRoll, now: int) -> OpenGroup | None:
+        """A group on the key that ``choose`` names among those whose partition takes orders; None: out of keys."""
+        taken: set[bytes] = set()
+        while entry := choose(roll, now=now, taken=taken):
+            group = self.open_group(entry.key_id)
+            if group is not None:
+                return group
+            taken.add(entry.key_id)
+        return None
+
+    def open_group(self, batch_key_id: bytes) -> OpenGroup | None:
+        """Begin a group; None when the partition is closed or full, which it then stays. Never waits."""
+        directory = self._directory(batch_key_id)
+        lock = self._open_lock(directory)
+        try:
+            # Only the cutter takes the lock exclusively, and only after it has closed the partition.
+            if _try_lock(lock, fcntl.LOCK_SH) and not _is_closed(directory):
+                if batch_key_id not in self._tallied:
+                    self._tally_again(directory, lock)
+                    self._tallied.add(batch_key_id)
+                orders, size = _read_tally(lock)
+                if orders < self.max_orders and size < self.max_bytes:
+                    group = OpenGroup(batch_key_id=batch_key_id, _directory=directory, _lock=lock)
+                    lock = -1
+                    return group
+            return None
+        finally:
+            if lock >= 0:
+                os.close(lock)
+
+    def partitions(self) -> list[Partition]:
+        """Every partition that was ever begun and not pruned, by key id."""
+        names = (entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False))
+        return [self.partition(bytes.fromhex(name)) for name in sorted(names) if _PARTITION.fullmatch(name)]
+
+    def partition(self, batch_key_id: bytes) -> Partition:
+        """One partition's state; an empty open one when it was never begun."""
+        directory = self._directory(batch_key_id)
+        groups, orders, size = _count(directory)
+        return Partition(
+            batch_key_id=batch_key_id, closed=_is_closed(directory), groups=groups, orders=orders, size=size
+        )
+
+    def close(self, batch_key_id: bytes) -> None:
+        """Durably: no new group is begun in this partition, for ever. Groups that are open may still commit."""
+        directory = self._directory(batch_key_id)
+        make_directory(directory)
+        if not _is_closed(directory):
+            write_durable(directory / _CLOSED, b"")
+        else:
+            # Whoever wrote it may have died before it was durable.
+            fsync_directory(directory)
+
+    @contextlib.contextmanager
+    def exclusive(self, batch_key_id: bytes, *, patience: float = 30.0) -> Iterator[None]:
+        """Wait for the workers with open groups (``patience`` seconds, then ``SPOOL-BUSY``), then hold them off."""
+        directory = self._directory(batch_key_id)
+        if not _is_closed(directory):
+            raise TransferError("SPOOL-OPEN", f"partition {batch_key_id.hex()} must be closed first")
+        lock = self._open_lock(directory)
+        try:
+            end = time.monotonic() + patience
+            while not _try_lock(lock, fcntl.LOCK_EX):
+                if time.monotonic() > end:
+                    raise TransferError(
+                        "SPOOL-BUSY",
+                        f"an intake worker has held partition {batch_key_id.hex()} for {patience:.0f} seconds",
+                        "repeat the command; if it stays so, restart intake",
+                    )
+                time.sleep(_WAIT)
+            yield
+        finally:
+            os.close(lock)
+
+    def groups(self, batch_key_id: bytes) -> list[Path]:
+        """The group files of a partition, oldest first."""
+        try:
+            return sorted(
+                path for path in self._directory(batch_key_id).iterdir() if _GROUP.fullmatch(path.name)
+            )
+        except FileNotFoundError:
+            return []
+
+    def remove(self, batch_key_id: bytes) -> None:
+        """Delete a closed partition's groups and what crashes left of others; ``closed`` stays. Hold it exclusively."""
+        directory = self._directory(batch_key_id)
+        if not _is_closed(directory):
+            raise TransferError("SPOOL-OPEN", f"partition {batch_key_id.hex()} must be closed first")
+        for path in directory.iterdir():
+            if _GROUP.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
+                os.unlink(path)
+        fsync_directory(directory)
+
+    def _directory(self, batch_key_id: bytes) -> Path:
+        return self.root / batch_key_id.hex()
+
+    def _open_lock(self, directory: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(directory / _LOCK, flags, 0o600)
+        except FileNotFoundError:
+            make_directory(directory)
+            return os.open(directory / _LOCK, flags, 0o600)
+
+    def _tally_again(self, directory: Path, lock: int) -> None:
+        # The tally is not durable: it is made anew by each process, from the names, when it first comes here.
+        _, orders, size = _count(directory)
+        known_orders, known_size = _read_tally(lock)
+        if orders > known_orders or size > known_size:
+            _write_tally(lock, max(orders, known_orders), max(size, known_size))
+
+
+def read_group(path: Path) -> Iterator[Entry]:
+    """Every envelope of a group file, in order; ``SPOOL-DAMAGED`` when it is not whole."""
+    with path.open("rb", buffering=_READ_SIZE) as file:
+        try:
+            for envelope in iter_frames(file):
+                yield Entry(
+                    order_id=envelope[_ORDER_ID].hex(),
+                    basket_digest=envelope[_BASKET_DIGEST],
+                    envelope=envelope,
+                )
+        except RuleError as error:
+            raise TransferError(
+                "SPOOL-DAMAGED",
+                f"{path} is damaged: {error.message}",
+                "move it out of the spool and repeat; the cut then names the orders that it held",
+            ) from error
+
+
+def frame_size(envelope: bytes) -> int:
+    """How many bytes an envelope takes in a file."""
+    return LENGTH_SIZE + len(envelope)
+
+
+def _count(directory: Path) -> tuple[int, int, int]:
+    groups = orders = size = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            found = _GROUP.fullmatch(entry.name)
+            if found:
+                groups += 1
+                orders += int(found[1])
+                with contextlib.suppress(FileNotFoundError):
+                    size += entry.stat(follow_symlinks=False).st_size
+    return groups, orders, size
+
+
+def _is_closed(directory: Path) -> bool:
+    return os.path.lexists(directory / _CLOSED)
+
+
+def _try_lock(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_tally(lock: int) -> tuple[int, int]:
+    raw = os.pread(lock, _TALLY.size, 0)
+    if len(raw) < _TALLY.size:
+        return 0, 0
+    orders, size = _TALLY.unpack(raw)
+    return orders, size
+
+
+def _write_tally(lock: int, orders: int, size: int) -> None:
+    os.pwrite(lock, _TALLY.pack(orders, size), 0)
