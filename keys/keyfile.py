@@ -66,11 +66,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     kind: Kind
-    public_key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    kdf: Annotated[str, msgspec.Meta(pattern="^argon2id13$")] = "argon2id13"
+    public_key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+    kdf: Annotated[str, msgspec.Meta(pattern=r"^argon2id13$(?!\n)")] = "argon2id13"
     passes: Annotated[int, msgspec.Meta(ge=1, le=10)]
     memory: Annotated[int, msgspec.Meta(ge=8 * _MEBIBYTE, le=1024 * _MEBIBYTE)]
-    salt: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    salt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$(?!\n)")]
 
 
 def write_signing_key(

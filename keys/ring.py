@@ -76,7 +76,7 @@ class KeyRing:
         Raises ``KEY-NODE-NAME``, ``KEY-NODE-EXISTS`` (the name has another key, or is retired) or
         ``KEY-NODE-KEY`` (the key has another name).
         """
-        if re.fullmatch(NODE_PATTERN.strip("^$"), node) is None:
+        if re.search(NODE_PATTERN, node) is None:
             remedy = "1 to 32 of a-z, 0-9 and '-', not '-' first"
             raise KeysError("KEY-NODE-NAME", "this is not a node id", remedy)
         known = self._nodes.get(node)

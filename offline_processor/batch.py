@@ -36,6 +36,7 @@ def run(place: Workplace) -> RunReport:
     """
     report = RunReport()
     place.ledger.check_clock(place.clock())
+    bundles.check_not_behind(place.ledger)
     with CardTable(place.window) as cards, CardTable(place.window) as more_cards:
         till = Till(
             ledger=place.ledger,
@@ -43,8 +44,10 @@ def run(place: Workplace) -> RunReport:
             vault_key=place.keystore.vault_key,
             epoch=place.keystore.epoch,
         )
-        _finish_old_business(place, till, cards, report)
+        report.interrupted = recover_intents(place.ledger, now=place.clock())
+        # Before anything is sent: a bundle may prove that this ledger is an old copy.
         receive_all(place, report)
+        _finish_old_business(place, till, cards, report)
         for bundle in bundles.unsettled(place.ledger):
             screen_bundle(place, bundle, report)
         total = waiting_total(place.ledger)
@@ -63,9 +66,8 @@ def run(place: Workplace) -> RunReport:
 
 
 def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
-    """What earlier runs left: interrupted intents, reversals (always first), holds at their limit, reversed orders."""
+    """What earlier runs left: reversals (always before any charge), holds at their limit, reversed orders."""
     ledger, now = place.ledger, place.clock()
-    report.interrupted = recover_intents(ledger, now=now)
     report.reversed = reverse_unknown(ledger, place.acquirer, window=place.window, now=now)
     _release_holds(place, report)
     report.count(
@@ -130,7 +132,7 @@ def _again(order_id: OrderId, reason: Reason, rule: str) -> Settled:
 def _write_returns(place: Workplace, report: RunReport) -> None:
     outbox = place.state / "returns"
     for node in place.keystore.ring.nodes():
-        if reporting.something_to_tell(place.ledger, node.node):
+        if reporting.is_due(place.ledger, place.keystore, node.node, now=place.clock()):
             made = reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
             report.returns.append(made)
         reporting.write_newest(place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch)

@@ -52,13 +52,11 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     for judged in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
         done += len(judged)
         with ledger.atomic():
-            report.known_already += orders.stage(
+            staged = orders.stage(
                 ledger, judged, node=bundle.node, sequence=bundle.sequence, now=place.clock()
             )
             bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)
-        for order in judged:
-            if isinstance(order, Quarantined):
-                report.rules[order.rule] += 1
+        report.add_staged(staged, judged)
         place.progress("screening", done, bundle.orders)
     with ledger.atomic():
         if bundle.outcome is Outcome.EXPIRED:

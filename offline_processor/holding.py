@@ -109,7 +109,7 @@ def due(ledger: Ledger, ring: KeyRing, *, now: int) -> tuple[list[bytes], list[b
 
 
 def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
-    """Drop the cards whose hold key is destroyed, in the caller's transaction; returns how many are to be ordered again.
+    """Drop the cards whose hold key is destroyed, in the caller's transaction; returns how many must order again.
 
     At the limit the CVV dies, not the order: an order that was never sent, or was reversed, becomes "order again";
     one whose outcome is not known stays held until its reversal is answered.

@@ -7,6 +7,7 @@ Must not: open an order, or go on with a node after one of its bundles was refus
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from transfer.sync.drop import copy_unit, list_units
 
@@ -43,10 +44,23 @@ def receive_all(place: Workplace, report: RunReport) -> None:
     for node in place.keystore.ring.nodes():
         spool = place.state / "spool" / node.node
         make_directory(spool)
+        _remove_settled(place, spool)
         node_key = MinisignPublicKey(public_key=bytes.fromhex(node.public_key))
         for name in list_units(place.drop_in, node.node, "b"):
             if not _receive_one(place, NodeId(node.node), node_key, name, report):
                 break
+
+
+def _remove_settled(place: Workplace, spool: Path) -> None:
+    """Delete copies whose bundle is settled, and what a crash left half-copied."""
+    at_work = {
+        bundle_name(bundle.sequence)
+        for bundle in bundles.unsettled(place.ledger)
+        if bundle.node == spool.name
+    }
+    for copy in spool.iterdir():
+        if copy.name not in at_work:
+            shutil.rmtree(copy)
 
 
 def _receive_one(

@@ -58,10 +58,10 @@ class ReturnMade:
     records: int
 
 
-def something_to_tell(ledger: Ledger, node: str) -> bool:
-    """True when the ledger holds a receipt, refusal or status of this node that no return has carried yet."""
+def is_due(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> bool:
+    """True when a receipt, refusal or status of this node is in no return yet, or it runs low on batch keys."""
     made = chain_of(ledger, node).return_number
-    return any(
+    return _usable_keys(keystore, node, now) < BATCH_KEYS_KEPT // 2 or any(
         ledger.row(f"SELECT 1 FROM {table} WHERE node = ? AND told > ? LIMIT 1", (node, made)) is not None  # noqa: S608
         for table in ("bundle", "orders", "refusal", "repeat")
     )
@@ -127,9 +127,13 @@ def return_of(ledger: Ledger, node: str, number: int) -> str | None:
 
 def refill(keystore: Keystore, node: str, *, now: int) -> None:
     """Issue batch keys to a node until it has enough unused ones again."""
-    missing = BATCH_KEYS_KEPT - sum(entry.seal_until > now for entry in keystore.ring.unused(node))
+    missing = BATCH_KEYS_KEPT - _usable_keys(keystore, node, now)
     if missing > 0:
         keystore.issue_batch_keys(node, missing, now=now)
+
+
+def _usable_keys(keystore: Keystore, node: str, now: int) -> int:
+    return sum(entry.seal_until > now for entry in keystore.ring.unused(node))
 
 
 def _records(ledger: Ledger, node: str) -> Iterator[Record]:

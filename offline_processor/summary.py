@@ -19,11 +19,7 @@ from offline_processor.workplace import RunReport
 def needs_person(report: RunReport, ledger: Ledger) -> bool:
     """True when an order is held or quarantined, a stray was put aside, or a bundle could not be finished."""
     waiting = ledger.row("SELECT 1 FROM orders WHERE state IN ('held', 'quarantined') LIMIT 1")
-    return (
-        waiting is not None
-        or report.acquirer_silent
-        or any(rule.startswith("ORDER-ID") for rule in report.rules)
-    )
+    return waiting is not None or report.acquirer_silent or report.strays > 0
 
 
 def anything_done(report: RunReport) -> bool:
@@ -52,6 +48,7 @@ def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
         "rules": dict(report.rules),
         "paid": dict(report.paid),
         "known_already": report.known_already,
+        "strays": report.strays,
         "interrupted": report.interrupted,
         "reversed": report.reversed,
         "keys_destroyed": [
@@ -102,6 +99,7 @@ def _lines(report: RunReport) -> Iterator[str]:
         ("Interrupted attempts found and held", report.interrupted),
         ("Attempts of unknown outcome that are now reversed", report.reversed),
         ("Orders that were known already and not charged again", report.known_already),
+        ("Envelopes put aside, because their order id is unreadable or another order's", report.strays),
     )
     yield from (f"{what}: {found}" for what, found in counted if found)
     for record in report.keys_destroyed:

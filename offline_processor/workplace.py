@@ -17,9 +17,10 @@ from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.control_total import ControlTotal
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.orders import Staged
 from offline_processor.receiving import BundleRefusedError
 from offline_processor.reporting import ReturnMade
-from offline_processor.stages import OrderState, Settled
+from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
 
 Progress = Callable[[str, int, int], None]
@@ -54,6 +55,7 @@ class RunReport:
     rules: Counter[str] = field(default_factory=Counter)
     paid: Counter[str] = field(default_factory=Counter)
     known_already: int = 0
+    strays: int = 0
     interrupted: int = 0
     reversed: int = 0
     keys_destroyed: list[Destroyed] = field(default_factory=list)
@@ -64,6 +66,13 @@ class RunReport:
         """Count orders that came to a state without a window."""
         if orders:
             self.outcomes[state.value] += orders
+
+    def add_staged(self, staged: Staged, judged: Iterable[ScreenedOrder | Quarantined]) -> None:
+        """Count what screening put aside."""
+        self.known_already += staged.repeated
+        self.strays += len(staged.strays)
+        self.rules.update(rule for rule in staged.strays if rule == "ORDER-ID-CONFLICT")
+        self.rules.update(order.rule for order in judged if isinstance(order, Quarantined))
 
     def add(self, settled: Iterable[Settled], amounts: Mapping[str, tuple[int, str]]) -> None:
         """Count the outcomes of a window; ``amounts`` gives each order's amount and currency."""

@@ -18,14 +18,14 @@ from keys.public.digest import digest
 from keys.public.seal import key_id
 from keys.public.verify import signature_is_good
 
-NODE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
+NODE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$(?!\n)"
 ROLL_COMMENT = "sealed-orders v1 key-roll"
 ROLL_LIMIT = 4 * 1024 * 1024
 
 Node = Annotated[str, msgspec.Meta(pattern=NODE_PATTERN)]
-Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
+Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$(?!\n)")]
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}$(?!\n)")]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Number = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.stages import ReceivedBundle
 from transfer.wire.manifest import NO_PREVIOUS
@@ -122,7 +123,19 @@ def refuse(ledger: Ledger, node: str, rule: RefusalRule, *, now: int) -> None:
         "INSERT OR REPLACE INTO refusal (node, rule, expected, seen_at, told) VALUES (?, ?, ?, ?, ?)",
         (node, rule.value, expected, now, chain.return_number + 1),
     )
+    if rule is RefusalRule.LEDGER_BEHIND:
+        ledger.set_counter("behind", 1)
     ledger.append("bundle-refused", node, now, {"rule": rule.value, "expected": expected})
+
+
+def check_not_behind(ledger: Ledger) -> None:
+    """Refuse (``LEDGER-BEHIND``) to work once a bundle has proved that this ledger is an old copy."""
+    if ledger.counter("behind"):
+        raise ProcessorError(
+            "LEDGER-BEHIND",
+            "an intake node has seen a return that this ledger does not know: it is an old copy",
+            "put the newest ledger back; with this one, orders could be charged a second time",
+        )
 
 
 def manifest_of(ledger: Ledger, node: str, sequence: int) -> str | None:

@@ -65,10 +65,18 @@ class Intent:
     vault: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What of a window was not new: orders known already, and the rules of what was put aside as strays."""
+
+    repeated: int
+    strays: list[str]
+
+
 def stage(
     ledger: Ledger, judged: Sequence[ScreenedOrder | Quarantined], *, node: str, sequence: int, now: int
-) -> int:
-    """Record a window of judged orders; return how many were known already.
+) -> Staged:
+    """Record a window of judged orders.
 
     The same id with the same basket is the same order again and changes nothing; with another basket it is
     quarantined beside it (``ORDER-ID-CONFLICT``).
@@ -146,7 +154,7 @@ def stage(
     ledger.execute_many(_STAGE, orders)
     ledger.execute_many(_PERSON, people)
     ledger.execute_many(_STRAY, strays)
-    return repeated
+    return Staged(repeated=repeated, strays=[rule for *_, rule in strays])
 
 
 def _known(ledger: Ledger, judged: Iterable[ScreenedOrder | Quarantined]) -> dict[str, bytes]:
@@ -190,10 +198,10 @@ def without_attempt(ledger: Ledger) -> list[tuple[WaitingOrder, str]]:
 
 
 def expire(ledger: Ledger, *, node: str, sequence: int, now: int) -> int:
-    """The bundle's key is destroyed: every order of it that was never sent is to be ordered again. Returns how many."""
+    """The bundle's key is destroyed: what was never sent, or is reversed, is to be ordered again. Returns how many."""
     rows = ledger.rows(
-        "SELECT order_id FROM orders WHERE node = ? AND sequence = ? AND attempts = 0"
-        " AND (state = 'screened' OR rule = 'KEY-DESTROYED')",
+        "SELECT order_id FROM orders WHERE node = ? AND sequence = ?"
+        " AND (state = 'screened' OR (state = 'quarantined' AND rule = 'KEY-DESTROYED'))",
         (node, sequence),
     )
     again = [

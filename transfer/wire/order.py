@@ -19,9 +19,9 @@ STEP = 512
 COMPARTMENT_LIMIT = 16_384
 _LENGTH = struct.Struct(">I")
 
-Sku = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
-Country = Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+Sku = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)")]
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
+Country = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}$(?!\n)")]
 Price = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Amount = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 Quantity = Annotated[int, msgspec.Meta(ge=1, le=999)]
@@ -80,7 +80,7 @@ class SubjectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A person's request about their data; the order box of an envelope of kind 2."""
 
     header: Hex32
-    request: Annotated[str, msgspec.Meta(pattern="^(export|erase|restrict)$")]
+    request: Annotated[str, msgspec.Meta(pattern=r"^(export|erase|restrict)$(?!\n)")]
     email: Annotated[str, msgspec.Meta(min_length=3, max_length=254)]
     orders: Annotated[list[Hex16], msgspec.Meta(max_length=100)]
 
