@@ -6,12 +6,14 @@ Must not: be used to judge a request; a typed decoder stops at the first fault, 
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from keys.public.roll import KeyEntry
+from transfer.wire.records import Reason
 
 ITEMS_MAXIMUM = 100
 QUANTITY_MAXIMUM = 999
@@ -100,32 +102,26 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     access_token: str
 
 
+class OrderStatus(StrEnum):
+    """The states that an order's status has: two before the first return, then those of FORMAT.md, section 11."""
+
+    RECEIVED = "received"
+    IN_TRANSIT = "in-transit"
+    HELD = "held"
+    AUTHORISED = "authorised"
+    PAID = "paid"
+    DECLINED = "declined"
+    ORDER_AGAIN = "order-again"
+    DISPATCHED = "dispatched"
+    REFUNDED = "refunded"
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Where an order is. ``changed_at``: seconds since 1970."""
 
     order_id: _Hex16
-    status: Literal[
-        "received",
-        "in-transit",
-        "held",
-        "authorised",
-        "paid",
-        "declined",
-        "order-again",
-        "dispatched",
-        "refunded",
-    ]
-    reason: Literal[
-        "none",
-        "under-review",
-        "card-declined",
-        "card-expired",
-        "new-card",
-        "try-later",
-        "call-bank",
-        "not-readable",
-        "expired",
-    ]
+    status: OrderStatus
+    reason: Reason
     changed_at: int
 
 

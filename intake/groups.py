@@ -13,19 +13,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Protocol, TypeVar
-
-from transfer.register import Committed, NewOrder
-from transfer.spool import OpenGroup
 
 from intake.live_keys import LiveKeys
+from transfer.register import Committed, NewOrder, Register
+from transfer.spool import OpenGroup, Spool
 from transfer.wire.envelope import Envelope, encode_envelope
 from transfer.wire.sealing import SealingKeys
 
 GROUP_MAXIMUM = 256
 WAITING_MAXIMUM = 1024
 _log = logging.getLogger("intake")
-T = TypeVar("T")
 
 
 class Outcome(Enum):
@@ -47,13 +44,6 @@ _COMMITTED = {
 }
 
 
-class Store(Protocol):
-    """Where groups become durable: the transfer room's spool and register, as one pair."""
-
-    def open_group(self, batch_key_id: bytes) -> OpenGroup | None: ...
-    def commit_group(self, group: OpenGroup, orders: Sequence[NewOrder], now: int) -> Sequence[Committed]: ...
-
-
 @dataclass(slots=True, kw_only=True)
 class _Group:
     keys: SealingKeys
@@ -68,8 +58,11 @@ class GroupCommit:
     ``linger``: seconds that an idle committer waits for more orders. All methods belong to the event loop.
     """
 
-    def __init__(self, *, store: Store, keys: LiveKeys, now: Callable[[], int], linger: float) -> None:
-        self._store = store
+    def __init__(
+        self, *, spool: Spool, register: Register, keys: LiveKeys, now: Callable[[], int], linger: float
+    ) -> None:
+        self._spool = spool
+        self._register = register
         self._keys = keys
         self._now = now
         self._linger = linger
@@ -84,7 +77,7 @@ class GroupCommit:
     def enter(
         self,
         *,
-        order_id: str,
+        order_id: bytes,
         basket_digest: bytes,
         seal: Callable[[SealingKeys], Envelope],
         batch_key_id: bytes | None = None,
@@ -103,7 +96,7 @@ class GroupCommit:
             self._start_soon()
             return Outcome.RESEAL
         group.spool.append(encode_envelope(seal(group.keys)))
-        group.orders.append(NewOrder(order_id=order_id, basket_digest=basket_digest))
+        group.orders.append(NewOrder(order_id=order_id.hex(), basket_digest=basket_digest))
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         group.answers.append(answer)
         self._waiting += 1
@@ -112,6 +105,13 @@ class GroupCommit:
             self._filling = None
         self._start_soon()
         return answer
+
+    def close(self) -> None:
+        """Let the commit under way end; orders that were not answered were not taken."""
+        self._thread.shutdown(wait=True)
+        for group in (*self._full, self._filling):
+            if group is not None:
+                group.spool.abandon()
 
     def _open(self) -> _Group | None:
         """Open a group on the first batch key that may be sealed to and whose partition is open."""
@@ -123,7 +123,7 @@ class GroupCommit:
         for key in self._keys.batch_keys(now):
             if key.key_id in self._closed:
                 continue
-            spool = self._store.open_group(key.key_id)
+            spool = self._spool.open_group(key.key_id)
             if spool is None:
                 self._closed.add(key.key_id)  # closed is for ever
                 continue
@@ -166,7 +166,7 @@ class GroupCommit:
         if not group.orders:
             group.spool.abandon()
             return ()
-        return self._store.commit_group(group.spool, group.orders, now)
+        return self._register.commit_group(group.spool, group.orders, now)
 
     def _finish(self, group: _Group, done: asyncio.Future[Sequence[Committed]]) -> None:
         self._committing = False

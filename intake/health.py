@@ -6,13 +6,16 @@ Must not: take an order, or say anything about one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from intake.forms import Keys
 from intake.live_keys import LiveKey, LiveKeys
+from transfer.spool import Spool
 
 KEYS_LOW = 5
+FREE_MINIMUM = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,34 +28,27 @@ class Report:
 
 
 class Health:
-    """``is_closed``: whether a batch key's partition was cut; ``spool_fault``: why nothing can be written, or ''."""
+    """Looks at the roll and the spool, each time anew."""
 
-    def __init__(
-        self,
-        *,
-        keys: LiveKeys,
-        is_closed: Callable[[bytes], bool],
-        spool_fault: Callable[[], str],
-        now: Callable[[], int],
-    ) -> None:
+    def __init__(self, *, keys: LiveKeys, spool: Spool, now: Callable[[], int]) -> None:
         self._keys = keys
-        self._is_closed = is_closed
-        self._spool_fault = spool_fault
+        self._spool = spool
         self._now = now
+        self._ended: set[bytes] = set()
 
     def keys(self) -> Keys | None:
         """The entries to seal to now, or None when the keys have run out."""
         self._keys.refresh()
         order_key = self._keys.order_key(self._now())
-        batch_keys = self._open_batch_keys()
-        if order_key is None or not batch_keys:
+        batch_key = next(self._open_batch_keys(), None)
+        if order_key is None or batch_key is None:
             return None
-        return Keys(node=self._keys.node, order_key=order_key.entry, batch_key=batch_keys[0].entry)
+        return Keys(node=self._keys.node, order_key=order_key.entry, batch_key=batch_key.entry)
 
     def report(self) -> Report:
         """Look at everything that taking an order needs."""
         self._keys.refresh()
-        left = len(self._open_batch_keys())
+        left = sum(1 for _ in self._open_batch_keys())
         order_key = self._keys.order_key(self._now())
         reasons = []
         if self._keys.fault and not left:
@@ -70,5 +66,28 @@ class Health:
             warnings.append(f"only {left} batch keys are left; carry a bundle over and a return back soon")
         return Report(keys_left=left, reasons=reasons, warnings=warnings)
 
-    def _open_batch_keys(self) -> list[LiveKey]:
-        return [key for key in self._keys.batch_keys(self._now()) if not self._is_closed(key.key_id)]
+    def _open_batch_keys(self) -> Iterator[LiveKey]:
+        """Those whose partition takes orders; once it does not, it never will again."""
+        for key in self._keys.batch_keys(self._now()):
+            if key.key_id not in self._ended:
+                if self._takes_orders(key.key_id):
+                    yield key
+                else:
+                    self._ended.add(key.key_id)
+
+    def _takes_orders(self, batch_key_id: bytes) -> bool:
+        partition = self._spool.partition(batch_key_id)
+        return (
+            not partition.closed
+            and partition.orders < self._spool.max_orders
+            and partition.size < self._spool.max_bytes
+        )
+
+    def _spool_fault(self) -> str:
+        try:
+            free = os.statvfs(self._spool.root)
+        except OSError as error:
+            return f"the spool cannot be reached: {error.strerror}"
+        if free.f_bavail * free.f_frsize < FREE_MINIMUM or free.f_flag & os.ST_RDONLY:
+            return "the spool's disk is full or read-only"
+        return "" if os.access(self._spool.root, os.W_OK | os.X_OK) else "the spool cannot be written to"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keys.errors import RuleError
-from keys.public.minisign import MinisignPublicKey
-from keys.public.roll import ROLL_LIMIT, KeyEntry, KeyRoll, decode_roll
+from keys.public.roll import KeyEntry
+from transfer.sync import trust
+from transfer.wire.manifest import KEYROLL_NAME
 
-_IDENTITY_LIMIT = 4096
 _Stamp = tuple[int, int, int] | None
 
 
@@ -28,33 +28,28 @@ class LiveKey:
 
 
 class LiveKeys:
-    """The newest good roll of ``node``. ``fault`` says why there is none, or why the newest file is not used."""
+    """The newest good roll of ``node`` in ``state``; ``fault``: why there is none, or why the newest is not used."""
 
-    def __init__(self, *, node: str, identity_path: Path, roll_path: Path) -> None:
+    def __init__(self, *, node: str, state: Path) -> None:
         self.node = node
-        self.fault = "there is no key roll; run: intake trust"
-        self._identity_path = identity_path
-        self._roll_path = roll_path
+        self.fault = ""
+        self._state = state
         self._stamps: tuple[_Stamp, _Stamp] | None = None
         self._order_keys: tuple[LiveKey, ...] = ()
         self._batch_keys: tuple[LiveKey, ...] = ()
 
     def refresh(self) -> None:
         """Read the roll again if its file or the pinned identity's changed since the last time."""
-        stamps = _stamp(self._identity_path), _stamp(self._roll_path)
+        stamps = _stamp(self._state / trust.TRUSTED_NAME), _stamp(self._state / KEYROLL_NAME)
         if stamps == self._stamps:
             return
         self._stamps = stamps
         try:
-            roll = self._read()
+            roll = trust.load_roll(self._state, node=self.node)
         except RuleError as error:
             # A roll that was good stays in use: its entries are each signed and expire by themselves.
-            self.fault = f"{error.rule}: {error.message}"
-            return
-        except OSError as error:
-            self.fault = (
-                f"cannot read the key roll or the pinned identity: {error.strerror}; run: intake trust"
-            )
+            remedy = f"; {error.remedy}" if error.remedy else ""
+            self.fault = f"{error.rule}: {error.message}{remedy}"
             return
         self.fault = ""
         self._order_keys = tuple(map(_live, roll.order_keys))
@@ -71,13 +66,6 @@ class LiveKeys:
     def batch_keys(self, now: int) -> Iterator[LiveKey]:
         """The batch keys that may still be sealed to, in the order in which they are to be used."""
         return (key for key in self._batch_keys if now < key.entry.seal_until)
-
-    def _read(self) -> KeyRoll:
-        with self._identity_path.open("rb") as file:
-            identity = MinisignPublicKey.decode(file.read(_IDENTITY_LIMIT).decode("ascii", "replace"))
-        with self._roll_path.open("rb") as file:
-            raw = file.read(ROLL_LIMIT + 1)
-        return decode_roll(raw, node=self.node, identity=identity.public_key)
 
 
 def _live(entry: KeyEntry) -> LiveKey:

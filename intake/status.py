@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 
-from intake.forms import Status
+from intake.forms import OrderStatus, Status
 
-RECEIVED = "received"
-IN_TRANSIT = "in-transit"
-_PENDING = frozenset({RECEIVED, IN_TRANSIT, "held", "authorised"})
+_PENDING = frozenset({OrderStatus.RECEIVED, OrderStatus.IN_TRANSIT, OrderStatus.HELD, OrderStatus.AUTHORISED})
 _TAG_SIZE = 8
 
 

@@ -29,10 +29,13 @@ from intake.tokens import access_token
 from intake.validation import CheckedForm, PlainContents
 from keys.public.digest import equal
 from transfer.errors import TransferError
+from transfer.register import Register
 from transfer.wire import ids
 from transfer.wire.basket import basket_digest
+from transfer.wire.card import Card
 from transfer.wire.envelope import Envelope
 from transfer.wire.header import Header
+from transfer.wire.order import Order
 from transfer.wire.sealing import SealingKeys, seal_order
 
 
@@ -54,20 +57,20 @@ class Entered:
 
 
 class OrderDesk:
-    """Takes orders. ``basket_of`` gives the basket digest of an order id (hex) that was taken before, or None."""
+    """Takes orders. ``register`` knows those that were taken before."""
 
     def __init__(
         self,
         *,
         commit: GroupCommit,
         keys: LiveKeys,
-        basket_of: Callable[[str], bytes | None],
+        register: Register,
         token_key: bytes,
         now: Callable[[], int],
     ) -> None:
         self._commit = commit
         self._keys = keys
-        self._basket_of = basket_of
+        self._register = register
         self._token_key = token_key
         self._now = now
 
@@ -83,7 +86,7 @@ class OrderDesk:
             case None:
                 return self._known_or(order_id, digest, faulty_fields(form.faults))
             case PlainContents(order=order, card=card):
-                seal = partial(seal_order, order, card, order_id=order_id, nonce=nonce, now=self._now())
+                seal = partial(_seal, order, card, order_id, nonce, self._now())
             case SealedParts(envelope=envelope, header=header):
                 if problem := self._header_problem(header, order_id, digest):
                     return self._known_or(order_id, digest, problem)
@@ -125,16 +128,22 @@ class OrderDesk:
 
     def _known_or(self, order_id: bytes, digest: bytes, problem: Problem) -> Taken | Problem:
         """An order that stands already is answered as the first time, whatever is missing today."""
-        known = self._basket_of(order_id.hex())
+        known = self._register.lookup(order_id.hex())
         if known is None:
             return problem
-        return self._taken(order_id) if equal(known, digest) else BASKET_DIFFERS
+        return self._taken(order_id) if equal(known.basket_digest, digest) else BASKET_DIFFERS
 
     def _header_problem(self, header: Header, order_id: bytes, digest: bytes) -> Problem | None:
         if wrong := header_fault(header, order_id=order_id, basket_digest=digest):
             return faulty_fields([Fault(pointer="/sealed/header", detail=wrong)])
         self._keys.refresh()
         return None if self._keys.is_live_order_key(header.order_key_id, self._now()) else RESEAL
+
+
+def _seal(  # the form that a group wants: the keys come last, when the group has them
+    order: Order, card: Card, order_id: bytes, nonce: bytes, now: int, keys: SealingKeys
+) -> Envelope:
+    return seal_order(order, card, order_id=order_id, nonce=nonce, keys=keys, now=now)
 
 
 def _as_it_is(envelope: Envelope, keys: SealingKeys) -> Envelope:

@@ -14,13 +14,12 @@ import iso3166
 
 EMAIL_MAXIMUM = 254
 # Controls, surrogates, line and paragraph separators: no name has them, and a label printer or a CSV may act on them.
-_HARMFUL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Embeddings, overrides and isolates can make an address read differently from what it is.
-_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # A plain address that email-validator accepts unchanged: saves its 40 microseconds for nearly all orders.
 _PLAIN_EMAIL = re.compile(
     r"[A-Za-z0-9_+-]{1,24}(?:\.[A-Za-z0-9_+-]{1,16}){0,2}"
-    r"@(?:[a-z0-9](?:[a-z0-9]{0,20}[a-z0-9])?\.){1,3}(?:com|net|org|edu|eu|de|at|ch|fr|es|it|nl|pl|uk|jp|kr|br|kw|bh)",
+    r"@(?:[a-z0-9]{1,22}\.){1,3}[a-z]{2,3}",
     re.ASCII,
 )
 COUNTRIES = frozenset(iso3166.countries_by_alpha2)
@@ -35,12 +34,7 @@ def clean(value: str) -> str:
 
 def is_harmful(value: str) -> bool:
     """True when ``value`` holds a control character or one that turns the writing direction."""
-    if value.isascii():
-        return not value.isprintable()
-    return any(
-        unicodedata.category(character) in _HARMFUL_CATEGORIES or character in _DIRECTION
-        for character in value
-    )
+    return _HARMFUL.search(value) is not None
 
 
 def email_address(value: str) -> str | None:

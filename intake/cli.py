@@ -1,0 +1,235 @@
+"""`intake`: the command of the online host.
+
+Why here: the only part of this room that reads the clock, the environment and the terminal.
+Must not: take a secret on the command line, or show card data.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from intake import board
+from intake.app import Intake
+from intake.catalogue import SHIPPED, load_catalogue
+from intake.config import IntakeConfig
+from intake.errors import IntakeError
+from intake.forms import OrderStatus
+from intake.health import Health
+from intake.live_keys import LiveKeys
+from intake.money import control_total
+from intake.sample import SampleReceipt, post_orders, sample_orders
+from intake.server import build, open_spool, prepare, register_path, serve
+from keys import console
+from keys.config import load
+from keys.console import ExitCode, say, shared_options, warn
+from keys.durable import write_durable
+from keys.public.fingerprint import fingerprint as fingerprint_of
+from keys.public.minisign import MinisignPublicKey
+from transfer.config import NodeConfig
+from transfer.sync import trust
+
+_PUBLIC_KEY_LIMIT = 4096
+_EXAMPLES = """
+\b
+Examples:
+  intake trust for-shop-a --config node.toml
+  intake serve --config node.toml
+  intake sample --url http://127.0.0.1:8080 --count 40
+  intake status --config node.toml --json
+  intake orders --config node.toml --state declined
+"""
+
+
+@click.group(name="intake", epilog=_EXAMPLES)
+def commands() -> None:
+    """Take orders, seal them to the offline side's keys, and show how they fared."""
+
+
+@commands.command("serve", epilog="Example: intake serve --config node.toml")
+@shared_options
+def serve_command(*, config: Path, as_json: bool) -> ExitCode:
+    """Take orders over HTTP until stopped."""
+    del as_json  # a server has no report
+    node, intake = _settings(config)
+    prepare(node, intake, random=os.urandom, now=time.time)
+    health = _health(node).report()
+    warn(f"intake of node {node.node} on http://{intake.bind}, {health.keys_left} batch keys left")
+    for text in (*health.reasons, *health.warnings):
+        warn(f"warning: {text}")
+    serve(intake, partial(_application, config))
+    return ExitCode.DONE
+
+
+@commands.command("trust", epilog="Example: intake trust for-shop-a --config node.toml")
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--fingerprint", metavar="F", help="The offline identity's fingerprint, as its operator reads it out."
+)
+@shared_options
+def trust_command(*, directory: Path, fingerprint: str | None, config: Path, as_json: bool) -> ExitCode:
+    """Pin the offline identity and install the key roll from DIRECTORY, which enrol-node wrote."""
+    node, _ = _settings(config)
+    path = directory / "identity.pub"
+    try:
+        with path.open("rb") as file:
+            text = file.read(_PUBLIC_KEY_LIMIT).decode("utf-8", "replace")
+    except OSError as error:
+        raise IntakeError("TRUST-FILES", f"cannot read {path}: {error.strerror}") from error
+    found = fingerprint_of(MinisignPublicKey.decode(text).public_key)
+    if fingerprint is None:
+        warn(f"The offline identity in {directory} has the fingerprint\n\n    {found}\n")
+        click.confirm("Does the offline side read out the same?", abort=True, err=True)
+    pinned = trust.pin(node.state, directory, node=node.node, spoken=fingerprint or found)
+    report = {
+        "fingerprint": pinned.fingerprint,
+        "node": node.node,
+        "roll": pinned.roll.number,
+        "batch_keys": len(pinned.roll.batch_keys),
+    }
+    if as_json:
+        console.print_json(report)
+    else:
+        say(f"Node {node.node} trusts {pinned.fingerprint}.", style="green")
+        say(f"Key roll {pinned.roll.number} is in use: {len(pinned.roll.batch_keys)} batch keys.")
+    return ExitCode.DONE
+
+
+@commands.command(
+    "sample", epilog="Example: intake sample --url http://127.0.0.1:8080 --count 40 --receipts FILE"
+)
+@click.option("--url", required=True, help="Where the intake answers.")
+@click.option(
+    "--count", default=40, show_default=True, type=click.IntRange(1, 100_000), help="How many orders."
+)
+@click.option("--seed", default=1, show_default=True, type=int, help="Another seed gives other orders.")
+@click.option(
+    "--receipts", type=click.Path(path_type=Path, dir_okay=False), help="Write ids and tokens here."
+)
+@click.option(
+    "--catalogue", type=click.Path(path_type=Path, dir_okay=False), default=SHIPPED, help="The server's."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def sample_command(
+    *, url: str, count: int, seed: int, receipts: Path | None, catalogue: Path, as_json: bool
+) -> ExitCode:
+    """Post realistic orders with public test cards, some of which the simulator declines."""
+    year = datetime.fromtimestamp(time.time(), UTC).year
+    orders = sample_orders(load_catalogue(catalogue), count=count, seed=seed, year=year)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not console.is_terminal()) as progress:
+        task = progress.add_task("posting orders", total=count)
+        taken = post_orders(url, orders, progress=lambda _: progress.advance(task))
+    total = control_total((receipt.amount, receipt.currency) for receipt in taken)
+    if receipts:
+        # The tokens open the orders' statuses, so the file is for its owner only.
+        write_durable(receipts, _receipts(taken, total))
+    if as_json:
+        console.print_json({"orders": len(taken), "control_total": total, "receipts": receipts})
+    else:
+        say(total)
+        if receipts:
+            say(f"Order numbers and access tokens are in {receipts}.")
+    return ExitCode.DONE
+
+
+@commands.command("status", epilog="Example: intake status --config node.toml")
+@shared_options
+def status_command(*, config: Path, as_json: bool) -> ExitCode:
+    """Show the keys that are left and how many orders are in each state."""
+    node, _ = _settings(config)
+    health = _health(node).report()
+    register = register_path(node)
+    orders = board.counts(register) if register.exists() else {}
+    if as_json:
+        console.print_json(
+            {
+                "node": node.node,
+                "ready": not health.reasons,
+                "keys_left": health.keys_left,
+                "reasons": list(health.reasons),
+                "warnings": list(health.warnings),
+                "orders": orders,
+            }
+        )
+        return ExitCode.DONE
+    say(
+        f"Node {node.node}: {'ready' if not health.reasons else 'NOT READY'}, {health.keys_left} batch keys left"
+    )
+    for text in (*health.reasons, *health.warnings):
+        warn(f"warning: {text}")
+    console.table("Orders", ("state", "orders"), orders.items())
+    return ExitCode.DONE
+
+
+@commands.command("orders", epilog="Example: intake orders --config node.toml --state declined")
+@shared_options
+@click.option(
+    "--state", type=click.Choice([state.value for state in OrderStatus]), help="Only orders in this state."
+)
+@click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many."
+)
+def orders_command(*, config: Path, as_json: bool, state: str | None, limit: int) -> ExitCode:
+    """List orders and their states, the newest first."""
+    node, _ = _settings(config)
+    rows = board.newest(register_path(node), limit=limit, status=state)
+    if as_json:
+        console.print_json({"orders": [asdict(row) for row in rows]})
+    else:
+        shown = [
+            (
+                row.order_id,
+                row.status,
+                "" if row.reason == "none" else row.reason,
+                "" if row.sequence is None else row.sequence,
+                _time(row.received_at),
+                _time(row.changed_at) if row.changed_at else "",
+            )
+            for row in rows
+        ]
+        console.table("Orders", ("order", "state", "reason", "bundle", "received", "changed"), shown)
+    return ExitCode.DONE if rows else ExitCode.NOTHING_TO_DO
+
+
+def main() -> NoReturn:
+    """Run the command and leave with its exit code."""
+    console.run(commands)
+
+
+def _settings(config: Path) -> tuple[NodeConfig, IntakeConfig]:
+    sections = load(config, {"node": NodeConfig, "intake": IntakeConfig}, os.environ)
+    return cast("NodeConfig", sections["node"]), cast("IntakeConfig", sections["intake"])
+
+
+def _application(config: Path) -> Intake:
+    """In a worker process: the application with the real clock."""
+    node, intake = _settings(config)
+    return build(node, intake, now=time.time)
+
+
+def _health(node: NodeConfig) -> Health:
+    def seconds() -> int:
+        return int(time.time())
+
+    return Health(keys=LiveKeys(node=node.node, state=node.state), spool=open_spool(node), now=seconds)
+
+
+def _receipts(taken: Sequence[SampleReceipt], total: str) -> bytes:
+    document: dict[str, Any] = {"control_total": total, "orders": list(taken)}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

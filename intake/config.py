@@ -1,0 +1,42 @@
+"""The [intake] section of node.toml.
+
+Why here: the settings of the room, typed, with defaults that are safe.
+Must not: hold a setting that switches a check off.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from intake.catalogue import SHIPPED
+from intake.errors import IntakeError
+
+_PORT_MAXIMUM = 65_535
+
+
+class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``bind`` is HOST:PORT, with an IPv6 host in brackets. ``workers``: processes that take orders."""
+
+    bind: str = "127.0.0.1:8080"
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    catalogue: Path = SHIPPED
+
+
+def address(bind: str) -> tuple[str, int]:
+    """Host and port of a ``bind`` setting; ``CONFIG-VALUE`` when it is not one."""
+    host, separator, port = bind.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if (
+        not separator
+        or not host
+        or not port.isascii()
+        or not port.isdigit()
+        or not 0 < int(port) <= _PORT_MAXIMUM
+    ):
+        raise IntakeError(
+            "CONFIG-VALUE", f"[intake] bind = {bind} is not HOST:PORT", "for example 127.0.0.1:8080"
+        )
+    return host, int(port)

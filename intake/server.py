@@ -1,0 +1,161 @@
+"""Building the application from the configuration, and running it on granian.
+
+Why here: the one place that ties web, keys, spool and register together.
+Must not: read the clock or the environment (it is given both), or log requests.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+
+from intake.app import Intake
+from intake.catalogue import load_catalogue
+from intake.config import IntakeConfig, address
+from intake.errors import IntakeError
+from intake.forms import OrderStatus, Status
+from intake.groups import WAITING_MAXIMUM, GroupCommit
+from intake.health import Health
+from intake.live_keys import LiveKeys
+from intake.openapi import openapi_document
+from intake.taking import OrderDesk
+from intake.tokens import TOKEN_KEY_SIZE
+from keys.durable import create_durable, make_directory
+from transfer.config import NodeConfig
+from transfer.register import Register
+from transfer.spool import Spool
+from transfer.wire.records import Reason
+
+Clock = Callable[[], float]
+_LINGER = 0.0
+_TOKEN_FILE = "token.key"  # noqa: S105  a file name
+_REGISTER = "register.db"
+_SPOOL = "spool"
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "[%(levelname)s] %(message)s"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}
+    },
+    "loggers": {
+        "_granian": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "intake": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+    },
+}
+
+
+def open_spool(node: NodeConfig) -> Spool:
+    """The node's spool, with its limits."""
+    return Spool(node.state / _SPOOL, max_orders=node.max_orders, max_bytes=node.max_bytes)
+
+
+def register_path(node: NodeConfig) -> Path:
+    """Where the node's register lies."""
+    return node.state / _REGISTER
+
+
+def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], bytes], now: Clock) -> None:
+    """What one process does before the workers start: check the settings, make what is missing, index the spool."""
+    address(intake.bind)
+    load_catalogue(intake.catalogue)
+    make_directory(node.state)
+    if not (node.state / _TOKEN_FILE).exists():
+        create_durable(node.state / _TOKEN_FILE, random(TOKEN_KEY_SIZE))
+    register = Register(register_path(node))
+    try:
+        register.reindex(open_spool(node), int(now()))
+    finally:
+        register.close()
+
+
+def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
+    """One worker's application."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an order in clear must not end in a core file
+
+    def seconds() -> int:
+        return int(now())
+
+    def month() -> tuple[int, int]:
+        today = datetime.fromtimestamp(now(), UTC)
+        return today.year, today.month
+
+    spool, register = open_spool(node), Register(register_path(node))
+    keys = LiveKeys(node=node.node, state=node.state)
+    token_key = _token_key(node.state / _TOKEN_FILE)
+    commit = GroupCommit(spool=spool, register=register, keys=keys, now=seconds, linger=_LINGER)
+
+    def status(order_id: str) -> Status | None:
+        return status_of(register, order_id)
+
+    def close() -> None:
+        commit.close()
+        register.close()
+
+    return Intake(
+        desk=OrderDesk(commit=commit, keys=keys, register=register, token_key=token_key, now=seconds),
+        catalogue=load_catalogue(intake.catalogue),
+        status=status,
+        health=Health(keys=keys, spool=spool, now=seconds),
+        token_key=token_key,
+        month=month,
+        openapi=openapi_document(version=_version()),
+        close=close,
+    )
+
+
+def status_of(register: Register, order_id: str) -> Status | None:
+    """What the register says about one order (32 hex digits)."""
+    known = register.lookup(order_id)
+    if known is None:
+        return None
+    changed_at = known.changed_at or known.received_at
+    return Status(
+        order_id=order_id,
+        status=OrderStatus(known.status),
+        reason=Reason(known.reason),
+        changed_at=changed_at,
+    )
+
+
+def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
+    """Run until a signal ends it; ``load`` makes the application in each worker process."""
+    host, port = address(intake.bind)
+    server = Granian(
+        "intake",
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=intake.workers,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_level=LogLevels.warning,
+        log_dictconfig=_LOGGING,
+        log_access=False,
+        backpressure=WAITING_MAXIMUM + 256,
+        respawn_failed_workers=True,
+    )
+    server.serve(target_loader=load, wrap_loader=False)
+
+
+def _token_key(path: Path) -> bytes:
+    key = path.read_bytes()
+    if len(key) != TOKEN_KEY_SIZE:
+        raise IntakeError(
+            "INTAKE-TOKEN-KEY", f"{path} is damaged", "restore it: without it no customer sees a status"
+        )
+    return key
+
+
+def _version() -> str:
+    try:
+        return version("sealed-orders")
+    except PackageNotFoundError:
+        return "0"
