@@ -1,0 +1,229 @@
+"""Units on a drop: a bundle or return written so that it is whole or ignored, and read without trusting the medium.
+
+Why here: both sides of the gap write to and read from media, by the same code.
+Must not: rely on rename, owners or times of the medium, follow a link on it, or know what a unit means.
+
+A unit is a directory DROP/NODE/NAME of plain files; it is complete when its signature file is there, written last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from keys.durable import fsync_directory, make_directory, write_all
+from transfer.errors import TransferError
+from transfer.sync.media import (
+    CREATE,
+    FOLDER,
+    Measured,
+    check_room,
+    chunks,
+    closing,
+    is_there,
+    matches,
+    measure,
+    medium_errors,
+    names_in,
+    open_drop,
+    open_or_make_folder,
+    open_plain,
+    open_unit,
+    plain_size,
+    refusal,
+    remove_file,
+    sync_all,
+)
+from transfer.wire.ids import check_node_id
+from transfer.wire.manifest import SIGNATURE_NAME
+
+_UNIT = re.compile(r"b[0-9]{8}|r[0-9]{4}-[0-9]{8}", re.ASCII)
+_UNITS_LIMIT = 100_000
+_NO_LIMIT = 1 << 62  # for files of our own
+
+
+def list_units(drop: Path, node: str, prefix: str) -> list[str]:
+    """Names of the complete units of ``node`` that begin with ``prefix``, in order. ``DROP-MISSING``: no such drop.
+
+    A link in the place of a unit is listed too, so that reading it refuses it aloud.
+    """
+    check_node_id(node)
+    with open_drop(drop) as top:
+        try:
+            folder = os.open(node, FOLDER, dir_fd=top)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise refusal("DROP-FORMAT", drop / node, "it is no plain directory") from error
+        with closing(folder), os.scandir(folder) as entries:
+            names = []
+            for entry in entries:
+                if _UNIT.fullmatch(entry.name) and entry.name.startswith(prefix):
+                    if entry.is_symlink() or is_there(f"{entry.name}/{SIGNATURE_NAME}", folder):
+                        names.append(entry.name)
+                    if len(names) > _UNITS_LIMIT:
+                        raise refusal("DROP-FORMAT", drop / node, f"it holds more than {_UNITS_LIMIT} units")
+    return sorted(names)
+
+
+def write_unit(drop: Path, node: str, name: str, files: Mapping[str, Path]) -> bool:
+    """Write a unit of ``files`` (name in the unit: source path); False when it is there already, byte for byte.
+
+    Everything is written, fsynced, read back past the cache and compared before the signature file makes it whole.
+    Raises ``DROP-MISSING``, ``DROP-FORMAT``, ``DROP-SPACE``, ``DROP-WRITE`` or ``DROP-READBACK``.
+    """
+    check_node_id(node)
+    if not _UNIT.fullmatch(name) or SIGNATURE_NAME not in files:
+        raise ValueError("a unit has the name of a bundle or return, and a signature file")
+    where = drop / node / name
+    with (
+        medium_errors(where),
+        open_drop(drop) as top,
+        open_or_make_folder(top, node, where) as folder,
+        open_or_make_folder(folder, name, where) as unit,
+    ):
+        _refuse_strangers(unit, files, where)
+        written = not all(_is_there_already(unit, file, files[file]) for file in files)
+        if written:
+            _write_anew(unit, files, where)
+        sync_all(unit, folder, top)
+    return written
+
+
+def remove_unit(drop: Path, node: str, name: str, files: Mapping[str, object]) -> None:
+    """Delete a unit's ``files``, the signature first, and its directory if nothing else is in it."""
+    where = drop / check_node_id(node) / name
+    with medium_errors(where), open_drop(drop) as top, open_or_make_folder(top, node, where) as folder:
+        with open_or_make_folder(folder, name, where) as unit:
+            for file in (SIGNATURE_NAME, *(file for file in files if file != SIGNATURE_NAME)):
+                remove_file(unit, file)
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=folder)
+        os.fsync(folder)
+
+
+def copy_unit(source: Path, destination: Path, limits: Mapping[str, int]) -> None:
+    """Copy the unit at ``source`` (DROP/NODE/NAME) to the new directory ``destination``, durably.
+
+    It must hold exactly the files that ``limits`` names, plain, none larger than its limit; else
+    ``BUNDLE-FORMAT`` or ``RETURN-FORMAT``. The signature file is written last. ``DROP-SPACE``: no room for it here.
+    """
+    rule = format_rule(source.name)
+    make_directory(destination.parent)
+    destination.mkdir(0o700)
+    with open_unit(source, rule) as unit:
+        names = sorted(names_in(unit))
+        if names != sorted(limits):
+            strange = ", ".join(sorted(set(names) ^ set(limits))[:5])
+            raise refusal(
+                rule, source, f"it must hold exactly {', '.join(sorted(limits))}; not so: {strange}"
+            )
+        size = sum(min(plain_size(unit, file) or 0, limit) for file, limit in limits.items())
+        check_room(destination, size, len(limits), destination)
+        for file in sorted(limits, key=lambda file: file == SIGNATURE_NAME):
+            _copy_in(unit, file, destination / file, limits[file], source, rule)
+    fsync_directory(destination)
+    fsync_directory(destination.parent)
+
+
+def read_file(source: Path, file: str, limit: int) -> bytes:
+    """One small plain file of the unit at ``source``; refused as ``copy_unit`` refuses it."""
+    rule = format_rule(source.name)
+    with open_unit(source, rule) as unit, open_plain(unit, file, limit, source, rule) as descriptor:
+        raw = b"".join(chunks(descriptor, limit + 1))
+        if len(raw) > limit:
+            raise refusal(rule, source, f"{file} is larger than {limit} bytes")
+        return raw
+
+
+def format_rule(name: str) -> str:
+    """The rule that refuses a unit of this name when it is not formed as FORMAT.md says."""
+    return "BUNDLE-FORMAT" if name.startswith("b") else "RETURN-FORMAT"
+
+
+def _copy_in(unit: int, file: str, destination: Path, limit: int, source: Path, rule: str) -> None:
+    with (
+        open_plain(unit, file, limit, source, rule) as descriptor,
+        closing(os.open(destination, CREATE, 0o600)) as copy,
+    ):
+        size = 0
+        # The file may grow while it is read: the limit is on what is copied, not on what was announced.
+        for part in _medium_chunks(descriptor, limit + 1, source, file, rule):
+            size += len(part)
+            write_all(copy, part)
+        if size > limit:
+            raise refusal(rule, source, f"{file} is larger than {limit} bytes")
+        os.fsync(copy)
+
+
+def _medium_chunks(descriptor: int, most: int, source: Path, file: str, rule: str) -> Iterator[bytes]:
+    parts = chunks(descriptor, most)
+    while True:
+        try:
+            part = next(parts, None)
+        except OSError as error:
+            raise refusal(rule, source, f"{file} cannot be read ({error.strerror})") from error
+        if part is None:
+            return
+        yield part
+
+
+def _write_anew(unit: int, files: Mapping[str, Path], where: Path) -> None:
+    body = [file for file in files if file != SIGNATURE_NAME]
+    # Without its signature the unit is ignored, so a half-written one is never taken for whole.
+    for file in (SIGNATURE_NAME, *body):
+        remove_file(unit, file)
+    check_room(unit, sum(path.stat().st_size for path in files.values()), len(files), where)
+    written = {file: _write(unit, file, files[file]) for file in body}
+    os.fsync(unit)
+    for file in body:
+        _read_back(unit, file, written[file], where)
+    signature = _write(unit, SIGNATURE_NAME, files[SIGNATURE_NAME])
+    os.fsync(unit)
+    try:
+        _read_back(unit, SIGNATURE_NAME, signature, where)
+    except TransferError:
+        remove_file(unit, SIGNATURE_NAME)
+        raise
+
+
+def _is_there_already(unit: int, file: str, source: Path) -> bool:
+    if plain_size(unit, file) != source.stat().st_size:
+        return False
+    with closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
+        return matches(unit, file, measure(chunks(descriptor, _NO_LIMIT)))
+
+
+def _write(unit: int, file: str, source: Path) -> Measured:
+    """Copy ``source`` to a new file of the unit, durably, and digest it on the way."""
+    with (
+        closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC)) as descriptor,
+        closing(os.open(file, CREATE, 0o644, dir_fd=unit)) as copy,
+    ):
+
+        def written() -> Iterator[bytes]:
+            for part in chunks(descriptor, _NO_LIMIT):
+                write_all(copy, part)
+                yield part
+
+        measured = measure(written())
+        os.fsync(copy)
+        return measured
+
+
+def _read_back(unit: int, file: str, wanted: Measured, where: Path) -> None:
+    if not matches(unit, file, wanted):
+        raise TransferError(
+            "DROP-READBACK",
+            f"{where / file} does not read back as it was written",
+            "the medium is failing, or lies about its size: take another, and repeat the command",
+        )
+
+
+def _refuse_strangers(unit: int, files: Mapping[str, Path], where: Path) -> None:
+    strange = [name for name in names_in(unit) if name not in files]
+    if strange:
+        raise refusal("DROP-FORMAT", where, f"something else lies in it: {', '.join(sorted(strange)[:5])}")

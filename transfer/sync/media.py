@@ -1,0 +1,202 @@
+"""The file operations of a drop: descriptors below an open directory, plain files only, bounded reads.
+
+Why here: writing and reading a unit share them; every call names what it refuses.
+Must not: follow a link on a medium, or read more than it was told to expect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keys.public.digest import equal
+from transfer.errors import TransferError
+
+_CHUNK = 1 << 20
+_ROOM_PER_FILE = 64 * 1024  # a large cluster, and the directory's own growth
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A file's size and SHA-256 (hex)."""
+
+    size: int
+    sha256: str
+
+
+@contextlib.contextmanager
+def open_drop(drop: Path) -> Iterator[int]:
+    """A descriptor of the drop itself, which may be a mount point but is never made; ``DROP-MISSING``."""
+    try:
+        descriptor = os.open(drop, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        remedy = "insert and mount the medium, or correct the path in the configuration; it is never created"
+        raise TransferError(
+            "DROP-MISSING", f"there is no drop at {drop}: {error.strerror}", remedy
+        ) from error
+    with closing(descriptor):
+        yield descriptor
+
+
+@contextlib.contextmanager
+def open_unit(source: Path, rule: str) -> Iterator[int]:
+    """A descriptor of the unit at DROP/NODE/NAME; refused by ``rule`` unless both are plain directories."""
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(open_drop(source.parent.parent))
+        try:
+            for name in (source.parent.name, source.name):
+                place = stack.enter_context(closing(os.open(name, FOLDER, dir_fd=place)))
+        except OSError as error:
+            raise refusal(rule, source, "it is not there as a plain directory") from error
+        yield place
+
+
+@contextlib.contextmanager
+def open_or_make_folder(parent: int, name: str, where: Path) -> Iterator[int]:
+    """The plain directory ``name`` in ``parent``, made when missing."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=parent)
+    try:
+        descriptor = os.open(name, FOLDER, dir_fd=parent)
+    except OSError as error:
+        raise refusal("DROP-FORMAT", where, f"{name} is no plain directory") from error
+    with closing(descriptor):
+        yield descriptor
+
+
+@contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """The descriptor, closed at the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def medium_errors(where: Path) -> Iterator[None]:
+    """What the system says of a failing medium, as ``DROP-WRITE``."""
+    try:
+        yield
+    except OSError as error:
+        raise TransferError(
+            "DROP-WRITE",
+            f"writing {where} failed: {error.strerror}",
+            "check the medium (full, read-only, pulled out?) or take another, and repeat the command",
+        ) from error
+
+
+@contextlib.contextmanager
+def open_plain(unit: int, file: str, limit: int, source: Path, rule: str) -> Iterator[int]:
+    """A plain file of the unit, open for reading; refused by ``rule`` when it is another thing or above ``limit``."""
+    try:
+        descriptor = os.open(file, READ, dir_fd=unit)
+    except OSError as error:
+        raise refusal(rule, source, f"{file} cannot be read as a plain file ({error.strerror})") from error
+    with closing(descriptor):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise refusal(rule, source, f"{file} is no plain file of at most {limit} bytes")
+        yield descriptor
+
+
+def plain_size(unit: int, file: str) -> int | None:
+    """The size of a plain file of the unit; None when there is none."""
+    try:
+        status = os.stat(file, dir_fd=unit, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def chunks(descriptor: int, most: int) -> Iterator[bytes]:
+    """The content from where the descriptor stands, at most ``most`` bytes."""
+    while most > 0 and (part := os.read(descriptor, min(_CHUNK, most))):
+        most -= len(part)
+        yield part
+
+
+def measure(parts: Iterable[bytes]) -> Measured:
+    """Size and digest of a content."""
+    state, size = hashlib.sha256(), 0
+    for part in parts:
+        state.update(part)
+        size += len(part)
+    return Measured(size=size, sha256=state.hexdigest())
+
+
+def matches(unit: int, file: str, wanted: Measured) -> bool:
+    """True when the medium itself, not the cache, holds a plain file of this size and digest."""
+    try:
+        descriptor = os.open(file, READ, dir_fd=unit)
+    except OSError:
+        return False
+    with closing(descriptor):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != wanted.size:
+            return False
+        # Ask the medium, not the cache that still holds what was meant to be written.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            found = measure(chunks(descriptor, wanted.size + 1))
+        except OSError:
+            return False
+        return found.size == wanted.size and equal(found.sha256.encode(), wanted.sha256.encode())
+
+
+def check_room(place: int | Path, size: int, files: int, where: Path) -> None:
+    """``DROP-SPACE`` unless ``size`` bytes in ``files`` files fit on the file system of ``place``."""
+    found = os.statvfs(place)
+    free, needed = found.f_bavail * found.f_frsize, size + files * _ROOM_PER_FILE
+    if free < needed:
+        raise TransferError(
+            "DROP-SPACE",
+            f"{where} needs {needed} bytes, but only {free} are free",
+            "make room or take another medium, and repeat the command",
+        )
+
+
+def names_in(unit: int) -> list[str]:
+    """The names in a unit; no more than are needed to refuse it."""
+    with os.scandir(unit) as entries:
+        names = []
+        for entry in entries:
+            names.append(entry.name)
+            if len(names) > 100:  # noqa: PLR2004  far more than any unit has
+                break
+    return names
+
+
+def remove_file(unit: int, file: str) -> None:
+    """Delete a file that may not be there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(file, dir_fd=unit)
+
+
+def is_there(path: str, folder: int) -> bool:
+    """True when the path, itself no link, is there."""
+    try:
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def sync_all(*descriptors: int) -> None:
+    """Make directories durable, the innermost first."""
+    for descriptor in descriptors:
+        os.fsync(descriptor)
+
+
+def refusal(rule: str, where: Path, what: str) -> TransferError:
+    """A refusal of what lies at ``where``."""
+    remedy = "find out who put it there; nothing of it was used. The other side can write it again"
+    return TransferError(rule, f"{where} is refused: {what}", remedy)
