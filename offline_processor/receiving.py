@@ -29,6 +29,7 @@ from transfer.wire.manifest import (
     ReturnManifest,
     SignedText,
     bundle_manifest_digest,
+    bundle_name,
     decode_bundle_manifest,
     decode_return_manifest,
     return_manifest_digest,
@@ -42,25 +43,16 @@ _READ_SIZE = 1 << 20
 class Knowledge:
     """What the offline side knows, asked of ledger and key ring while a bundle is checked.
 
-    ``manifest_of`` gives an accepted sequence's manifest digest, ``return_of`` that of a return that was made,
-    ``used_by`` the bundle that used a batch key (hex), ``issued`` whether a batch key was ever issued to this node.
+    ``return_of`` gives the manifest digest of a return that was made, ``used_by`` the bundle that used a batch key (hex), ``issued`` whether a batch key was ever issued to this node.
     """
 
     chain: NodeChain
     epoch: int
     node_key: MinisignPublicKey
     identity: MinisignPublicKey
-    manifest_of: Callable[[int], str | None]
     used_by: Callable[[str], tuple[str, int] | None]
     issued: Callable[[str], bool]
     return_of: Callable[[int], str | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeated:
-    """A bundle that was accepted before, byte for byte: answered with the same receipt."""
-
-    sequence: int
 
 
 class BundleRefusedError(ProcessorError):
@@ -71,21 +63,20 @@ class BundleRefusedError(ProcessorError):
         self.refusal = refusal
 
 
-def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle | Repeated:
+def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle:
     """Verify the copy by FORMAT.md, section 10; raises ``BundleRefusedError`` with one of its rules."""
     raw = (spooled.path / MANIFEST_NAME).read_bytes()
     signature = (spooled.path / SIGNATURE_NAME).read_text("utf-8", errors="replace")
     if not signature_matches(known.node_key, raw, signature, BUNDLE_COMMENT):
         raise BundleRefusedError(
             RefusalRule.SIGNATURE,
-            f"{spooled.path.name} of {spooled.node} is not signed by that node",
+            f"{spooled.name} of {spooled.node} is not signed by that node",
             "find out where this medium comes from; nothing of it was read",
         )
     manifest = _manifest(raw, spooled)
     manifest_digest = bundle_manifest_digest(raw)
     confirms = _confirmed_return(manifest.newest_return, known)
-    if _is_repeat(manifest, manifest_digest, known):
-        return Repeated(sequence=manifest.sequence)
+    _check_chain(manifest, known)
     _check_batch_key(manifest, known)
     envelopes = spooled.path / ENVELOPES_NAME
     _check_envelopes(envelopes, manifest)
@@ -103,10 +94,11 @@ def _manifest(raw: bytes, spooled: SpooledBundle) -> BundleManifest:
     try:
         manifest = decode_bundle_manifest(raw)
     except RuleError as error:
-        raise BundleRefusedError(RefusalRule.FORMAT, f"{spooled.path.name}: {error.message}") from error
-    if manifest.node != spooled.node or (manifest.batch_key is None) != (manifest.count == 0):
+        raise BundleRefusedError(RefusalRule.FORMAT, f"{spooled.name}: {error.message}") from error
+    consistent = (manifest.batch_key is None) == (manifest.count == 0)
+    if manifest.node != spooled.node or bundle_name(manifest.sequence) != spooled.name or not consistent:
         raise BundleRefusedError(
-            RefusalRule.FORMAT, f"{spooled.path.name}: the manifest contradicts itself or its place"
+            RefusalRule.FORMAT, f"{spooled.name}: the manifest contradicts itself or its place"
         )
     return manifest
 
@@ -140,12 +132,9 @@ def _confirmed_return(signed: SignedText | None, known: Knowledge) -> int:
     return confirmed.number
 
 
-def _is_repeat(manifest: BundleManifest, manifest_digest: str, known: Knowledge) -> bool:
+def _check_chain(manifest: BundleManifest, known: Knowledge) -> None:
     chain = known.chain
     if manifest.sequence <= chain.last_sequence:
-        accepted = known.manifest_of(manifest.sequence)
-        if accepted is not None and equal(accepted.encode(), manifest_digest.encode()):
-            return True
         raise BundleRefusedError(
             RefusalRule.FORK,
             f"{chain.node} sent another bundle {manifest.sequence} before",
@@ -157,7 +146,6 @@ def _is_repeat(manifest: BundleManifest, manifest_digest: str, known: Knowledge)
             f"bundle {manifest.sequence} of {chain.node} came, but bundle {chain.last_sequence + 1} is next",
             f"have the online side write bundle {chain.last_sequence + 1} again (spool-sync push)",
         )
-    return False
 
 
 def _check_batch_key(manifest: BundleManifest, known: Knowledge) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from transfer.sync.drop import copy_unit, list_units
-
-from keys.durable import make_directory
-from keys.errors import RuleError
+from keys.durable import fsync_directory, make_directory
+from keys.public.digest import equal
 from keys.public.minisign import MinisignPublicKey
 from keys.ring import KeyRing
 from offline_processor import reporting
 from offline_processor.ledger import bundles
-from offline_processor.receiving import BundleRefusedError, Knowledge, Repeated, receive
-from offline_processor.stages import SpooledBundle
+from offline_processor.receiving import BundleRefusedError, Knowledge, receive
+from offline_processor.stages import ReceivedBundle, SpooledBundle
 from offline_processor.workplace import RunReport, Workplace
+from transfer.errors import TransferError
+from transfer.sync.drop import copy_unit, list_units, read_file
 from transfer.wire.ids import NodeId
 from transfer.wire.manifest import (
     ENVELOPES_LIMIT,
@@ -28,6 +28,7 @@ from transfer.wire.manifest import (
     MANIFEST_NAME,
     SIGNATURE_LIMIT,
     SIGNATURE_NAME,
+    bundle_manifest_digest,
     bundle_name,
 )
 from transfer.wire.records import Outcome, RefusalRule
@@ -67,47 +68,59 @@ def _receive_one(
     place: Workplace, node: NodeId, node_key: MinisignPublicKey, name: str, report: RunReport
 ) -> bool:
     """Receive one bundle; False when it was refused, so that nothing behind it is tried."""
-    ledger = place.ledger
-    spooled = SpooledBundle(node=node, path=place.state / "spool" / node / name)
+    source, spool = place.drop_in / node / name, place.state / "spool" / node
     try:
-        if name <= bundle_name(bundles.chain_of(ledger, node).last_sequence):
-            # An old bundle is only looked at, never copied over the spool's copy of a bundle still at work.
-            spooled = SpooledBundle(node=node, path=place.state / "spool" / node / f"again-{name}")
+        if _is_known(place, node, source):
+            # Its receipt needs no new return: every return carries it until a bundle confirms it.
+            report.repeated.append(f"{node}/{name}")
+            return True
+        # Whatever is not known is copied aside first, so that no copy of a bundle at work is overwritten.
+        spooled = SpooledBundle(node=node, name=name, path=spool / f"new-{name}")
         shutil.rmtree(spooled.path, ignore_errors=True)
-        copy_unit(place.drop_in / node / name, spooled.path, BUNDLE_FILES)
+        copy_unit(source, spooled.path, BUNDLE_FILES)
         received = receive(spooled, _knowledge(place, node, node_key))
     except BundleRefusedError as error:
-        _refuse(place, node, error, spooled, report)
+        _refuse(place, node, error, report)
         if error.refusal is RefusalRule.LEDGER_BEHIND:
             raise
         return False
-    except RuleError as error:
-        _refuse(
-            place, node, BundleRefusedError(RefusalRule.FORMAT, error.message, error.remedy), spooled, report
-        )
+    except TransferError as error:
+        if error.rule != RefusalRule.FORMAT.value:
+            raise  # our own disk or the medium itself, not this bundle
+        _refuse(place, node, BundleRefusedError(RefusalRule.FORMAT, error.message, error.remedy), report)
         return False
-    if isinstance(received, Repeated):
-        shutil.rmtree(spooled.path, ignore_errors=True)
-        # Its receipt needs no new return: every return carries it until a bundle confirms it.
-        report.repeated.append(f"{node}/{received.sequence}")
-        return True
-    outcome = Outcome.PROCESSED if received.manifest.count else Outcome.EMPTY
-    key = received.manifest.batch_key
-    if key is not None:
-        if place.keystore.ring.find_destroyed(bytes.fromhex(key)) is not None:
-            outcome = Outcome.EXPIRED
-        else:
-            place.keystore.ring.mark_opened(bytes.fromhex(key), now=place.clock())
-    with ledger.atomic():
-        bundles.accept(ledger, received, outcome=outcome, now=place.clock())
-    report.received.append(f"{node}/{received.sequence}")
+    _accept(place, received)
+    report.received.append(f"{node}/{name}")
     return True
 
 
-def _refuse(
-    place: Workplace, node: NodeId, error: BundleRefusedError, spooled: SpooledBundle, report: RunReport
-) -> None:
-    shutil.rmtree(spooled.path, ignore_errors=True)
+def _is_known(place: Workplace, node: NodeId, source: Path) -> bool:
+    """True when this very bundle was accepted before: its manifest says so, and its envelopes are not needed again."""
+    sequence = int(source.name[1:])
+    accepted = bundles.manifest_of(place.ledger, node, sequence)
+    if accepted is None:
+        return False
+    found = bundle_manifest_digest(read_file(source, MANIFEST_NAME, MANIFEST_LIMIT))
+    return equal(accepted.encode(), found.encode())
+
+
+def _accept(place: Workplace, received: ReceivedBundle) -> None:
+    """Give the verified copy its lasting name, then record the bundle; a crash between is settled by the next run."""
+    ring, key = place.keystore.ring, received.manifest.batch_key
+    outcome = Outcome.PROCESSED if received.manifest.count else Outcome.EMPTY
+    if key is not None:
+        if ring.find_destroyed(bytes.fromhex(key)) is not None:
+            outcome = Outcome.EXPIRED
+        else:
+            ring.mark_opened(bytes.fromhex(key), now=place.clock())
+    copy = received.envelopes.parent
+    copy.rename(copy.with_name(bundle_name(received.sequence)))
+    fsync_directory(copy.parent)
+    with place.ledger.atomic():
+        bundles.accept(place.ledger, received, outcome=outcome, now=place.clock())
+
+
+def _refuse(place: Workplace, node: NodeId, error: BundleRefusedError, report: RunReport) -> None:
     with place.ledger.atomic():
         bundles.refuse(place.ledger, node, error.refusal, now=place.clock())
     report.refused.append(error)
@@ -120,7 +133,6 @@ def _knowledge(place: Workplace, node: NodeId, node_key: MinisignPublicKey) -> K
         epoch=place.keystore.epoch,
         node_key=node_key,
         identity=MinisignPublicKey(public_key=place.keystore.identity.public_key),
-        manifest_of=lambda sequence: bundles.manifest_of(ledger, node, sequence),
         used_by=lambda key: bundles.sequence_of_key(ledger, key),
         issued=lambda key: _issued(ring, bytes.fromhex(key), node),
         return_of=lambda number: reporting.return_of(ledger, node, number),

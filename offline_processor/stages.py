@@ -39,9 +39,13 @@ STATUS_OF: dict[OrderState, StatusState] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpooledBundle:
-    """A bundle copied off the medium into our own spool, nothing of it checked but names and sizes."""
+    """A bundle copied off the medium into our own spool, nothing of it checked but names and sizes.
+
+    ``name`` is the directory's name on the medium.
+    """
 
     node: NodeId
+    name: str
     path: Path
 
 

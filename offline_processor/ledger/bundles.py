@@ -106,6 +106,7 @@ def accept(ledger: Ledger, bundle: ReceivedBundle, *, outcome: Outcome, now: int
             now,
         ),
     )
+    ledger.execute("DELETE FROM refusal WHERE node = ?", (bundle.node,))
     facts = {
         "manifest": bundle.manifest_digest,
         "batch_key": manifest.batch_key or "",
@@ -116,16 +117,17 @@ def accept(ledger: Ledger, bundle: ReceivedBundle, *, outcome: Outcome, now: int
 
 
 def refuse(ledger: Ledger, node: str, rule: RefusalRule, *, now: int) -> None:
-    """Remember that a bundle of ``node`` was refused, so that the next return says so."""
+    """Remember that a bundle of ``node`` was refused, so that the next return says so; it says the same only once."""
     chain = chain_of(ledger, node)
     expected = chain.last_sequence + 1
-    ledger.execute(
-        "INSERT OR REPLACE INTO refusal (node, rule, expected, seen_at, told) VALUES (?, ?, ?, ?, ?)",
-        (node, rule.value, expected, now, chain.return_number + 1),
-    )
+    ledger.append("bundle-refused", node, now, {"rule": rule.value, "expected": expected})
     if rule is RefusalRule.LEDGER_BEHIND:
         ledger.set_counter("behind", 1)
-    ledger.append("bundle-refused", node, now, {"rule": rule.value, "expected": expected})
+    if ledger.row("SELECT rule, expected FROM refusal WHERE node = ?", (node,)) != (rule.value, expected):
+        ledger.execute(
+            "INSERT OR REPLACE INTO refusal (node, rule, expected, seen_at, told) VALUES (?, ?, ?, ?, ?)",
+            (node, rule.value, expected, now, chain.return_number + 1),
+        )
 
 
 def check_not_behind(ledger: Ledger) -> None:

@@ -1,0 +1,52 @@
+"""`make bench`: rates as ratios to bare libsodium boxes, measured in the same run on the same machine."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import intake, offline
+
+CONNECTIONS = 32
+AIM_INTAKE, AIM_P99_MS, AIM_OFFLINE = 0.30, 25.0, 0.55
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Leave out the run of 100,000 orders.")
+def bench(*, quick: bool) -> None:
+    """Measure intake and offline run against bare sealing and opening of the same boxes."""
+    console = Console()
+    seal, unseal = offline.bare_rates()
+    console.print(f"Bare SealedBox, both boxes of an order, one core: seal {seal:,.0f}/s, open {unseal:,.0f}/s\n")
+
+    served = intake.run(connections=CONNECTIONS)
+    table = Table("intake, durable", "orders/s", "bare seal/s", "ratio", "p50 ms", "p99 ms", title_justify="left")
+    table.title = f"Intake at {CONNECTIONS} connections, one worker, client on the other core"
+    table.add_row(
+        f"{served.orders} orders",
+        f"{served.rate:,.0f}",
+        f"{served.bare_rate:,.0f}",
+        f"{served.ratio:.2f} (aim {AIM_INTAKE})",
+        f"{served.p50_ms:.1f}",
+        f"{served.p99_ms:.1f} (aim {AIM_P99_MS:.0f})",
+    )
+    console.print(table, "")
+
+    sizes = offline.SIZES[:-1] if quick else offline.SIZES
+    table = Table("offline run", "orders/s", "bare open/s", "ratio", "us an order", "peak MiB", title_justify="left")
+    table.title = "Offline run: verify, open, screen, intents, charge, outcomes, return; simulator's books included"
+    for figure in offline.run(sizes):
+        table.add_row(
+            f"{figure.orders:,} orders",
+            f"{figure.rate:,.0f}",
+            f"{figure.bare_rate:,.0f}",
+            f"{figure.ratio:.2f} (aim {AIM_OFFLINE})",
+            f"{1e6 / figure.rate:.0f}",
+            f"{figure.peak_mib:.0f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    bench()
