@@ -43,7 +43,8 @@ _READ_SIZE = 1 << 20
 class Knowledge:
     """What the offline side knows, asked of ledger and key ring while a bundle is checked.
 
-    ``return_of`` gives the manifest digest of a return that was made, ``used_by`` the bundle that used a batch key (hex), ``issued`` whether a batch key was ever issued to this node.
+    ``return_of`` gives the manifest digest of a return that was made, ``used_by`` the bundle that used a batch key
+    (hex), ``issued`` whether a batch key was ever issued to this node.
     """
 
     chain: NodeChain
