@@ -6,6 +6,8 @@ Must not: hold rules of its own; each stage's module decides, this one calls the
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from keys.ring_index import DestroyReason
 from offline_processor import holding, reporting
 from offline_processor.attempts import (
@@ -17,12 +19,19 @@ from offline_processor.attempts import (
     recover_intents,
     reverse_unknown,
 )
-from offline_processor.bundle_work import charge_bundle, screen_bundle, settle_bundle
+from offline_processor.bundle_work import (
+    card_expired,
+    charge_bundle,
+    expire_bundle,
+    screen_bundle,
+    settle_bundle,
+)
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
 from offline_processor.ledger import bundles, orders
 from offline_processor.ledger.bundles import BundleState
 from offline_processor.reception import receive_all
+from offline_processor.screening import expired
 from offline_processor.stages import OrderState, Settled
 from offline_processor.workplace import RunReport, Workplace, destroy_keys
 from transfer.wire.ids import OrderId
@@ -45,11 +54,13 @@ def run(place: Workplace) -> RunReport:
             epoch=place.keystore.epoch,
         )
         report.interrupted = recover_intents(place.ledger, now=place.clock())
+        _destroy_overdue(place, report)
         # Before anything is sent: a bundle may prove that this ledger is an old copy.
         receive_all(place, report)
         _finish_old_business(place, till, cards, report)
         for bundle in bundles.unsettled(place.ledger):
             screen_bundle(place, bundle, report)
+            expire_bundle(place, bundle, report)
         total = waiting_total(place.ledger)
         if total.orders:
             place.confirm(total)
@@ -65,6 +76,12 @@ def run(place: Workplace) -> RunReport:
     return report
 
 
+def _destroy_overdue(place: Workplace, report: RunReport) -> None:
+    """Keys at their limit die first, so that a bundle which comes too late is known for what it is."""
+    overdue = place.keystore.ring.overdue(place.clock(), hold_limit=place.hold_seconds)
+    report.keys_destroyed += destroy_keys(place, overdue, DestroyReason.LIMIT)
+
+
 def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
     """What earlier runs left: reversals (always before any charge), holds at their limit, reversed orders."""
     ledger, now = place.ledger, place.clock()
@@ -74,8 +91,6 @@ def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report:
         OrderState.ORDER_AGAIN,
         holding.expire_unopenable(ledger, older_than=now - place.hold_seconds, now=now),
     )
-    overdue = place.keystore.ring.overdue(now, hold_limit=place.hold_seconds)
-    report.keys_destroyed += destroy_keys(place, overdue, DestroyReason.LIMIT)
     _retry_reversed(place, till, cards, report)
     _release_holds(place, report)
 
@@ -106,6 +121,7 @@ def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunR
 
 def _open_kept(place: Workplace, cards: CardTable, window: list[orders.WaitingOrder]) -> OpenedWindow:
     """Open held cards with their hold keys; an order without one, or tried too often, is to be ordered again."""
+    today = datetime.fromtimestamp(place.clock(), UTC)
     ready: list[ReadyOrder] = []
     decided: list[Settled] = []
     for order in window:
@@ -120,6 +136,8 @@ def _open_kept(place: Workplace, cards: CardTable, window: list[orders.WaitingOr
             card = cards.open(len(ready), kept.box, hold_key)
             if isinstance(card, str):
                 decided.append(_again(order_id, Reason.NOT_READABLE, card))
+            elif expired(card, year=today.year, month=today.month):
+                decided.append(card_expired(order_id))
             else:
                 ready.append(ReadyOrder(order=order, slot=len(ready), card=card))
     return OpenedWindow(orders=window, ready=ready, decided=decided, cards=cards)

@@ -59,8 +59,6 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
         report.add_staged(staged, judged)
         place.progress("screening", done, bundle.orders)
     with ledger.atomic():
-        if bundle.outcome is Outcome.EXPIRED:
-            orders.expire(ledger, node=bundle.node, sequence=bundle.sequence, now=place.clock())
         bundles.mark_screened(ledger, bundle, screened_to=done, finished=True)
 
 
@@ -71,17 +69,23 @@ def _judge(
     return screen(opened) if isinstance(opened, OpenedOrder) else opened
 
 
+def expire_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> None:
+    """Once its batch key is gone, no order of the bundle waits to be charged, nor counts in a control total."""
+    if place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or "")) is not None:
+        return
+    with place.ledger.atomic():
+        expired_now = orders.expire(
+            place.ledger, node=bundle.node, sequence=bundle.sequence, now=place.clock()
+        )
+    report.count(OrderState.ORDER_AGAIN, expired_now)
+
+
 def charge_bundle(
     place: Workplace, till: Till, tables: Tables, bundle: BundleRecord, report: RunReport
 ) -> None:
     """Charge the waiting orders of a bundle, a window at a time; stop when a whole window got no answer."""
     batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
     if batch_key is None:
-        with place.ledger.atomic():
-            expired_now = orders.expire(
-                place.ledger, node=bundle.node, sequence=bundle.sequence, now=place.clock()
-            )
-        report.count(OrderState.ORDER_AGAIN, expired_now)
         return
     done, tables_in_turn, frames = 0, cycle(tables), numbered(envelopes_of(place, bundle))
 
@@ -135,7 +139,7 @@ def _open_cards(
         ):
             decided.append(_decided(order, OrderState.QUARANTINED, Reason.UNDER_REVIEW, fault))
         elif expired(card, year=today.year, month=today.month):
-            decided.append(_decided(order, OrderState.DECLINED, Reason.CARD_EXPIRED, "CARD-EXPIRED"))
+            decided.append(card_expired(OrderId(order.order_id)))
         else:
             ready.append(ReadyOrder(order=order, slot=len(ready), card=card))
     zero_stack()  # this thread's stack is where the boxes were opened
@@ -144,6 +148,13 @@ def _open_cards(
 
 def _decided(order: orders.WaitingOrder, state: OrderState, reason: Reason, rule: str) -> Settled:
     return Settled(order_id=OrderId(order.order_id), state=state, reason=reason, rule=rule)
+
+
+def card_expired(order_id: OrderId) -> Settled:
+    """The outcome of an order whose card expired before it could be charged."""
+    return Settled(
+        order_id=order_id, state=OrderState.DECLINED, reason=Reason.CARD_EXPIRED, rule="CARD-EXPIRED"
+    )
 
 
 def settle_bundle(place: Workplace, cards: CardTable, bundle: BundleRecord, report: RunReport) -> None:

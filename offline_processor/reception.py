@@ -80,6 +80,7 @@ def _receive_one(
         copy_unit(source, spooled.path, BUNDLE_FILES)
         received = receive(spooled, _knowledge(place, node, node_key))
     except BundleRefusedError as error:
+        shutil.rmtree(spool / f"new-{name}", ignore_errors=True)
         _refuse(place, node, error, report)
         if error.refusal is RefusalRule.LEDGER_BEHIND:
             raise
@@ -87,6 +88,7 @@ def _receive_one(
     except TransferError as error:
         if error.rule != RefusalRule.FORMAT.value:
             raise  # our own disk or the medium itself, not this bundle
+        shutil.rmtree(spool / f"new-{name}", ignore_errors=True)
         _refuse(place, node, BundleRefusedError(RefusalRule.FORMAT, error.message, error.remedy), report)
         return False
     _accept(place, received)
