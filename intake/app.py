@@ -123,11 +123,12 @@ class Intake:
         if scope["method"] != "POST":
             await asgi.answer_problem(send, method_refused("POST"))
             return
-        key = asgi.read_idempotency_key(scope)
+        headers = asgi.single_headers(scope)
+        key = asgi.read_idempotency_key(headers)
         if isinstance(key, Problem):
             await asgi.answer_problem(send, key)
             return
-        form = self._judge(await asgi.read_json(scope, receive))
+        form = self._judge(await asgi.read_json(headers, receive))
         entered = form if isinstance(form, Problem) else self._desk.enter(key, form)
         del form, key  # the card ends here
         taken = await self._desk.result(entered) if isinstance(entered, Entered) else entered

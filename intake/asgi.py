@@ -7,7 +7,8 @@ Must not: log a request, or let a client's bytes into an answer or an exception.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,19 +34,25 @@ Send = Callable[[Message], Awaitable[None]]
 
 BODY_LIMIT = 32 * 1024
 BODY_SECONDS = 15.0
+_JSON = b"application/json"
 _QUOTED_MINIMUM = 2
 _decoder = msgspec.json.Decoder()
 
 
-def one_header(scope: Scope, name: bytes) -> bytes | None:
-    """The value of a header that is there exactly once; None when it is missing or repeated."""
-    found = [value for header, value in scope["headers"] if header == name]
-    return found[0] if len(found) == 1 else None
+def single_headers(scope: Scope) -> Mapping[bytes, bytes]:
+    """The headers by name (lower case); one that is repeated is left out, since nobody knows which was meant."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    by_name = dict(headers)
+    if len(by_name) != len(headers):
+        for name, count in Counter(name for name, _ in headers).items():
+            if count > 1:
+                del by_name[name]
+    return by_name
 
 
-def read_idempotency_key(scope: Scope) -> str | Problem:
+def read_idempotency_key(headers: Mapping[bytes, bytes]) -> str | Problem:
     """The Idempotency-Key header, bare or as a structured-field string in double quotes."""
-    raw = one_header(scope, b"idempotency-key")
+    raw = headers.get(b"idempotency-key")
     if raw is None:
         return IDEMPOTENCY_KEY_MISSING
     text = raw.decode("latin-1").strip(" \t")
@@ -57,33 +64,31 @@ def read_idempotency_key(scope: Scope) -> str | Problem:
         return IDEMPOTENCY_KEY_MALFORMED
 
 
-async def read_json(scope: Scope, receive: Receive) -> object | Problem:
+async def read_json(headers: Mapping[bytes, bytes], receive: Receive) -> object | Problem:
     """The body as decoded JSON. A body that is not JSON, too large or too slow is a problem."""
-    if not _is_plain_json(scope):
+    media_type = headers.get(b"content-type", b"")
+    if media_type != _JSON and media_type.partition(b";")[0].strip().lower() != _JSON:
         return MEDIA_TYPE_REFUSED
-    length = one_header(scope, b"content-length")
-    if length is not None and (not length.isdigit() or int(length[:20]) > BODY_LIMIT):
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        return MEDIA_TYPE_REFUSED
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length[:20]) > BODY_LIMIT:
         return BODY_TOO_LARGE
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _read_body(receive)
     except TimeoutError:
         return TOO_SLOW
-    if body is None:
-        return BODY_TOO_LARGE
+    return BODY_TOO_LARGE if body is None else _decode(body)
+
+
+def _decode(body: bytes) -> object | Problem:
     try:
         document: object = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # The decoder's own message may quote the body.
         return NOT_JSON
     return document
-
-
-def _is_plain_json(scope: Scope) -> bool:
-    media_type = (one_header(scope, b"content-type") or b"").partition(b";")[0]
-    return media_type.strip().lower() == b"application/json" and not any(
-        header == b"content-encoding" and value.lower() != b"identity" for header, value in scope["headers"]
-    )
 
 
 async def _read_body(receive: Receive) -> bytes | None:

@@ -16,7 +16,7 @@ YEARS_AHEAD = 25
 _SPACING = str.maketrans("", "", " -\u00a0\u2009\u202f\u2010\u2011")
 _TYPED_LIMIT = 64
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
-_LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_LUHN_DOUBLED = str.maketrans("0123456789", "0246813579")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +69,29 @@ OTHER = Brand(
 """A scheme that we do not know: its bank may, so only the general rules hold."""
 
 
-def brand_of(digits: str) -> Brand:
-    """The scheme that the first digits belong to."""
+def _by_first_digit() -> dict[str, tuple[tuple[int, str, str, Brand], ...]]:
+    table: dict[str, list[tuple[int, str, str, Brand]]] = {}
     for brand in BRANDS:
         for low, high in brand.beginnings:
-            if low <= digits[: len(low)] <= high:
-                return brand
+            table.setdefault(low[0], []).append((len(low), low, high, brand))
+    return {digit: tuple(ranges) for digit, ranges in table.items()}
+
+
+_BY_FIRST_DIGIT = _by_first_digit()
+
+
+def brand_of(digits: str) -> Brand:
+    """The scheme that the first digits belong to; ``OTHER`` when it is not known."""
+    for width, low, high, brand in _BY_FIRST_DIGIT.get(digits[:1], ()):
+        if low <= digits[:width] <= high:
+            return brand
     return OTHER
 
 
 def luhn(digits: str) -> bool:
     """True when the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    total = sum(map(int, digits[-1::-2])) + sum(_LUHN_DOUBLED[int(digit)] for digit in digits[-2::-2])
-    return total % 10 == 0
+    doubled = digits[-2::-2].translate(_LUHN_DOUBLED)
+    return sum(map(int, digits[-1::-2] + doubled)) % 10 == 0
 
 
 def without_spacing(typed: str) -> str | None:
@@ -92,11 +102,10 @@ def without_spacing(typed: str) -> str | None:
     return digits if _DIGITS.fullmatch(digits) else None
 
 
-def number_fault(digits: str | None) -> str | None:
-    """What is wrong with a card number, or None."""
+def number_fault(digits: str | None, brand: Brand) -> str | None:
+    """What is wrong with a card number of this brand, or None."""
     if digits is None:
         return "must be the digits of the card number; spaces and dashes are allowed"
-    brand = brand_of(digits)
     if len(digits) not in brand.lengths:
         return "does not have the number of digits of its card brand"
     if brand.check_digit and not luhn(digits):
@@ -104,9 +113,9 @@ def number_fault(digits: str | None) -> str | None:
     return None
 
 
-def security_code_fault(code: str, digits: str | None) -> str | None:
-    """What is wrong with a security code for the card number ``digits`` (None: unknown), or None."""
-    wanted = brand_of(digits).cvv_lengths if digits else OTHER.cvv_lengths
+def security_code_fault(code: str, brand: Brand) -> str | None:
+    """What is wrong with a security code for a card of this brand, or None."""
+    wanted = brand.cvv_lengths
     if _DIGITS.fullmatch(code) and len(code) in wanted:
         return None
     if wanted == {AMEX_CVV_LENGTH}:

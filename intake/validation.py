@@ -7,12 +7,12 @@ Must not: put a value that was sent into a fault; pointers hold our field names 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from intake import forms
-from intake.cards import YEARS_AHEAD, number_fault, security_code_fault, without_spacing
+from intake.cards import YEARS_AHEAD, brand_of, number_fault, security_code_fault, without_spacing
 from intake.catalogue import Catalogue
 from intake.problems import Fault
 from intake.sealed_form import SealedParts, read_sealed
@@ -23,8 +23,28 @@ from transfer.wire.order import Customer, Delivery, Item, Order, Total
 _SKU = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DECEMBER = 12
 _MISSING = object()
-_PLAIN_MEMBERS = ("items", "total", "customer", "delivery", "card")
-_SEALED_MEMBERS = ("items", "total", "sealed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """The members that an object may have."""
+
+    names: frozenset[str]
+    shown: str
+
+    @classmethod
+    def of(cls, *names: str) -> _Members:
+        return cls(frozenset(names), "holds a member that is not known; known are " + ", ".join(names))
+
+
+_PLAIN = _Members.of("items", "total", "customer", "delivery", "card")
+_SEALED = _Members.of("items", "total", "sealed")
+_ITEM = _Members.of("sku", "quantity")
+_TOTAL = _Members.of("amount", "currency")
+_CUSTOMER = _Members.of("name", "email")
+_DELIVERY = _Members.of("lines", "city", "region", "postcode", "country")
+_CARD = _Members.of("number", "expiry_month", "expiry_year", "security_code")
+_BOXES = _Members.of("header", "order", "card")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +86,16 @@ class _Reader:
     def fault(self, pointer: str, detail: str) -> None:
         self.faults.append(Fault(pointer=pointer, detail=detail))
 
-    def members(self, value: object, pointer: str, known: tuple[str, ...]) -> dict[str, Any] | None:
+    def members(self, value: object, pointer: str, known: _Members) -> dict[str, Any] | None:
         """``value`` as an object with no members but ``known``; one that is missing counts as empty."""
         if value is _MISSING:
             return {}  # so that each of its fields is named as missing
         if type(value) is not dict:
             self.fault(pointer, "must be an object")
             return None
-        if len(value) > len(known) or not value.keys() <= frozenset(known):
+        if not known.names.issuperset(value):
             # The name of an unknown member is something the client sent, so it is not shown.
-            self.fault(pointer, "holds a member that is not known; known are " + ", ".join(known))
+            self.fault(pointer, known.shown)
         return value
 
     def integer(self, holder: dict[str, Any], name: str, pointer: str, low: int, high: int) -> int | None:
@@ -122,7 +142,7 @@ class _Reader:
         return Basket(items=items, total=Total(amount=amount, currency=currency))
 
     def total(self, value: object) -> tuple[str | None, int | None]:
-        holder = self.members(value, "/total", ("amount", "currency"))
+        holder = self.members(value, "/total", _TOTAL)
         if holder is None:
             return None, None
         amount = self.integer(holder, "amount", "/total", 1, forms.AMOUNT_MAXIMUM)
@@ -132,7 +152,7 @@ class _Reader:
             currency = None
         return currency, amount
 
-    def items(self, value: object, prices: Any) -> list[Item]:
+    def items(self, value: object, prices: Mapping[str, int] | None) -> list[Item]:
         items: list[Item] = []
         if type(value) is not list:
             self.fault("/items", "is missing" if value is _MISSING else "must be a list")
@@ -141,20 +161,24 @@ class _Reader:
             self.fault("/items", f"must have 1 to {forms.ITEMS_MAXIMUM} items")
             return items
         for position, entry in enumerate(value):
-            pointer = f"/items/{position}"
-            holder = self.members(entry, pointer, ("sku", "quantity"))
-            if holder is None:
-                continue
-            sku = self.string(holder, "sku", pointer)
-            quantity = self.integer(holder, "quantity", pointer, 1, forms.QUANTITY_MAXIMUM)
-            if sku is not None and sku not in self.catalogue.records:
-                self.fault(f"{pointer}/sku", "is not in the catalogue")
-            elif sku is not None and quantity is not None and prices is not None:
-                items.append(Item(sku=sku, quantity=quantity, price=prices[sku]))
+            if item := self.item(entry, f"/items/{position}", prices):
+                items.append(item)
         return items
 
+    def item(self, entry: object, pointer: str, prices: Mapping[str, int] | None) -> Item | None:
+        holder = self.members(entry, pointer, _ITEM)
+        if holder is None:
+            return None
+        sku = self.string(holder, "sku", pointer)
+        quantity = self.integer(holder, "quantity", pointer, 1, forms.QUANTITY_MAXIMUM)
+        if sku is not None and sku not in self.catalogue.records:
+            self.fault(f"{pointer}/sku", "is not in the catalogue")
+        elif sku is not None and quantity is not None and prices is not None:
+            return Item(sku=sku, quantity=quantity, price=prices[sku])
+        return None
+
     def customer(self, value: object) -> Customer | None:
-        holder = self.members(value, "/customer", ("name", "email"))
+        holder = self.members(value, "/customer", _CUSTOMER)
         if holder is None:
             return None
         name = self.text(holder.get("name", _MISSING), "/customer/name", 1, forms.TEXT_MAXIMUM)
@@ -165,7 +189,7 @@ class _Reader:
         return Customer(name=name, email=email or "")
 
     def delivery(self, value: object) -> Delivery | None:
-        holder = self.members(value, "/delivery", ("lines", "city", "region", "postcode", "country"))
+        holder = self.members(value, "/delivery", _DELIVERY)
         if holder is None:
             return None
         lines = holder.get("lines", _MISSING)
@@ -188,12 +212,13 @@ class _Reader:
         return Delivery(lines=cleaned, city=city, region=region, postcode=postcode, country=country or "")
 
     def card(self, value: object) -> Card | None:
-        holder = self.members(value, "/card", ("number", "expiry_month", "expiry_year", "security_code"))
+        holder = self.members(value, "/card", _CARD)
         if holder is None:
             return None
         typed = self.string(holder, "number", "/card")
         digits = None if typed is None else without_spacing(typed)
-        if typed is not None and (wrong := number_fault(digits)):
+        brand = brand_of(digits or "")
+        if typed is not None and (wrong := number_fault(digits, brand)):
             self.fault("/card/number", wrong)
         month = self.integer(holder, "expiry_month", "/card", 1, _DECEMBER)
         year = self.integer(holder, "expiry_year", "/card", 2000, 9999)
@@ -204,7 +229,7 @@ class _Reader:
             # A card holds to the last moment of the month printed on it.
             self.fault("/card/expiry_month", "the card has expired")
         code = self.string(holder, "security_code", "/card")
-        if code is not None and (wrong := security_code_fault(code, digits)):
+        if code is not None and (wrong := security_code_fault(code, brand)):
             self.fault("/card/security_code", wrong)
         if self.faults or digits is None or code is None or month is None or year is None:
             return None
@@ -218,13 +243,11 @@ def check_form(body: object, *, catalogue: Catalogue, year: int, month: int) -> 
         reader.fault("", "must be an object")
         return CheckedForm(basket=None, contents=None, faults=reader.faults)
     is_sealed = "sealed" in body
-    reader.members(body, "", _SEALED_MEMBERS if is_sealed else _PLAIN_MEMBERS)
+    reader.members(body, "", _SEALED if is_sealed else _PLAIN)
     basket = reader.basket(body)
     contents: PlainContents | SealedParts | None = None
     if is_sealed:
-        contents = read_sealed(
-            reader.members(body["sealed"], "/sealed", ("header", "order", "card")), reader.fault
-        )
+        contents = read_sealed(reader.members(body["sealed"], "/sealed", _BOXES), reader.fault)
     else:
         customer = reader.customer(body.get("customer", _MISSING))
         delivery = reader.delivery(body.get("delivery", _MISSING))
