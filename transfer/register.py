@@ -227,23 +227,29 @@ class Register:
         with self._reading:
             return dict(self._reader.conn.execute(query, (json.dumps(order_ids), batch_key_id)))
 
+    def uncut_keys(self) -> list[bytes]:
+        """The batch keys for which orders were acknowledged that are in no bundle and not known to be missing."""
+        query = (
+            "SELECT DISTINCT batch_key_id FROM orders"
+            " WHERE sequence IS NULL AND order_id NOT IN (SELECT order_id FROM missing)"
+        )
+        with self._reading:
+            return [key for (key,) in self._reader.conn.execute(query)]
+
+    def record_missing(self, batch_key_id: bytes, contained: Collection[str], now: int) -> list[str]:
+        """Record and return the orders that were acknowledged for this key, are in no bundle and not ``contained``."""
+        with self.transaction(durable=True) as connection:
+            return _record_missing(connection, batch_key_id, contained, now)
+
     def record_bundle(self, bundle: BundleRow, contained: Collection[str]) -> list[str]:
         """Record a bundle that lies complete in the outbox and which orders are in it; durable on return.
 
-        Returns the ids that were acknowledged for its key and are not ``contained``: the missing ones, recorded
-        as such. Repeating changes nothing.
+        Returns what was acknowledged for its key and is not ``contained``: the missing orders, recorded as such.
+        Repeating changes nothing.
         """
         key = bundle.batch_key_id
         with self.transaction(durable=True) as connection:
-            rows = connection.execute(
-                "SELECT order_id FROM orders WHERE batch_key_id = ? AND sequence IS NULL ORDER BY number",
-                (key,),
-            )
-            missing = [order_id for (order_id,) in rows if order_id not in contained]
-            connection.executemany(
-                "INSERT INTO missing (order_id, batch_key_id, noticed_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                [(order_id, key, bundle.cut_at) for order_id in missing],
-            )
+            missing = [] if key is None else _record_missing(connection, key, contained, bundle.cut_at)
             connection.execute(
                 "UPDATE orders SET sequence = ? WHERE batch_key_id = ? AND sequence IS NULL"
                 " AND order_id NOT IN (SELECT order_id FROM missing)",
@@ -260,13 +266,15 @@ class Register:
         """One recorded bundle."""
         return next(self._bundles("WHERE sequence = ?", (sequence,)), None)
 
-    def bundle_of_key(self, batch_key_id: bytes) -> BundleRow | None:
-        """The bundle that used a batch key."""
-        return next(self._bundles("WHERE batch_key_id = ?", (batch_key_id,)), None)
-
-    def in_flight(self) -> list[BundleRow]:
-        """Bundles without a receipt, by sequence."""
-        return list(self._bundles("WHERE outcome = '' ORDER BY sequence", ()))
+    def bundled_keys(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Which of these batch keys were used, and by which sequence."""
+        wanted = json.dumps([key.hex() for key in keys])
+        query = (
+            "SELECT batch_key_id, sequence FROM bundle"
+            " WHERE lower(hex(batch_key_id)) IN (SELECT value FROM json_each(?))"
+        )
+        with self._reading:
+            return dict(self._reader.conn.execute(query, (wanted,)))
 
     def last_sequence(self) -> int:
         """The highest recorded sequence, 0 before the first."""
@@ -358,6 +366,21 @@ class Register:
     def _one(self, query: str) -> Any:
         with self._reading:
             return self._reader.conn.execute(query).fetchone()[0]
+
+
+def _record_missing(
+    connection: sqlite3.Connection, batch_key_id: bytes, contained: Collection[str], now: int
+) -> list[str]:
+    rows = connection.execute(
+        "SELECT order_id FROM orders WHERE batch_key_id = ? AND sequence IS NULL ORDER BY number",
+        (batch_key_id,),
+    )
+    missing = [order_id for (order_id,) in rows if order_id not in contained]
+    connection.executemany(
+        "INSERT INTO missing (order_id, batch_key_id, noticed_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        [(order_id, batch_key_id, now) for order_id in missing],
+    )
+    return missing
 
 
 def _connect(path: Path) -> sqlite_utils.Database:

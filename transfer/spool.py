@@ -26,7 +26,7 @@ from keys.errors import RuleError
 from keys.public.roll import KeyEntry, KeyRoll
 from keys.public.seal import KEY_ID_SIZE
 from transfer.errors import TransferError
-from transfer.wire.envelope import LENGTH_SIZE, frame, iter_frames
+from transfer.wire.envelope import frame, iter_frames
 from transfer.wire.header import HEADER_SIZE
 
 _LOCK = "lock"
@@ -181,6 +181,10 @@ class Spool:
             batch_key_id=batch_key_id, closed=_is_closed(directory), groups=groups, orders=orders, size=size
         )
 
+    def is_full(self, partition: Partition) -> bool:
+        """True when a partition takes no more orders, although it is open."""
+        return partition.orders >= self.max_orders or partition.size >= self.max_bytes
+
     def close(self, batch_key_id: bytes) -> None:
         """Durably: no new group is begun in this partition, for ever. Groups that are open may still commit."""
         directory = self._directory(batch_key_id)
@@ -268,9 +272,9 @@ def read_group(path: Path) -> Iterator[Entry]:
             ) from error
 
 
-def frame_size(envelope: bytes) -> int:
-    """How many bytes an envelope takes in a file."""
-    return LENGTH_SIZE + len(envelope)
+def frame_of(entry: Entry) -> bytes:
+    """The frame in which an entry stands in a file."""
+    return frame(entry.envelope)
 
 
 def _count(directory: Path) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ from transfer.wire.ids import check_node_id
 from transfer.wire.manifest import KEYROLL_NAME, SIGNATURE_LIMIT
 
 TRUSTED_NAME = "trusted.pub"
+NODE_IDENTITY_NAME = "identity.pub"
 _IDENTITY_NAME = "identity.pub"
 _ROLL_SIGNATURE_NAME = "keyroll.json.minisig"
 _PUBLIC_MODE = 0o644
@@ -78,6 +79,16 @@ def load_identity(state: Path) -> MinisignPublicKey:
         raw = _read(state / TRUSTED_NAME, SIGNATURE_LIMIT)
     except TransferError as error:
         raise TransferError("TRUST-NONE", "no offline identity is pinned yet", "run: intake trust") from error
+    return MinisignPublicKey.decode(raw.decode("utf-8", "replace"))
+
+
+def node_identity(state: Path) -> MinisignPublicKey:
+    """The node's own public key; ``NODE-MISSING`` before ``init-node``."""
+    try:
+        raw = _read(state / NODE_IDENTITY_NAME, SIGNATURE_LIMIT)
+    except TransferError as error:
+        remedy = "run: spool-sync init-node"
+        raise TransferError("NODE-MISSING", f"there is no node identity in {state}", remedy) from error
     return MinisignPublicKey.decode(raw.decode("utf-8", "replace"))
 
 

@@ -1,0 +1,250 @@
+"""`spool-sync`: makes the node identity, pushes bundles to the drop, pulls returns from it, and tells how things stand.
+
+Why here: the only part of this room that reads the clock, the environment and the terminal.
+Must not: decide what is cut or taken (the plan does), or take a secret on the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from keys import console
+from keys.config import load
+from keys.console import ExitCode, say, shared_options, warn
+from transfer.config import NodeConfig, SyncConfig
+from transfer.sync import status as overview
+from transfer.sync import trust
+from transfer.sync.inbound import Pull, PullReport
+from transfer.sync.node import Node
+from transfer.sync.outbound import Push, PushReport
+from transfer.sync.signing import Signer, harden_process, init_node
+
+_EXAMPLES = """
+\b
+Examples:
+  spool-sync init-node --config node.toml
+  spool-sync push --config node.toml
+  spool-sync pull --config node.toml --json
+  spool-sync status --config node.toml
+\b
+The node identity's passphrase is read from --passphrase-fd, else from the file that [node] passphrase_file
+names, else from the terminal:
+  spool-sync push --config node.toml --passphrase-fd 3 3< passphrase.txt
+"""
+
+
+@click.group(name="spool-sync", epilog=_EXAMPLES)
+def commands() -> None:
+    """Carry sealed orders to the offline side and their statuses back, by way of two drop directories."""
+    harden_process()
+
+
+def _passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option(
+        "--passphrase-fd",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Read the passphrase from this open file descriptor.",
+    )
+    return option(function)
+
+
+@commands.command("init-node", epilog="Example: spool-sync init-node --config node.toml")
+@shared_options
+@_passphrase_option
+def init_node_command(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
+    """Make the state directory and the identity with which this node signs its bundles."""
+    settings, _ = _settings(config)
+    node = Node.of(settings)
+    fingerprint = init_node(node.state, passphrase_file=settings.passphrase_file, descriptor=passphrase_fd)
+    public = node.state / trust.NODE_IDENTITY_NAME
+    if as_json:
+        console.print_json({"node": node.node, "fingerprint": fingerprint, "public_key": public})
+        return ExitCode.DONE
+    say(f"Node {node.node} has an identity now. Its public key is {public}")
+    say(f"Fingerprint: {fingerprint}", style="bold")
+    say("Next: carry the public key to the offline side, and read the fingerprint out to its operator:")
+    say(
+        f"  key-ceremony enrol-node --config offline.toml --node {node.node} --public-key identity.pub --out DIR"
+    )
+    say("Then bring DIR back, and here run: intake trust DIR")
+    return ExitCode.DONE
+
+
+@commands.command("push", epilog="Example: spool-sync push --config node.toml")
+@shared_options
+@_passphrase_option
+@click.option("--empty", is_flag=True, help="Make a bundle even without orders; it asks for new keys.")
+def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool) -> ExitCode:
+    """Cut the waiting orders into signed bundles, and write every bundle without a receipt to the drop."""
+    settings, sync = _settings(config)
+    node = Node.of(settings)
+    identity = trust.node_identity(node.state)
+    trusted = trust.load(node.state, node=node.node)
+    signer = Signer(node.state, passphrase_file=settings.passphrase_file, descriptor=passphrase_fd)
+    with node.alone(), node.register() as register, signer.session() as sign:
+        report = Push(
+            node=node,
+            register=register,
+            spool=node.spool(),
+            roll=trusted.roll,
+            identity=identity,
+            sign=sign,
+            now=_now(),
+        ).run(sync.drop_in, empty=empty)
+    if as_json:
+        console.print_json(dataclasses.asdict(report))
+    else:
+        _show_push(report, sync.drop_in)
+    if report.missing:
+        return ExitCode.NEEDS_PERSON
+    return ExitCode.DONE if report.did_something else ExitCode.NOTHING_TO_DO
+
+
+@commands.command("pull", epilog="Example: spool-sync pull --config node.toml")
+@shared_options
+def pull(*, config: Path, as_json: bool) -> ExitCode:
+    """Take the newest return in: key roll, statuses, receipts. Bundles with a receipt are deleted here."""
+    settings, sync = _settings(config)
+    node = Node.of(settings)
+    identity = trust.load_identity(node.state)
+    with node.alone(), node.register() as register:
+        report = Pull(node=node, register=register, spool=node.spool(), identity=identity).run(sync.drop_out)
+    if as_json:
+        refused = [
+            {"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused
+        ]
+        roll = report.roll.name.lower() if report.roll else None
+        console.print_json(
+            {
+                "taken": report.taken,
+                "roll": roll,
+                "statuses": report.statuses,
+                "unknown_orders": report.unknown_orders,
+                "receipts": report.receipts,
+                "revoked": report.revoked,
+                "subject_answers": report.subject_answers,
+                "findings": report.findings,
+                "refused": refused,
+            }
+        )
+    else:
+        _show_pull(report)
+    if report.refused:
+        return ExitCode.REFUSED
+    if report.findings:
+        return ExitCode.NEEDS_PERSON
+    return ExitCode.DONE if report.taken else ExitCode.NOTHING_TO_DO
+
+
+@commands.command("status", epilog="Example: spool-sync status --config node.toml --json")
+@shared_options
+def status(*, config: Path, as_json: bool) -> ExitCode:
+    """Show the keys that are left, the orders that wait, the bundles on their way and the last return."""
+    settings, _ = _settings(config)
+    node = Node.of(settings)
+    trust.node_identity(node.state)
+    with node.register() as register:
+        seen = overview.look(node, register, now=_now())
+    if as_json:
+        console.print_json(dataclasses.asdict(seen))
+    else:
+        _show_status(seen)
+    return ExitCode.NEEDS_PERSON if seen.missing or seen.findings else ExitCode.DONE
+
+
+def _show_push(report: PushReport, drop: Path) -> None:
+    for done in report.repaired:
+        say(f"Repaired after an interruption: {done}")
+    if report.cut:
+        console.table(
+            "Bundles made",
+            ("sequence", "orders", "bytes", "batch key"),
+            [(made.sequence, made.orders, made.size, (made.batch_key or "none")[:8]) for made in report.cut],
+        )
+    if report.written:
+        say(f"Written to {drop}, read back and compared: {', '.join(report.written)}", style="bold")
+    if report.already_there:
+        say(f"Already there, whole: {', '.join(report.already_there)}")
+    if report.removed:
+        say(f"Removed from the drop, their receipts are in: {', '.join(report.removed)}")
+    if report.missing:
+        warn(f"{len(report.missing)} orders were acknowledged to customers, but their envelopes are gone:")
+        for order_id in report.missing[:20]:
+            warn(f"  {order_id}")
+        warn("  What to do: find out who touched the spool; ask these customers to order again.")
+    if not report.did_something:
+        say("Nothing to do.")
+
+
+def _show_pull(report: PullReport) -> None:
+    for error in report.refused:
+        console.report_error(error, as_json=False)
+    if report.taken is None:
+        say("No new return was taken in.")
+        return
+    say(f"Return {report.taken} taken in: {report.statuses} statuses.", style="bold")
+    if report.roll is trust.RollChange.NEWER:
+        say("A new key roll is in use.")
+    if report.receipts:
+        say(f"Receipts came for bundles {', '.join(map(str, report.receipts))}; their envelopes are deleted.")
+    if report.unknown_orders:
+        warn(f"{report.unknown_orders} statuses are of orders that this node does not know.")
+    for finding in report.findings:
+        warn(f"For a person: {finding}")
+
+
+def _show_status(seen: overview.Overview) -> None:
+    say(f"Node {seen.node}, fingerprint {seen.fingerprint}", style="bold")
+    say(f"Batch keys left: {seen.keys_left}. Orders waiting for a push: {seen.waiting}.")
+    console.table(
+        "Spool",
+        ("batch key", "groups", "orders", "bytes", "state"),
+        [
+            (part.batch_key[:8], part.groups, part.orders, part.size, "closed" if part.closed else "open")
+            for part in seen.partitions
+        ],
+    )
+    console.table(
+        "Bundles without a receipt",
+        ("sequence", "orders", "bytes", "cut"),
+        [(made.sequence, made.orders, made.size, _date(made.cut_at)) for made in seen.in_flight],
+    )
+    if seen.last_return:
+        say(f"Last return: {seen.last_return}, of {_date(seen.last_return_time)}")
+    else:
+        say("No return was taken in yet.")
+    for warning in (*seen.warnings, *seen.findings):
+        warn(f"Warning: {warning}")
+
+
+def _settings(path: Path) -> tuple[NodeConfig, SyncConfig]:
+    loaded = load(path, {"node": NodeConfig, "sync": SyncConfig}, os.environ)
+    node, sync = loaded["node"], loaded["sync"]
+    if not isinstance(node, NodeConfig) or not isinstance(sync, SyncConfig):
+        raise TypeError("load gives what it is asked for")
+    return node, sync
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def main() -> NoReturn:
+    """The entry point of the command."""
+    console.run(commands)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""A node's state directory: where each thing lies, and the one lock of its sync.
+
+Why here: push, pull, status and init-node must agree on the places, and only one of them may change them at a time.
+Must not: interpret what it finds; a listing is facts, the plan decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keys.durable import make_directory
+from transfer.config import NodeConfig
+from transfer.errors import TransferError
+from transfer.register import Register
+from transfer.spool import Spool
+from transfer.sync.plan import BundleSeen
+from transfer.wire.ids import NodeId, check_node_id
+from transfer.wire.manifest import ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME, SignedText, bundle_name
+
+# Facts that the register keeps about the newest return.
+LAST_RETURN = "last-return"
+WORTH_CONFIRMING = "worth-confirming"
+
+_BUNDLE = re.compile(r"b([0-9]{8})", re.ASCII)
+_RETURN = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenReturn:
+    """The newest return that was taken in, as the next bundle carries it."""
+
+    epoch: int
+    number: int
+    signed: SignedText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One intake node's state directory."""
+
+    node: NodeId
+    state: Path
+    max_orders: int
+    max_bytes: int
+
+    @classmethod
+    def of(cls, config: NodeConfig) -> Node:
+        """The node of a configuration; ``NODE-ID`` for a name that is none."""
+        return cls(
+            node=check_node_id(config.node),
+            state=config.state,
+            max_orders=config.max_orders,
+            max_bytes=config.max_bytes,
+        )
+
+    @property
+    def outbox(self) -> Path:
+        return self.state / "outbox"
+
+    @property
+    def returns(self) -> Path:
+        return self.state / "returns"
+
+    @property
+    def incoming(self) -> Path:
+        return self.state / "incoming"
+
+    def spool(self) -> Spool:
+        return Spool(self.state / "spool", max_orders=self.max_orders, max_bytes=self.max_bytes)
+
+    @contextlib.contextmanager
+    def register(self) -> Iterator[Register]:
+        """The open register."""
+        register = Register(self.state / "register.db")
+        try:
+            yield register
+        finally:
+            register.close()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other sync of this node runs meanwhile; ``NODE-BUSY`` at once if one does. Intake goes on."""
+        if not self.state.is_dir():
+            remedy = "run: spool-sync init-node"
+            raise TransferError("NODE-MISSING", f"there is no node state at {self.state}", remedy)
+        lock = os.open(self.state / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for place in (self.outbox, self.returns):
+                make_directory(place)
+            yield
+        except BlockingIOError:
+            remedy = "wait for it to end, then repeat the command"
+            raise TransferError(
+                "NODE-BUSY", f"another spool-sync is at work in {self.state}", remedy
+            ) from None
+        finally:
+            os.close(lock)
+
+    def bundle(self, sequence: int) -> Path:
+        return self.outbox / bundle_name(sequence)
+
+    def outbox_listing(self, *, recorded: int) -> list[BundleSeen]:
+        """Every bundle in the outbox, by sequence; ``recorded`` is the last sequence that the register knows."""
+        seen = []
+        for path in self.outbox.iterdir() if self.outbox.is_dir() else ():
+            found = _BUNDLE.fullmatch(path.name)
+            if found:
+                seen.append(
+                    BundleSeen(
+                        sequence=int(found[1]),
+                        complete=(path / SIGNATURE_NAME).exists(),
+                        envelopes=(path / ENVELOPES_NAME).exists(),
+                        recorded=int(found[1]) <= recorded,
+                    )
+                )
+        return sorted(seen, key=lambda bundle: bundle.sequence)
+
+    def newest_return(self) -> TakenReturn | None:
+        """The return of the highest (epoch, number) that was taken in, or None."""
+        taken = []
+        for path in self.returns.iterdir() if self.returns.is_dir() else ():
+            found = _RETURN.fullmatch(path.name)
+            if found and (path / SIGNATURE_NAME).exists():
+                taken.append((int(found[1]), int(found[2]), path))
+        if not taken:
+            return None
+        epoch, number, path = max(taken)
+        return TakenReturn(
+            epoch=epoch,
+            number=number,
+            signed=SignedText(
+                manifest=(path / MANIFEST_NAME).read_text("ascii"),
+                signature=(path / SIGNATURE_NAME).read_text("utf-8"),
+            ),
+        )

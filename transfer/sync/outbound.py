@@ -1,0 +1,335 @@
+"""Outbound: partitions become signed bundles in the outbox, and the outbox is written to the drop.
+
+Why here: the only place that empties a partition, and so the one that must never lose or double an order.
+Must not: read more of an envelope than its header, keep state that is not derived from what is on disk, or
+delete a group before the bundle that holds it is whole, durable and recorded.
+
+The order of a cut: closed, exclusive lock, envelopes, manifest, signature (each durable), record, remove. A crash
+anywhere is repaired by doing it again: an unsigned bundle is discarded, a signed one recorded, then removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+from keys.durable import create_durable, fsync_directory, make_directory, write_all, write_new_file
+from keys.public.minisign import MinisignPublicKey, signature_matches
+from keys.public.roll import KeyRoll
+from transfer.errors import TransferError
+from transfer.register import BundleRow, Register
+from transfer.spool import Spool, frame_of, read_group
+from transfer.sync.drop import list_units, read_file, remove_unit, write_unit
+from transfer.sync.node import WORTH_CONFIRMING, Node
+from transfer.sync.plan import (
+    Clear,
+    Cut,
+    Discard,
+    Record,
+    check_outbox,
+    lost_keys,
+    must_confirm,
+    plan_cuts,
+    plan_repairs,
+    plan_writes,
+)
+from transfer.wire.manifest import (
+    BUNDLE_COMMENT,
+    COUNT_LIMIT,
+    ENVELOPES_LIMIT,
+    ENVELOPES_NAME,
+    MANIFEST_LIMIT,
+    MANIFEST_NAME,
+    NO_PREVIOUS,
+    SIGNATURE_LIMIT,
+    SIGNATURE_NAME,
+    BundleManifest,
+    bundle_manifest_digest,
+    bundle_name,
+    decode_bundle_manifest,
+    encode_manifest,
+)
+
+BUNDLE_FILES = (ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME)
+Sign = Callable[[bytes], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutBundle:
+    """A bundle that was made: ``repeats`` counts second copies of an order that were left out."""
+
+    sequence: int
+    orders: int
+    size: int
+    batch_key: str | None
+    repeats: int
+
+
+@dataclass(slots=True, kw_only=True)
+class PushReport:
+    """What one push did. ``missing``: orders that were acknowledged, but lay in no group any more."""
+
+    cut: list[CutBundle] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    already_there: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def did_something(self) -> bool:
+        return bool(self.cut or self.repaired or self.written or self.removed or self.missing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """One push of one node; run it inside ``node.alone()``."""
+
+    node: Node
+    register: Register
+    spool: Spool
+    roll: KeyRoll
+    identity: MinisignPublicKey
+    sign: Sign
+    now: int
+    report: PushReport = field(default_factory=PushReport)
+
+    def run(self, drop: Path, *, empty: bool = False) -> PushReport:
+        """Cut what waits, and write every bundle without a receipt to ``drop``.
+
+        ``empty``: make a bundle even if there is neither an order nor a return to confirm (it asks for keys).
+        """
+        on_drop = list_units(drop, self.node.node, "b")  # before a key is used up: is there a drop at all?
+        self.settle()
+        self._refuse_old_copy(drop, on_drop)
+        self.cut_all()
+        if not self.report.cut and (empty or self._must_confirm()):
+            self._make_bundle(None, ())
+        self._write(drop, on_drop)
+        return self.report
+
+    def settle(self) -> None:
+        """Repair what an interrupted push left."""
+        recorded = self.register.last_sequence()
+        listing = self.node.outbox_listing(recorded=recorded)
+        check_outbox(listing, recorded=recorded)
+        for action in plan_repairs(listing):
+            match action:
+                case Discard(sequence=sequence):
+                    shutil.rmtree(self.node.bundle(sequence))
+                    fsync_directory(self.node.outbox)
+                    self.report.repaired.append(f"unfinished {bundle_name(sequence)} discarded")
+                case Record(sequence=sequence):
+                    self._record_found(sequence)
+                    self.report.repaired.append(f"{bundle_name(sequence)} recorded")
+                case _:
+                    assert_never(action)
+        last = max((bundle.sequence for bundle in listing if bundle.complete), default=0)
+        if last:
+            # Whoever signed it may have died before its name was durable; nothing leaves before that.
+            fsync_directory(self.node.bundle(last))
+            fsync_directory(self.node.outbox)
+
+    def _refuse_old_copy(self, drop: Path, on_drop: list[str]) -> None:
+        """``NODE-BEHIND`` when the drop holds a bundle that this node signed and this state does not know."""
+        last = bundle_name(self.register.last_sequence())
+        for name in on_drop:
+            if name > last and self._is_ours(drop / self.node.node / name):
+                raise TransferError(
+                    "NODE-BEHIND",
+                    f"{drop} holds {name} of this node, but this state only knows bundles up to {last}",
+                    "this state is an old copy: retire the node and enrol it under a new node id",
+                )
+
+    def _is_ours(self, unit: Path) -> bool:
+        try:
+            raw = read_file(unit, MANIFEST_NAME, MANIFEST_LIMIT)
+            signature = read_file(unit, SIGNATURE_NAME, SIGNATURE_LIMIT).decode("utf-8", "replace")
+        except TransferError:
+            return False
+        return signature_matches(self.identity, raw, signature, BUNDLE_COMMENT)
+
+    def cut_all(self) -> None:
+        """Cut every partition that holds groups, in the order of the keys. An empty one keeps its key."""
+        acknowledged = self.register.uncut_keys()  # before the listing: a row's group is older than the row
+        keys = [found.batch_key_id for found in self.spool.partitions() if found.groups]
+        numbers = {entry.key_id: (entry.epoch, entry.number) for entry in self.roll.batch_keys}
+        for action in plan_cuts(keys, numbers=numbers, bundled=self.register.bundled_keys(keys)):
+            match action:
+                case Clear(batch_key_id=key):
+                    self._clear(key)
+                case Cut(batch_key_id=key):
+                    self._cut(key)
+                case _:
+                    assert_never(action)
+        for key in lost_keys(acknowledged, keys):
+            self.report.missing += self.register.record_missing(key, (), self.now)
+
+    def _cut(self, key: bytes) -> None:
+        self.spool.close(key)
+        with self.spool.exclusive(key):
+            groups = self.spool.groups(key)
+            # An order whose worker died between its group and its row gets its row now, so that a retry of it
+            # anywhere is answered as known and it cannot come into a second bundle.
+            self.register.index_groups(key, groups, self.now)
+            self._make_bundle(key, groups)
+            self.spool.remove(key)
+
+    def _clear(self, key: bytes) -> None:
+        with self.spool.exclusive(key):
+            for group in self.spool.groups(key):
+                waiting = self.register.uncut(key, [entry.order_id for entry in read_group(group)])
+                if waiting:
+                    raise TransferError(
+                        "SPOOL-LATE",
+                        f"{group} holds {len(waiting)} orders that are not in the bundle of their batch key",
+                        "keep the state directory as it is and report this: it must not happen",
+                    )
+            self.spool.remove(key)
+        self.report.repaired.append(f"partition {key.hex()} emptied")
+
+    def _make_bundle(self, key: bytes | None, groups: Iterable[Path]) -> None:
+        sequence = self.register.last_sequence() + 1
+        place = self.node.bundle(sequence)
+        make_directory(place)
+        contents = _Contents(place / ENVELOPES_NAME)
+        repeats = self._gather(key, groups, contents)
+        contents.finish()
+        if key is not None and not contents.order_ids:
+            shutil.rmtree(place)  # nothing but second copies: the key is spent, but needs no bundle
+            self.report.missing += self.register.record_missing(key, (), self.now)
+            return
+        newest = self.node.newest_return()
+        manifest = BundleManifest(
+            node=self.node.node,
+            sequence=sequence,
+            prev=self._previous(sequence),
+            batch_key=key.hex() if key is not None else None,
+            count=len(contents.order_ids),
+            envelopes_sha256=contents.sha256,
+            envelopes_size=contents.size,
+            time=self.now,
+            newest_return=newest.signed if newest else None,
+        )
+        raw = encode_manifest(manifest)
+        signature = self.sign(raw)
+        write_new_file(place / MANIFEST_NAME, [raw])
+        fsync_directory(place)
+        create_durable(place / SIGNATURE_NAME, signature.encode("utf-8"))
+        fsync_directory(self.node.outbox)
+        self.report.missing += self.register.record_bundle(_row(manifest, raw), contents.order_ids)
+        self.report.cut.append(
+            CutBundle(
+                sequence=sequence,
+                orders=manifest.count,
+                size=manifest.envelopes_size,
+                batch_key=manifest.batch_key,
+                repeats=repeats,
+            )
+        )
+
+    def _gather(self, key: bytes | None, groups: Iterable[Path], contents: _Contents) -> int:
+        """Add every order of the groups once, and only where the register says it belongs; count the others."""
+        repeats = 0
+        for group in groups:
+            entries = list(read_group(group))
+            ours = self.register.uncut(key or b"", [entry.order_id for entry in entries])
+            frames = []
+            for entry in entries:
+                if (
+                    ours.get(entry.order_id) == entry.basket_digest
+                    and entry.order_id not in contents.order_ids
+                ):
+                    contents.order_ids.add(entry.order_id)
+                    frames.append(frame_of(entry))
+                else:
+                    repeats += 1
+            contents.add(frames)
+        return repeats
+
+    def _record_found(self, sequence: int) -> None:
+        """Record a signed bundle of the outbox that the register does not know."""
+        place = self.node.bundle(sequence)
+        raw = (place / MANIFEST_NAME).read_bytes()
+        manifest = decode_bundle_manifest(raw)
+        contained: set[str] = set()
+        if manifest.batch_key is not None and (place / ENVELOPES_NAME).exists():
+            contained.update(entry.order_id for entry in read_group(place / ENVELOPES_NAME))
+            # Changes nothing after a crash; after the loss of the register it brings the orders back.
+            entries = read_group(place / ENVELOPES_NAME)
+            self.register.index_entries(bytes.fromhex(manifest.batch_key), entries, self.now)
+        self.report.missing += self.register.record_bundle(_row(manifest, raw), contained)
+
+    def _previous(self, sequence: int) -> str:
+        if sequence == 1:
+            return NO_PREVIOUS
+        return bundle_manifest_digest((self.node.bundle(sequence - 1) / MANIFEST_NAME).read_bytes())
+
+    def _must_confirm(self) -> bool:
+        newest = self.node.newest_return()
+        last = self.register.last_sequence()
+        carried = None
+        if last:
+            manifest = decode_bundle_manifest((self.node.bundle(last) / MANIFEST_NAME).read_bytes())
+            carried = manifest.newest_return.manifest if manifest.newest_return else None
+        return must_confirm(
+            newest=newest.signed.manifest if newest else None,
+            carried=carried,
+            worth_it=self.register.fact(WORTH_CONFIRMING) is not False,
+        )
+
+    def _write(self, drop: Path, on_drop: list[str]) -> None:
+        listing = self.node.outbox_listing(recorded=self.register.last_sequence())
+        due = plan_writes(listing)
+        for sequence in due:
+            name, place = bundle_name(sequence), self.node.bundle(sequence)
+            fresh = write_unit(drop, self.node.node, name, {file: place / file for file in BUNDLE_FILES})
+            (self.report.written if fresh else self.report.already_there).append(name)
+        # What has its receipt only takes up room on the medium.
+        settled = {bundle_name(bundle.sequence) for bundle in listing if not bundle.envelopes}
+        for name in settled.intersection(on_drop):
+            remove_unit(drop, self.node.node, name, dict.fromkeys(BUNDLE_FILES))
+            self.report.removed.append(name)
+
+
+class _Contents:
+    """The envelopes file of a bundle in the making: written in one go, digested on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.order_ids: set[str] = set()
+        self.size = 0
+        self._state = hashlib.sha256()
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    @property
+    def sha256(self) -> str:
+        return self._state.hexdigest()
+
+    def add(self, frames: list[bytes]) -> None:
+        data = b"".join(frames)
+        self._state.update(data)
+        self.size += len(data)
+        if len(self.order_ids) > COUNT_LIMIT or self.size > ENVELOPES_LIMIT:
+            raise TransferError("SPOOL-LIMIT", "a partition holds more than one bundle may carry")
+        write_all(self._descriptor, data)
+
+    def finish(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
+
+
+def _row(manifest: BundleManifest, raw: bytes) -> BundleRow:
+    return BundleRow(
+        sequence=manifest.sequence,
+        batch_key_id=bytes.fromhex(manifest.batch_key) if manifest.batch_key else None,
+        manifest=bundle_manifest_digest(raw),
+        orders=manifest.count,
+        cut_at=manifest.time,
+    )

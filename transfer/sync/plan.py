@@ -1,0 +1,125 @@
+"""What a sync has to do, from what it sees: listings in, actions out.
+
+Why here: every repair after a crash is decided here, where it can be tested without a disk.
+Must not: touch a file, read a clock, or decide by anything but its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from transfer.errors import TransferError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSeen:
+    """A bundle in the outbox. ``complete``: signed; ``envelopes``: still kept; ``recorded``: in the register."""
+
+    sequence: int
+    complete: bool
+    envelopes: bool
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Delete what a crash left of a bundle that was never signed, so that nobody ever saw it."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Enter a bundle that was signed, but not entered, into the register."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Close a partition and make it the next bundle."""
+
+    batch_key_id: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clear:
+    """Empty a partition whose bundle is recorded."""
+
+    batch_key_id: bytes
+    sequence: int
+
+
+def plan_repairs(outbox: Sequence[BundleSeen]) -> list[Discard | Record]:
+    """Settle what an interrupted cut left. ``OUTBOX-GAP`` when a bundle of the chain is not there any more."""
+    actions: list[Discard | Record] = []
+    expected = 1
+    for bundle in outbox:
+        if not bundle.complete:
+            actions.append(Discard(sequence=bundle.sequence))
+            continue
+        if bundle.sequence != expected:
+            raise _gap(expected)
+        expected += 1
+        if not bundle.recorded:
+            actions.append(Record(sequence=bundle.sequence))
+    if any(bundle.recorded and not bundle.complete for bundle in outbox):
+        raise _gap(expected)
+    return actions
+
+
+def check_outbox(outbox: Sequence[BundleSeen], *, recorded: int) -> None:
+    """``OUTBOX-GAP`` when the register has recorded a bundle that the outbox does not hold."""
+    last = max((bundle.sequence for bundle in outbox if bundle.complete), default=0)
+    if recorded > last:
+        raise _gap(last + 1)
+
+
+def plan_cuts(
+    partitions: Iterable[bytes], *, numbers: Mapping[bytes, tuple[int, int]], bundled: Mapping[bytes, int]
+) -> list[Cut | Clear]:
+    """What to do with the partitions that hold groups, in the order of their keys.
+
+    ``numbers``: (epoch, number) of the keys in the roll; a key that left it was used earlier and comes first.
+    ``bundled``: the sequence that has used a key.
+    """
+    ordered = sorted(partitions, key=lambda key: (numbers.get(key, (0, 0)), key))
+    clear: list[Cut | Clear] = [
+        Clear(batch_key_id=key, sequence=bundled[key]) for key in ordered if key in bundled
+    ]
+    return clear + [Cut(batch_key_id=key) for key in ordered if key not in bundled]
+
+
+def plan_writes(outbox: Sequence[BundleSeen]) -> list[int]:
+    """The sequences that have no receipt: each must lie on the drop."""
+    return [bundle.sequence for bundle in outbox if bundle.complete and bundle.envelopes]
+
+
+def newer_returns(
+    names: Iterable[tuple[int, int]], *, taken: tuple[int, int] | None
+) -> list[tuple[int, int]]:
+    """The (epoch, number) of returns above ``taken``, the newest first: each holds all that older ones said."""
+    return sorted((name for name in set(names) if taken is None or name > taken), reverse=True)
+
+
+def must_confirm(*, newest: str | None, carried: str | None, worth_it: bool) -> bool:
+    """Whether a bundle without orders is due: the newest return's manifest was not ``carried`` by a bundle yet.
+
+    ``worth_it`` is false for a return that only answers bundles without orders: confirming it would be
+    answered again, for ever.
+    """
+    return newest is not None and newest != carried and worth_it
+
+
+def lost_keys(uncut: Iterable[bytes], with_groups: Collection[bytes]) -> list[bytes]:
+    """Keys for which orders were acknowledged, but whose partition holds nothing at all."""
+    return sorted(set(uncut) - set(with_groups))
+
+
+def _gap(sequence: int) -> TransferError:
+    return TransferError(
+        "OUTBOX-GAP",
+        f"bundle {sequence} is not in the outbox any more, so the chain of bundles cannot go on",
+        "restore the outbox; if it is lost, retire this node and enrol it under a new node id",
+    )
