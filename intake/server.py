@@ -6,6 +6,7 @@ Must not: read the clock or the environment (it is given both), or log requests.
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -99,7 +100,7 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         commit.close()
         register.close()
 
-    return Intake(
+    application = Intake(
         desk=OrderDesk(commit=commit, keys=keys, register=register, token_key=token_key, now=seconds),
         catalogue=load_catalogue(intake.catalogue),
         status=status,
@@ -109,6 +110,9 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         openapi=openapi_document(version=_version()),
         close=close,
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays, so it need not be looked through again
+    return application
 
 
 def status_of(register: Register, order_id: str) -> Status | None:
