@@ -1,0 +1,82 @@
+"""Acquirers that behave badly: the simulated one behind a line that loses, alters or cuts its answers.
+
+Why here: what happened at the acquirer stays in real books, so that a double charge shows whatever the answer was.
+Must not: book anything itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.acquirers.simulator import SimulatedAcquirer
+from offline_processor.charging import Answer, Reference
+
+Answers = Sequence[Answer | None]
+Line = Callable[[Answers], Answers]
+
+
+class LineCutError(Exception):
+    """The process dies, as far as the ledger can see, while the acquirer has the window."""
+
+
+def straight(answers: Answers) -> Answers:
+    return answers
+
+
+def silent(answers: Answers) -> Answers:
+    return [None] * len(answers)
+
+
+def cut(answers: Answers) -> Answers:
+    raise LineCutError
+
+
+@dataclass(kw_only=True)
+class BadLine:
+    """The simulated acquirer with books at ``path``; each kind of answer goes through a line."""
+
+    path: Path
+    authorising: Line = straight
+    reversing: Line = straight
+
+    def __post_init__(self) -> None:
+        self._acquirer = SimulatedAcquirer(self.path)
+
+    def authorise(self, window: Sequence[Authorisation]) -> Answers:
+        return self.authorising(self._acquirer.authorise(window))
+
+    def reverse(self, window: Sequence[Reference]) -> Answers:
+        return self.reversing(self._acquirer.reverse(window))
+
+    def close(self) -> None:
+        self._acquirer.close()
+
+
+def changed(answers: Answers, **changes: int | str) -> Answers:
+    """Every answer with other fields than the acquirer gave."""
+    return [answer and replace(answer, **changes) for answer in answers]  # type: ignore[arg-type]
+
+
+def unsteady(seed: int) -> Line:
+    """A line that loses, alters, swaps or cuts now and then."""
+    chance = random.Random(seed)
+
+    def line(answers: Answers) -> Answers:
+        fault = chance.choice(["none", "none", "lose", "alter", "swap", "cut"])
+        if fault == "cut":
+            raise LineCutError
+        given = list(answers)
+        if fault == "swap":
+            chance.shuffle(given)
+        for place, answer in enumerate(given):
+            if fault == "lose" and chance.random() < 0.5:
+                given[place] = None
+            elif fault == "alter" and answer is not None and chance.random() < 0.5:
+                given[place] = replace(answer, stan=answer.stan + 1)
+        return given
+
+    return line
