@@ -29,7 +29,6 @@ from offline_processor.bundle_work import (
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
 from offline_processor.ledger import bundles, orders
-from offline_processor.ledger.bundles import BundleState
 from offline_processor.reception import receive_all
 from offline_processor.screening import expired
 from offline_processor.stages import OrderState, Settled
@@ -106,13 +105,14 @@ def _release_holds(place: Workplace, report: RunReport) -> None:
 
 
 def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
-    """Reversed orders may be attempted afresh, from the bundle if it is not settled, else from the kept card."""
-    found = orders.without_attempt(place.ledger)
-    for order, bundle_state in found:
-        if bundle_state != BundleState.SETTLED:
-            with place.ledger.atomic():
-                orders.reopen(place.ledger, order.order_id, now=place.clock())
-    kept = [order for order, bundle_state in found if bundle_state == BundleState.SETTLED]
+    """Reversed orders may be attempted afresh, from the bundle while its key lives, else from the kept card."""
+    kept = []
+    for order, batch_key in orders.without_attempt(place.ledger):
+        if place.keystore.ring.batch_key(bytes.fromhex(batch_key)) is None:
+            kept.append(order)
+            continue
+        with place.ledger.atomic():
+            orders.reopen(place.ledger, order.order_id, now=place.clock())
     for start in range(0, len(kept), place.window):
         window = _open_kept(place, cards, kept[start : start + place.window])
         outcomes = charge(till, window, now=place.clock())

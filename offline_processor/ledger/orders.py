@@ -189,9 +189,9 @@ def _waiting(row: Row) -> WaitingOrder:
 
 
 def without_attempt(ledger: Ledger) -> list[tuple[WaitingOrder, str]]:
-    """Held orders with no live attempt (reversed), each with the state of its bundle."""
+    """Held orders with no live attempt (reversed), each with the batch key of its bundle (hex)."""
     rows = ledger.rows(
-        "SELECT o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, b.state FROM orders AS o"
+        "SELECT o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, b.batch_key FROM orders AS o"
         " JOIN bundle AS b ON b.node = o.node AND b.sequence = o.sequence"
         " WHERE o.state = 'held' AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = o.number)"
         " ORDER BY o.number"
