@@ -269,7 +269,7 @@ def test_interrupted_order_whose_key_died_meanwhile_is_ordered_again(shop: Shop)
     with pytest.raises(LineCutError):
         run_over(shop, cut)
     shop.run_later(HOLD_HOURS * HOUR)
-    assert shop.state(0) == ("order-again", "expired", "KEY-DESTROYED")
+    assert shop.state(0) == ("order-again", "expired", "HOLD-LIMIT")
     assert shop.charges() == {}
 
 
