@@ -63,7 +63,6 @@ def _clock() -> int:
 
 @click.group(
     name="offline-processor",
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: offline-processor run --config offline.toml",
 )
 def cli() -> None:

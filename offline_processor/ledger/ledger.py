@@ -47,7 +47,7 @@ class Ledger:
             "journal_mode = WAL",
             "synchronous = FULL",
             "secure_delete = ON",
-            "cache_size = -65536",
+            "cache_size = -16384",
             "wal_autocheckpoint = 8192",
         ):
             self._database.execute(f"PRAGMA {pragma}")
