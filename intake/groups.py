@@ -89,7 +89,11 @@ class GroupCommit:
         """
         if self._waiting >= WAITING_MAXIMUM:
             return Outcome.BUSY
-        group = self._filling or self._open()
+        try:
+            group = self._filling or self._open()
+        except OSError as error:
+            _log.error("the spool cannot be opened: %s", type(error).__name__)
+            return Outcome.NOT_STORED
         if group is None:
             return Outcome.KEYS_OUT
         if batch_key_id is not None and batch_key_id != group.keys.batch_key_id:
