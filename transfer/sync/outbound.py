@@ -131,6 +131,9 @@ class Push:
                     assert_never(action)
         last = max((bundle.sequence for bundle in listing if bundle.complete), default=0)
         if last:
+            for path in self.node.bundle(last).iterdir():
+                if path.name not in BUNDLE_FILES:
+                    path.unlink()  # the temporary name of the signature
             # Whoever signed it may have died before its name was durable; nothing leaves before that.
             fsync_directory(self.node.bundle(last))
             fsync_directory(self.node.outbox)
