@@ -12,12 +12,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -26,6 +28,7 @@ DONE = 0
 _PATIENCE = 120.0
 _STOP_PATIENCE = 15.0
 _STEP = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN_OF_A_LOG = 30
 # A setting in the caller's environment would change what the files that we wrote say.
 _OVERRIDES = ("NODE_", "SYNC_", "INTAKE_", "KEYSTORE_", "PROCESSOR_", "ACQUIRER_")
@@ -76,31 +79,39 @@ class Shell:
         self.say(text, "bold")
 
     def run(self, *words: str | Path, expect: tuple[int, ...] = (DONE,), show: bool = True) -> Outcome:
-        """Show and run a command to its end; another exit code than those expected fails the job."""
-        command = [self._short(word) for word in words]
+        """Show and run a command to its end; another exit code than those expected fails the job.
+
+        A command that prints one JSON document keeps its standard error apart; any other shows both as they come.
+        """
+        command = [self.short(word) for word in words]
+        merged = "--json" not in command
         self.say(f"$ {shlex.join(command)}", "cyan")
-        process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        process: subprocess.Popen[str] | None = None
         try:
+            with _undivided():
+                process = subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    env=environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                )
             output, errors = process.communicate(timeout=_PATIENCE)
+            errors = errors or ""
         except subprocess.TimeoutExpired as error:
             raise JobFailedError(f"`{shlex.join(command)}` did not end in {_PATIENCE:.0f} seconds") from error
         finally:
-            _end(process)
+            if process is not None:
+                _end(process)
         log = self._log(command, f"{output}{errors}exit code {process.returncode}\n")
         outcome = Outcome(code=process.returncode, output=output, errors=errors, log=log)
         if show or outcome.code not in expect:
             for line in (outcome.output + outcome.errors).splitlines():
-                self.say(f"  {line}", "dim")
+                self.say(f"  {line.rstrip()}", "dim")
         if outcome.code not in expect:
             raise JobFailedError(f"`{shlex.join(command)}` ended with exit code {outcome.code}; see {log}")
         return outcome
@@ -109,23 +120,31 @@ class Shell:
         """The same for a command of the offline side, in a network namespace of its own where that is possible."""
         return self.run(*self.prefix, *words, expect=expect, show=show)
 
-    def start(self, *words: str | Path, log: Path) -> Service:
-        """Show and start a command in the background; the caller stops it."""
-        command = [self._short(word) for word in words]
+    @contextmanager
+    def background(self, *words: str | Path, log: Path) -> Iterator[Service]:
+        """Show and start a command in the background; it and all its workers end with the context."""
+        command = [self.short(word) for word in words]
         self.say(f"$ {shlex.join(command)} &", "cyan")
-        with log.open("ab") as sink:
-            process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is ours to pass on, to the whole group
-            )
-        return Service(process=process, log=log)
+        service: Service | None = None
+        try:
+            with log.open("ab") as sink, _undivided():
+                process = subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    env=environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C is ours to pass on, to the whole group
+                )
+                service = Service(process=process, log=log)
+            yield service
+        finally:
+            if service is not None:
+                service.stop()
 
-    def _short(self, word: str | Path) -> str:
+    def short(self, word: str | Path) -> str:
+        """A word as it is typed in the folder where the commands run."""
         if isinstance(word, Path) and word.is_relative_to(self.folder):
             return str(word.relative_to(self.folder))
         return str(word)
@@ -141,18 +160,10 @@ class Shell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A command in the background, with every process that it started. Leaving the context ends all of them."""
+    """A command in the background, with every process that it started."""
 
     process: subprocess.Popen[bytes]
     log: Path
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -204,6 +215,28 @@ def namespace_prefix() -> tuple[str, ...]:
         if tried.returncode == 0:
             return prefix
     return ()
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Puts a signal off until the block is done: a child that is being born must not be forgotten."""
+    late: list[int] = []
+
+    def later(number: int, frame: FrameType | None) -> None:
+        del frame
+        late.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, later) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if late:
+        signal.raise_signal(late[0])
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -78,7 +78,7 @@ def play(shell: Shell, places: Places, *, workers: int, keep_running: bool) -> b
         if found.holds:
             shell.say(f"All of the proof holds. {seconds:.0f} seconds.", "bold green")
         else:
-            failing = sum(not line.holds for line in found.lines)
+            failing = sum(line.holds is False for line in found.lines)
             shell.say(
                 f"THE PROOF FAILS in {failing} of {len(found.lines)} lines. Logs: {places.logs}", "bold red"
             )
@@ -89,15 +89,17 @@ def play(shell: Shell, places: Places, *, workers: int, keep_running: bool) -> b
 
 def _keep_running(shell: Shell, places: Places, shop: story.Shop) -> None:
     shell.title(f"The intake goes on serving at {shop.url} until Ctrl-C")
+    node, offline = shell.short(places.node_toml), shell.short(places.offline_toml)
     for line in (
         f"curl {shop.url}/readyz",
         f"curl {shop.url}/keys",
         f"curl {shop.url}/openapi.json",
-        f"intake sample --config {places.node_toml} --url {shop.url} --count 5",
-        f"spool-sync push --config {places.node_toml}",
-        f"{' '.join(shell.prefix)} offline-processor run --config {places.offline_toml}".strip(),
-        f"spool-sync pull --config {places.node_toml}",
-        f"offline-processor status --config {places.offline_toml}",
+        f"intake sample --url {shop.url} --count 5",
+        f"spool-sync push --config {node}",
+        " ".join((*shell.prefix, "offline-processor", "run", "--config", offline)),
+        f"spool-sync pull --config {node}",
+        f"intake orders --config {node}",
+        f"offline-processor status --config {offline}",
     ):
         shell.say(f"  {line}", "cyan")
     while shop.service.alive():

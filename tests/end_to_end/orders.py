@@ -56,7 +56,7 @@ def read_receipts(path: Path) -> list[Receipt]:
             amount=entry["amount"],
             currency=entry["currency"],
         )
-        for entry in json.loads(path.read_bytes())
+        for entry in json.loads(path.read_bytes())["orders"]
     ]
 
 

@@ -35,15 +35,23 @@ from transfer.wire.manifest import BUNDLE_COMMENT, MANIFEST_NAME, RETURN_COMMENT
 SAMPLE_PANS = tuple(digits_of(number) for number in (*CARDS, *TROUBLED_CARDS))
 _PLANTED_CVVS = 2
 _PLACES_SHOWN = 10
+_MARKS = {
+    True: Text("holds", style="green"),
+    None: Text("not shown", style="yellow"),
+    False: Text("FAILS", style="bold red"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One promise: what was looked for, what was found, and whether that is as it must be."""
+    """One promise: what was looked for, what was found, and whether that is as it must be.
+
+    ``holds`` is None for what this machine does not let us show; it is said, and does not count as shown.
+    """
 
     promise: str
     found: str
-    holds: bool
+    holds: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +59,8 @@ class Play:
     """What the play saw that its files do not tell.
 
     ``orders`` is the number sent; ``paid`` the ids that ended as paid, ``unsettled`` those that did not end;
-    ``opened_before`` of ``cards_before`` cards of the kept bundle opened while its key lived.
+    ``opened_before`` of ``cards_before`` cards of the kept bundle opened while its key lived; ``not_isolated``
+    is what the ``runs`` of the offline side said when they saw a network.
     """
 
     orders: int
@@ -59,6 +68,8 @@ class Play:
     unsettled: int
     cards_before: int
     opened_before: int
+    runs: int
+    not_isolated: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,15 +81,16 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        return bool(self.lines) and all(line.holds for line in self.lines)
+        return bool(self.lines) and all(line.holds is not False for line in self.lines)
 
-    def add(self, promise: str, found: str, *, holds: bool) -> None:
+    def add(self, promise: str, found: str, *, holds: bool | None) -> None:
         self.lines.append(Line(promise=promise, found=found, holds=holds))
 
 
 def prove(shell: Shell, places: Places, play: Play) -> Proof:
     """Look, and return what was found. Nothing is taken from the play that can be looked at."""
     proof = Proof()
+    _isolation(shell, play, proof)
     _opening(shell, places, play, proof)
     _signatures(places, proof)
     _ledger(shell, places, proof)
@@ -94,8 +106,7 @@ def show(shell: Shell, proof: Proof) -> None:
     table.add_column("found", overflow="fold")
     table.add_column("")
     for line in proof.lines:
-        mark = Text("holds", style="green") if line.holds else Text("FAILS", style="bold red")
-        table.add_row(Text(line.promise), Text(line.found), mark)
+        table.add_row(Text(line.promise), Text(line.found), _MARKS[line.holds])
     shell.console.print(table)
     for place in proof.places:
         shell.say(f"  look at: {place}", "red")
@@ -140,6 +151,17 @@ def _judge_scan(looked: Looked, others: Looked, places: Places, proof: Proof) ->
             for place in found[:_PLACES_SHOWN]
         ]
     proof.places += looked.unread[:_PLACES_SHOWN]
+
+
+def _isolation(shell: Shell, play: Play, proof: Proof) -> None:
+    if shell.prefix:
+        found = (
+            f"{play.runs} runs in a network namespace of their own; {len(play.not_isolated)} saw a network"
+        )
+        proof.add("cards are charged where there is no network", found, holds=not play.not_isolated)
+    else:
+        found = "; ".join(play.not_isolated[:1]) or "this machine allows no network namespace"
+        proof.add("cards are charged where there is no network", found, holds=None)
 
 
 def _opening(shell: Shell, places: Places, play: Play, proof: Proof) -> None:

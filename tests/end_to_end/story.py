@@ -26,6 +26,7 @@ from tests.end_to_end.proof import Play, Proof
 NEEDS_PERSON = 3
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
 _CONTROL_TOTAL = re.compile(r"\b\d+ orders?: [A-Z]{3} [0-9.]+(?:, [A-Z]{3} [0-9.]+)*")
+_NOT_ISOLATED = "NOT ISOLATED"
 _PORTS = range(20_000, 32_000)  # below those that a system gives to connections of its own
 _START_PATIENCE = 30.0
 _STEP = 0.1
@@ -55,7 +56,7 @@ def set_up(shell: Shell, places: Places, *, workers: int) -> str:
     shell.title("Settings: written to files, with passphrases that nobody has to type here (mode 0600)")
     write_settings(places, port=port, workers=workers)
     for path in (places.node_toml, places.node_passphrase, places.offline_toml, places.offline_passphrase):
-        shell.say(f"  {path.relative_to(shell.folder) if path.is_relative_to(shell.folder) else path}", "dim")
+        shell.say(f"  {shell.short(path)}", "dim")
     shell.title(
         "Keys: the node's, the offline side's (a rehearsal: throwaway keys), and each other's fingerprint"
     )
@@ -77,7 +78,7 @@ def set_up(shell: Shell, places: Places, *, workers: int) -> str:
 def open_shop(shell: Shell, places: Places, url: str) -> Iterator[Shop]:
     """Intake in the background, ready; it is stopped at the end, whatever happens."""
     log = places.logs / "intake-serve.log"
-    with shell.start("intake", "serve", "--config", places.node_toml, log=log) as service:
+    with shell.background("intake", "serve", "--config", places.node_toml, log=log) as service:
         deadline = time.monotonic() + _START_PATIENCE
         while not _is_ready(url):
             if not service.alive() or time.monotonic() > deadline:
@@ -88,10 +89,7 @@ def open_shop(shell: Shell, places: Places, url: str) -> Iterator[Shop]:
 
 def take_orders(shell: Shell, places: Places, url: str, *, count: int) -> str:
     """Sample orders over HTTP; returns the control total that the shop's own books say."""
-    taken = shell.run(
-        *("intake", "sample", "--config", places.node_toml, "--url", url, "--count", str(count)),
-        *("--receipts", places.receipts),
-    )
+    taken = shell.run("intake", "sample", "--url", url, "--count", str(count), "--receipts", places.receipts)
     return _one(_CONTROL_TOTAL, taken, "control total")
 
 
@@ -126,14 +124,14 @@ def day(shell: Shell, places: Places, url: str, *, count: int) -> Day:
     before = proof.try_open(shell, places, bundles[0])
     shell.say(f"  {before.opened} of {before.cards} cards opened", "dim")
     shell.title("Offline: the operator confirms the shop's control total and charges")
-    charge(shell, places, "--confirm", total, expect=(DONE, NEEDS_PERSON))
+    runs = [charge(shell, places, "--confirm", total, expect=(DONE, NEEDS_PERSON))]
     shell.title("Online: the return comes in")
     pull(shell, places)
     receipts = orders.read_receipts(places.receipts)
     first = orders.statuses(url, receipts)
     shell.title("Once more: what got no answer is reversed first, and only then charged anew")
     push(shell, places)
-    charge(shell, places)
+    runs.append(charge(shell, places))
     pull(shell, places)
     last = orders.statuses(url, receipts)
     return Day(
@@ -146,6 +144,10 @@ def day(shell: Shell, places: Places, url: str, *, count: int) -> Day:
             unsettled=sum(status.state not in SETTLED for status in last.values()),
             cards_before=before.cards,
             opened_before=before.opened,
+            runs=len(runs),
+            not_isolated=tuple(
+                line for run in runs for line in run.output.splitlines() if _NOT_ISOLATED in line
+            ),
         ),
     )
 

@@ -1,0 +1,43 @@
+"""A shop and its offline side, set up by the same typed commands as the main job's.
+
+Why here: the tests of this folder share it.
+Must not: share state between tests; every one has keys, spool and medium of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.end_to_end import story
+from tests.end_to_end.commands import Shell, namespace_prefix
+from tests.end_to_end.places import ROOT, Places, fresh
+
+WORKERS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Both sides, enrolled with each other; the intake is not started."""
+
+    shell: Shell
+    places: Places
+    url: str
+
+
+def quiet_shell(places: Places) -> Shell:
+    """A shell whose screen nobody watches; the logs tell."""
+    console = Console(file=io.StringIO(), width=140, highlight=False, markup=False)
+    return Shell(console=console, folder=ROOT, logs=places.logs, prefix=namespace_prefix())
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    with fresh(tmp_path / "var") as places:
+        shell = quiet_shell(places)
+        yield System(shell=shell, places=places, url=story.set_up(shell, places, workers=WORKERS))

@@ -1,0 +1,283 @@
+"""The main job as a whole: it ends as its cards demand, its proof can fail, and it leaves nothing running.
+
+Why here: `make run` is the first thing that a newcomer sees, and its proof must be worth something.
+Must not: touch var/ of this checkout; every play has a folder of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from intake.catalogue import SHIPPED, load_catalogue
+from intake.sample import sample_orders
+from intake.sample_people import TROUBLED_CARDS
+from tests.end_to_end import proof, story
+from tests.end_to_end.commands import JobFailedError, Shell, namespace_prefix
+from tests.end_to_end.main_job import ORDERS
+from tests.end_to_end.orders import Status
+from tests.end_to_end.places import ROOT, Places, fresh
+from tests.end_to_end.proof import SAMPLE_PANS, Proof
+from tests.end_to_end.scan import PLANTED_CVV_COMPARTMENT, digits_of
+
+_SEED = 1  # what `intake sample` takes when nobody says another
+_EXPECTED = {
+    "0002": Status(state="declined", reason="card-declined"),
+    "0119": Status(state="declined", reason="try-later"),
+    "0127": Status(state="declined", reason="new-card"),
+    "9995": Status(state="declined", reason="try-later"),
+    "0341": Status(state="paid", reason="none"),
+    "0069": Status(state="declined", reason="new-card"),
+}
+_PAID = Status(state="paid", reason="none")
+_LOST = "0341"
+_TAG = "MAIN_JOB_UNDER_TEST"
+_PATIENCE = 90.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    places: Places
+    day: story.Day
+    proof: Proof
+    seconds: float
+    screen: str
+
+
+def _shell(places: Places, screen: io.StringIO | None = None) -> Shell:
+    console = Console(file=screen or io.StringIO(), width=140, highlight=False, markup=False)
+    return Shell(console=console, folder=ROOT, logs=places.logs, prefix=namespace_prefix())
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """One play of the main job, with everything that it left."""
+    screen = io.StringIO()
+    started = time.monotonic()
+    with fresh(tmp_path_factory.mktemp("job") / "var") as places:
+        shell = _shell(places, screen)
+        url = story.set_up(shell, places, workers=2)
+        with story.open_shop(shell, places, url):
+            day = story.day(shell, places, url, count=ORDERS)
+        found = story.evidence(shell, places, day)
+    seconds = time.monotonic() - started
+    return Played(places=places, day=day, proof=found, seconds=seconds, screen=screen.getvalue())
+
+
+@pytest.fixture
+def copied(played: Played, tmp_path: Path) -> Iterator[Places]:
+    """All that the play left, in a place of its own where it may be altered."""
+    shutil.copytree(played.places.var, tmp_path / "var")
+    yield Places(var=tmp_path / "var")
+    shutil.rmtree(tmp_path / "var")
+
+
+def _prove(played: Played, places: Places) -> set[str]:
+    """The promises that fail now."""
+    found = proof.prove(_shell(places), places, played.day.play)
+    return {line.promise for line in found.lines if not line.holds}
+
+
+def _last_four() -> list[str]:
+    """The card of each sample order, in the order in which they were sent."""
+    orders = sample_orders(load_catalogue(SHIPPED), count=ORDERS, seed=_SEED, year=datetime.now(UTC).year)
+    return [digits_of(json.loads(order.body)["card"]["number"])[-4:].decode() for order in orders]
+
+
+def test_every_order_ends_as_its_card_demands(played: Played) -> None:
+    cards = _last_four()
+    assert {digits_of(number)[-4:].decode() for number in TROUBLED_CARDS} == set(_EXPECTED) <= set(cards)
+    ended = [played.day.last[receipt.order_id] for receipt in played.day.receipts]
+    assert ended == [_EXPECTED.get(card, _PAID) for card in cards]
+
+
+def test_only_the_order_whose_answer_was_lost_was_held_and_is_then_charged(played: Played) -> None:
+    held = [
+        number
+        for number, receipt in enumerate(played.day.receipts)
+        if played.day.first[receipt.order_id].state == "held"
+    ]
+    assert [_last_four()[number] for number in held] == [_LOST]
+    lost = played.day.receipts[held[0]].order_id
+    with closing(sqlite3.connect(played.places.books)) as books:
+        seen = books.execute("SELECT kind FROM booking WHERE reference = ? ORDER BY id", (lost,)).fetchall()
+    assert [kind for (kind,) in seen] == ["authorisation", "reversal", "authorisation"]
+
+
+def test_the_proof_holds_in_every_line(played: Played) -> None:
+    assert [line for line in played.proof.lines if not line.holds] == []
+    assert len(played.proof.lines) == 13
+    assert played.proof.places == []
+
+
+def test_the_screen_shows_every_order_and_line_and_no_card(played: Played) -> None:
+    for receipt in played.day.receipts:
+        assert receipt.order_id[:8] in played.screen
+        assert receipt.token not in played.screen
+    assert all(line.promise in played.screen for line in played.proof.lines)
+    assert not any(pan.decode() in played.screen for pan in SAMPLE_PANS)
+
+
+def test_it_takes_less_than_a_minute(played: Played) -> None:
+    assert played.seconds < 60
+
+
+def test_passphrases_and_receipts_are_for_their_owner_only(played: Played) -> None:
+    places = played.places
+    for path in (places.node_passphrase, places.offline_passphrase, places.receipts):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "promise"),
+    [
+        ("online/state/note", SAMPLE_PANS[0], "no card number lies in any file, online or offline"),
+        ("offline/keystore.old", SAMPLE_PANS[-1], "no card number lies in any file, online or offline"),
+        ("logs/core", PLANTED_CVV_COMPARTMENT, "no security code lies in any file, online or offline"),
+    ],
+)
+def test_a_planted_card_makes_the_proof_fail(
+    played: Played, copied: Places, where: str, what: bytes, promise: str
+) -> None:
+    (copied.var / where).write_bytes(b"before" + what + b"after")
+    assert _prove(played, copied) == {promise}
+
+
+def test_a_second_approval_in_the_books_makes_the_proof_fail(played: Played, copied: Places) -> None:
+    with closing(sqlite3.connect(copied.books)) as books, books:
+        books.execute(
+            "INSERT INTO booking (kind, reference, stan, rrn, amount, currency, bin, last_four, code, answered)"
+            " SELECT kind, reference, stan, rrn || 'x', amount, currency, bin, last_four, code, answered"
+            " FROM booking WHERE code = '00' LIMIT 1"
+        )
+    assert _prove(played, copied) == {"every order is charged once, says the acquirer's own book"}
+
+
+def test_an_altered_return_makes_the_proof_fail(played: Played, copied: Places) -> None:
+    records = min((copied.copies / "out").rglob("records.jsonl"))
+    records.write_bytes(records.read_bytes().replace(b"declined", b"paidpaid", 1))
+    assert _prove(played, copied) == {"every return is signed by the offline identity"}
+
+
+def test_the_same_proof_holds_again_where_nothing_is_altered(played: Played, copied: Places) -> None:
+    assert _prove(played, copied) == set()
+
+
+def test_it_runs_again_and_leaves_no_process(played: Played) -> None:
+    done = _command(played.places.var)
+    output, _ = done.communicate(timeout=_PATIENCE)
+    assert done.returncode == 0, output
+    assert "All of the proof holds." in output
+    assert _left_running(played.places.var) == []
+
+
+def test_kept_running_it_serves_until_interrupted(tmp_path: Path) -> None:
+    job = _command(tmp_path / "var", "--keep-running")
+    seen = _read_until(job, lambda line: "goes on serving" in line)
+    assert _left_running(tmp_path / "var") != []
+    os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+    output, _ = job.communicate(timeout=_PATIENCE)
+    assert job.returncode == 130, seen + output
+    assert _left_running(tmp_path / "var") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_half_way_it_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    job = _command(tmp_path / "var")
+    _read_until(job, lambda line: "intake sample" in line)
+    os.kill(job.pid, number)
+    job.communicate(timeout=_PATIENCE)
+    assert job.returncode not in (0, 1)
+    assert _left_running(tmp_path / "var") == []
+
+
+def test_a_failing_command_ends_it_with_the_place_of_the_logs(tmp_path: Path) -> None:
+    job = _command(tmp_path / "var")
+    _read_until(job, lambda line: "key-ceremony init" in line)
+    # The medium cannot take the bundle: a file stands where the directory was.
+    shutil.rmtree(tmp_path / "var" / "medium")
+    (tmp_path / "var" / "medium").write_text("broken")
+    output, _ = job.communicate(timeout=_PATIENCE)
+    assert job.returncode == 1
+    assert "The main job failed" in output
+    assert str(tmp_path / "var" / "logs") in output
+    assert _left_running(tmp_path / "var") == []
+
+
+def test_what_the_main_job_did_not_make_is_not_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "var" / "online" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("keep me")
+    with pytest.raises(JobFailedError, match="move it away"), fresh(tmp_path / "var"):
+        pass
+    assert mine.read_text() == "keep me"
+
+
+def test_other_files_beside_an_earlier_play_stay(tmp_path: Path) -> None:
+    with fresh(tmp_path / "var") as places:
+        (places.logs / "old.log").write_text("old")
+    (tmp_path / "var" / "notes.txt").write_text("keep me")
+    with fresh(tmp_path / "var") as places:
+        assert not (places.logs / "old.log").exists()
+    assert (tmp_path / "var" / "notes.txt").read_text() == "keep me"
+
+
+def test_two_plays_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        fresh(tmp_path / "var") as places,
+        pytest.raises(JobFailedError, match="another main job"),
+        fresh(tmp_path / "var"),
+    ):
+        pass
+    assert places.logs.is_dir()
+
+
+def _command(var: Path, *more: str) -> subprocess.Popen[str]:
+    """The main job as `make run` starts it, in a process group of its own like a terminal's."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.end_to_end.main_job", "--var", str(var), *more],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", _TAG: str(var)},
+        start_new_session=True,
+    )
+
+
+def _read_until(job: subprocess.Popen[str], is_it: Callable[[str], bool]) -> str:
+    seen = ""
+    assert job.stdout is not None
+    for line in job.stdout:
+        seen += line
+        if is_it(line):
+            return seen
+    raise AssertionError(f"it ended before that:\n{seen}")
+
+
+def _left_running(var: Path) -> list[str]:
+    """The command lines of all processes that work for ``var``: named in their command or, for workers, inherited."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                line = (entry / "cmdline").read_bytes()
+                if str(var).encode() in line or f"{_TAG}={var}".encode() in (entry / "environ").read_bytes():
+                    found.append(line.replace(b"\0", b" ").decode(errors="replace"))
+    return found
