@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -28,6 +29,7 @@ DONE = 0
 _PATIENCE = 120.0
 _STOP_PATIENCE = 15.0
 _STEP = 0.1
+_PLAIN_WORD = re.compile(r"[a-z][a-z-]*")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN_OF_A_LOG = 30
 # A setting in the caller's environment would change what the files that we wrote say.
@@ -151,8 +153,8 @@ class Shell:
 
     def _log(self, command: list[str], text: str) -> Path:
         self._count += 1
-        words = [word for word in command[len(self.prefix) :] if "/" not in word and not word.startswith("-")]
-        name = "-".join(words[:2]).replace(" ", "-")
+        known = len(self.prefix) if command[: len(self.prefix)] == list(self.prefix) else 0
+        name = "-".join(word for word in command[known : known + 2] if _PLAIN_WORD.fullmatch(word))
         log = self.logs / f"{self._count:02d}-{name}.log"
         log.write_text(f"$ {shlex.join(command)}\n{text}", encoding="utf-8")
         return log

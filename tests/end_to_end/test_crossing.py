@@ -36,7 +36,7 @@ from transfer.wire.manifest import BUNDLE_COMMENT, ENVELOPES_NAME, MANIFEST_NAME
 
 _POSTERS = 4
 _ORDERS_AT_ONCE = 10
-_CUTS = 4
+_CUTS = 3
 
 
 def _push(system: System) -> int:
