@@ -84,7 +84,7 @@ class Intake:
                 Route("/readyz", self._ready),
                 Route("/openapi.json", self._show_openapi),
             ],
-            exception_handlers={HTTPException: _refused},
+            exception_handlers={HTTPException: _refused, Exception: _failed},
         )
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -213,6 +213,12 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _problem(method_refused((error.headers or {}).get("Allow", "GET")))
     return _problem(NOT_FOUND)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer to a failure; Starlette raises it again, so that it is logged like any other."""
+    del request, error
+    return _problem(UNEXPECTED)
 
 
 def _place(error: BaseException) -> str:

@@ -76,7 +76,10 @@ class Health:
                     self._ended.add(key.key_id)
 
     def _takes_orders(self, batch_key_id: bytes) -> bool:
-        partition = self._spool.partition(batch_key_id)
+        try:
+            partition = self._spool.partition(batch_key_id)
+        except OSError:
+            return True  # the key is good; what is wrong with the spool is said by itself
         return (
             not partition.closed
             and partition.orders < self._spool.max_orders
@@ -90,4 +93,8 @@ class Health:
             return f"the spool cannot be reached: {error.strerror}"
         if free.f_bavail * free.f_frsize < FREE_MINIMUM or free.f_flag & os.ST_RDONLY:
             return "the spool's disk is full or read-only"
-        return "" if os.access(self._spool.root, os.W_OK | os.X_OK) else "the spool cannot be written to"
+        return (
+            ""
+            if self._spool.root.is_dir() and os.access(self._spool.root, os.W_OK | os.X_OK)
+            else "the spool cannot be written to"
+        )

@@ -89,6 +89,7 @@ _PROBLEMS = {
     "400": "The Idempotency-Key is missing or malformed, or the body is not a JSON object.",
     "404": "No such order, or not with this token.",
     "405": "Another method is needed.",
+    "408": "The body came too slowly.",
     "409": "Sealed to a key that is no longer in use: fetch `keys`, seal again, same Idempotency-Key.",
     "413": "More than 32 KiB.",
     "415": "Not application/json.",
@@ -136,7 +137,7 @@ def _take_order() -> dict[str, Any]:
                 _reference("Accepted"),
                 headers,
             ),
-            **_problems("400", "405", "409", "413", "415", "422", "500", "503"),
+            **_problems("400", "405", "408", "409", "413", "415", "422", "500", "503"),
         },
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,3 +32,22 @@ def new_node(tmp_path: Path) -> Iterator[Callable[[], Node]]:
     yield make
     for made in nodes:
         made.stop()
+
+
+@pytest.fixture
+def run_intake() -> Callable[..., tuple[int, str, str]]:
+    """Run ``intake ARGUMENTS`` as a user would: exit code, standard output, standard error."""
+
+    def run(*arguments: object, typed: str = "") -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "intake", *map(str, arguments)],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run

@@ -1,0 +1,151 @@
+"""The `intake` command as a person and a script use it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keys.public.fingerprint import fingerprint
+from tests.intake.node import Node, OfflineSide
+from tests.intake.test_orders_over_http import stored
+
+NewNode = Callable[[], Node]
+RunIntake = Callable[..., tuple[int, str, str]]
+CARD_DATA = re.compile(r"\b(?:\d[ -]?){12,19}\b")
+
+
+@pytest.fixture
+def enrolment(tmp_path: Path) -> tuple[Path, str, OfflineSide]:
+    """What enrol-node wrote, and the fingerprint that its operator reads out."""
+    offline = OfflineSide()
+    directory = offline.enrolment(tmp_path / "for-shop-t", offline.roll(4))
+    return directory, fingerprint(offline.public.public_key), offline
+
+
+def test_trust_with_the_right_fingerprint_pins_and_installs(
+    new_node: NewNode, run_intake: RunIntake, enrolment: tuple[Path, str, OfflineSide]
+) -> None:
+    node = new_node().configure()
+    directory, spoken, _ = enrolment
+    code, output, _ = run_intake(
+        "trust", directory, "--fingerprint", spoken.upper(), "--config", node.config, "--json"
+    )
+    assert code == 0
+    assert json.loads(output) == {"fingerprint": spoken, "node": "shop-t", "roll": 1, "batch_keys": 4}
+    assert (node.state / "trusted.pub").exists()
+    assert run_intake("trust", directory, "--fingerprint", spoken, "--config", node.config)[0] == 0
+
+
+def test_trust_with_another_fingerprint_installs_nothing(
+    new_node: NewNode, run_intake: RunIntake, enrolment: tuple[Path, str, OfflineSide]
+) -> None:
+    node = new_node().configure()
+    code, output, _ = run_intake(
+        "trust", enrolment[0], "--fingerprint", "0000-" * 7 + "0000", "--config", node.config, "--json"
+    )
+    assert code == 4
+    assert json.loads(output)["rule"] == "TRUST-FINGERPRINT"
+    assert not node.state.exists()
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])
+def test_trust_shows_the_fingerprint_and_asks(
+    new_node: NewNode,
+    run_intake: RunIntake,
+    enrolment: tuple[Path, str, OfflineSide],
+    typed: str,
+    code: int,
+) -> None:
+    node = new_node().configure()
+    directory, spoken, _ = enrolment
+    done, _, errors = run_intake("trust", directory, "--config", node.config, typed=typed)
+    assert done == code
+    assert spoken in errors
+    assert (node.state / "trusted.pub").exists() == (code == 0)
+
+
+def test_sample_posts_orders_of_every_kind_and_writes_receipts(
+    new_node: NewNode, run_intake: RunIntake
+) -> None:
+    node = new_node().configure().enrol(3).start()
+    receipts = node.root / "receipts.json"
+    code, output, errors = run_intake("sample", "--url", node.url, "--count", 40, "--receipts", receipts)
+    assert (code, errors) == (0, "")
+    total = output.splitlines()[0]
+    assert re.fullmatch(r"40 orders: (?:[A-Z]{3} \d+(?:\.\d{2,3})?(?:, )?)+", total)
+    assert {"EUR", "JPY", "KWD"} <= set(re.findall("[A-Z]{3}", total))
+    document = json.loads(receipts.read_bytes())
+    assert document["control_total"] == total
+    assert {order["order_id"] for order in document["orders"]} == stored(node).keys()
+    assert not CARD_DATA.search(receipts.read_text())
+    assert receipts.stat().st_mode & 0o777 == 0o600
+    one = document["orders"][0]
+    path = one["url"].removeprefix(node.url)
+    assert node.get(path, Authorization=f"Bearer {one['access_token']}").json["status"] == "received"
+
+
+def test_sample_can_be_repeated_and_has_a_report_for_scripts(
+    new_node: NewNode, run_intake: RunIntake
+) -> None:
+    node = new_node().configure().enrol(3).start()
+    arguments = ("sample", "--url", node.url, "--count", 5, "--seed", 7, "--json")
+    first, second = run_intake(*arguments), run_intake(*arguments)
+    assert json.loads(first[1]) == json.loads(second[1])
+    assert json.loads(first[1])["orders"] == 5
+    assert len(stored(node)) == 10
+
+
+def test_sample_says_plainly_when_no_intake_answers(run_intake: RunIntake) -> None:
+    code, output, _ = run_intake("sample", "--url", "http://127.0.0.1:9", "--json")
+    assert code == 4
+    assert json.loads(output)["rule"] == "SAMPLE-SERVER"
+    code, output, _ = run_intake("sample", "--url", "ftp://x", "--json")
+    assert (code, json.loads(output)["rule"]) == (2, "USAGE-URL")
+
+
+def test_sample_says_plainly_when_orders_are_refused(new_node: NewNode, run_intake: RunIntake) -> None:
+    node = new_node().configure().start()
+    code, _, errors = run_intake("sample", "--url", node.url)
+    assert code == 4
+    assert "INTAKE-KEYS-OUT" in errors
+
+
+def test_status_and_orders_for_the_staff(new_node: NewNode, run_intake: RunIntake) -> None:
+    node = new_node().configure().enrol(8).start()
+    assert run_intake("orders", "--config", node.config)[0] == 5
+    run_intake("sample", "--url", node.url, "--count", 3)
+    code, output, _ = run_intake("status", "--config", node.config, "--json")
+    assert code == 0
+    assert json.loads(output) == {
+        "node": "shop-t",
+        "ready": True,
+        "keys_left": 8,
+        "reasons": [],
+        "warnings": [],
+        "orders": {"received": 3},
+    }
+    code, output, _ = run_intake("orders", "--config", node.config, "--json")
+    orders = json.loads(output)["orders"]
+    assert code == 0
+    assert {order["order_id"] for order in orders} == stored(node).keys()
+    assert (
+        json.loads(run_intake("orders", "--config", node.config, "--state", "paid", "--json")[1])["orders"]
+        == []
+    )
+    table = run_intake("orders", "--config", node.config)[1]
+    assert all(order["order_id"] in table for order in orders)
+    assert "8 batch keys left" in run_intake("status", "--config", node.config)[1]
+
+
+def test_status_before_anything_says_what_to_do(new_node: NewNode, run_intake: RunIntake) -> None:
+    node = new_node().configure()
+    code, output, _ = run_intake("status", "--config", node.config, "--json")
+    assert code == 0
+    report = json.loads(output)
+    assert not report["ready"]
+    assert "intake trust" in report["reasons"][0]
+    assert run_intake("orders", "--config", node.config)[0] == 2
