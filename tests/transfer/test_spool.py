@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keys.public.roll import Role
-from tests.transfer.house import DAY, NOW, House, batch_key_id, envelope, order_id
+from tests.transfer.house import FAR, NOW, House, batch_key_id, envelope, order_id
 from transfer.errors import TransferError
 from transfer.spool import Spool, choose, read_group
 
@@ -165,7 +165,7 @@ def test_the_lowest_numbered_key_that_is_still_good_is_chosen(house: House) -> N
     chosen = choose(roll, now=NOW - 1, taken=())
     assert chosen is not None
     assert chosen.number == 1
-    assert choose(roll, now=NOW + 40 * DAY, taken=()) is None
+    assert choose(roll, now=FAR, taken=()) is None
     assert choose(roll, now=NOW, taken={batch_key_id(2), batch_key_id(4)}) is None
 
 
