@@ -63,7 +63,7 @@ def serve_command(*, config: Path, as_json: bool) -> ExitCode:
     """Take orders over HTTP until stopped."""
     del as_json  # a server has no report
     node, intake = _settings(config)
-    prepare(node, intake, random=os.urandom, now=time.time)
+    prepare(node, intake, random=os.urandom)
     health = _health(node).report()
     warn(f"intake of node {node.node} on http://{intake.bind}, {health.keys_left} batch keys left")
     for text in (*health.reasons, *health.warnings):

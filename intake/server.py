@@ -63,18 +63,15 @@ def register_path(node: NodeConfig) -> Path:
     return node.state / _REGISTER
 
 
-def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], bytes], now: Clock) -> None:
-    """What one process does before the workers start: check the settings, make what is missing, index the spool."""
+def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], bytes]) -> None:
+    """What one process does before the workers start: check the settings and make what is missing."""
     address(intake.bind)
     load_catalogue(intake.catalogue)
     make_directory(node.state)
     if not (node.state / _TOKEN_FILE).exists():
         create_durable(node.state / _TOKEN_FILE, random(TOKEN_KEY_SIZE))
-    register = Register(register_path(node))
-    try:
-        register.reindex(open_spool(node), int(now()))
-    finally:
-        register.close()
+    open_spool(node)
+    Register(register_path(node)).close()
 
 
 def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
@@ -89,6 +86,8 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         return today.year, today.month
 
     spool, register = open_spool(node), Register(register_path(node))
+    # Before its first order a worker must know those that a killed one stored but did not register.
+    register.reindex(spool, seconds())
     keys = LiveKeys(node=node.node, state=node.state)
     token_key = _token_key(node.state / _TOKEN_FILE)
     commit = GroupCommit(spool=spool, register=register, keys=keys, now=seconds, linger=_LINGER)
