@@ -1,0 +1,100 @@
+"""The offline processor as its operator runs it: a process of its own, with a configuration file.
+
+Why here: what is shown about processes must be shown about the real command.
+Must not: hold the shop's keystore open; two processes never do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.offline_processor.shop import PASSPHRASE, Shop
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document of a run with ``--json``."""
+        return json.loads(self.out)
+
+
+def configure(shop: Shop, *, window: int = 50) -> Path:
+    """Write the shop's configuration file, and let go of its keystore for the command to open."""
+    shop.keystore.close()
+    passphrase = shop.root / "passphrase"
+    passphrase.write_bytes(PASSPHRASE + b"\n")
+    passphrase.chmod(0o600)
+    for drop in (shop.drop_in, shop.drop_out):
+        drop.mkdir(exist_ok=True)
+    config = shop.root / "offline.toml"
+    config.write_text(
+        '[keystore]\npath = "keystore"\npassphrase_file = "passphrase"\n'
+        f'[processor]\nstate = "state"\ndrop_in = "in"\ndrop_out = "out"\nwindow = {window}\n'
+        '[acquirer]\nbooks = "books.db"\n'
+    )
+    return config
+
+
+def processor(
+    command: str,
+    config: Path,
+    *arguments: str,
+    program: Sequence[str] = (sys.executable, "-m", "offline_processor"),
+) -> Ran:
+    """Run one command to its end."""
+    ended = subprocess.run(
+        [*program, command, "--config", str(config), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT,
+    )
+    return Ran(code=ended.returncode, out=ended.stdout, err=ended.stderr)
+
+
+def processor_at_a_terminal(config: Path, typed: str) -> Ran:
+    """``offline-processor run`` by a person who types one line."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        with os.fdopen(theirs, "r+b", buffering=0) as child_terminal:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "offline_processor", "run", "--config", str(config)],
+                cwd=ROOT,
+                stdin=child_terminal,
+                stdout=subprocess.PIPE,
+                stderr=child_terminal,
+                text=True,
+                start_new_session=True,
+            )
+        terminal.write(typed.encode() + b"\n")
+        shown = bytearray()
+        while True:
+            try:
+                part = terminal.read(4096)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        out, _ = process.communicate(timeout=TIMEOUT)
+    return Ran(code=process.returncode, out=out, err=shown.decode("utf-8", "replace"))
