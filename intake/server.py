@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 import resource
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import gmtime
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -82,8 +82,8 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         return int(now())
 
     def month() -> tuple[int, int]:
-        today = datetime.fromtimestamp(now(), UTC)
-        return today.year, today.month
+        today = gmtime(now())
+        return today.tm_year, today.tm_mon
 
     spool, register = open_spool(node), Register(register_path(node))
     # Before its first order a worker must know those that a killed one stored but did not register.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
+
+import msgspec
 
 from intake.groups import GroupCommit, Outcome
 from intake.live_keys import LiveKeys
@@ -39,16 +40,14 @@ from transfer.wire.order import Order
 from transfer.wire.sealing import SealingKeys, seal_order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """The order stands. ``order_id``: 32 hex digits."""
 
     order_id: str
     access_token: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entered:
+class Entered(msgspec.Struct, frozen=True, kw_only=True):
     """An order on its way into a group; nothing of its form is left but the basket's digest (32 bytes)."""
 
     order_id: bytes

@@ -56,6 +56,13 @@ def test_a_good_order_becomes_an_order_and_a_card() -> None:
     assert bytes(form.contents.card.pan) == PAN.encode()
 
 
+def test_a_judged_form_never_shows_its_order_or_card() -> None:
+    shown = repr(check(good_order()))
+    assert "PlainContents()" in shown
+    for secret in (PAN, CVV, "Zoë", "Köln"):
+        assert secret not in shown
+
+
 def test_every_faulty_field_is_named_at_once() -> None:
     document = good_order()
     for path, value in [
