@@ -89,8 +89,7 @@ def run(
     settings = _settings(config)
     with _opened(settings, passphrase_fd) as (keystore, ledger, marks):
         if clock_is_right:
-            with ledger.atomic():
-                ledger.append("clock-confirmed", "operator", _clock(), {})
+            ledger.confirm_clock(_clock())
         acquirer = SimulatedAcquirer(settings.acquirer.books)
         try:
             with _progress() as progress:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 _LOOPBACK = "lo"
+_IPV4_TABLES = ("route", "fib_trie")  # a kernel without IPv6 has none of the others
 _LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 
 
@@ -27,6 +28,10 @@ def ways_out(proc_net: Path = Path("/proc/self/net")) -> list[str]:
         f"IPv4 address {address}"
         for address in _LOCAL_ADDRESS.findall(_text(proc_net / "fib_trie"))
         if not address.startswith("127.")
+    }
+    # What cannot be read may hide anything.
+    found |= {
+        f"unknown: {table} cannot be read" for table in _IPV4_TABLES if not (proc_net / table).is_file()
     }
     return sorted(found)
 

@@ -70,17 +70,26 @@ class Ledger:
 
     def check_clock(self, now: int) -> None:
         """Refuse (``CLOCK-BACK``, ``CLOCK-JUMP``) a clock behind the newest entry or far ahead of it."""
-        if now < self._newest:
-            raise ProcessorError(
-                "CLOCK-BACK",
-                f"the clock says {now}, but the newest ledger entry is of {self._newest}",
-                "set the clock, then repeat the command",
-            )
+        self._refuse_earlier(now)
         if self._newest and now - self._newest > CLOCK_JUMP:
             raise ProcessorError(
                 "CLOCK-JUMP",
                 f"the clock is {(now - self._newest) // 86_400} days ahead of the newest ledger entry",
                 "check the date; if it is right, repeat the command with --clock-is-right",
+            )
+
+    def confirm_clock(self, now: int) -> None:
+        """A person says that a clock far ahead is right; one behind the newest entry never is (``CLOCK-BACK``)."""
+        self._refuse_earlier(now)
+        with self.atomic():
+            self.append("clock-confirmed", "operator", now, {})
+
+    def _refuse_earlier(self, now: int) -> None:
+        if now < self._newest:
+            raise ProcessorError(
+                "CLOCK-BACK",
+                f"the clock says {now}, but the newest ledger entry is of {self._newest}",
+                "set the clock, then repeat the command",
             )
 
     @contextmanager
