@@ -30,9 +30,9 @@ class System:
     url: str
 
 
-def quiet_shell(places: Places) -> Shell:
-    """A shell whose screen nobody watches; the logs tell."""
-    console = Console(file=io.StringIO(), width=140, highlight=False, markup=False)
+def quiet_shell(places: Places, screen: io.StringIO | None = None) -> Shell:
+    """A shell whose screen nobody watches."""
+    console = Console(file=screen or io.StringIO(), width=140, highlight=False, markup=False)
     return Shell(console=console, folder=ROOT, logs=places.logs, prefix=namespace_prefix())
 
 

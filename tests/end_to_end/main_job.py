@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 import time
+import traceback
 from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
@@ -44,7 +45,9 @@ def main() -> NoReturn:
         with fresh(var) as places:
             shell = Shell(console=console, folder=ROOT, logs=places.logs, prefix=namespace_prefix())
             holds = play(shell, places, workers=arguments.workers, keep_running=arguments.keep_running)
-    except JobFailedError as error:
+    except Exception as error:  # noqa: BLE001  whatever went wrong, its logs are named
+        if not isinstance(error, JobFailedError):
+            traceback.print_exc()
         console.print(f"\nThe main job failed: {error}", style="bold red", soft_wrap=True)
         if (var / "logs").is_dir():
             console.print(f"Every command's output is in {var / 'logs'}", soft_wrap=True)

@@ -17,11 +17,11 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
-from tests.end_to_end import orders, proof
+from tests.end_to_end import findings, orders, proof
 from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Shell
+from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.orders import PAID, SETTLED, Receipt, Status
 from tests.end_to_end.places import NODE, Places, write_settings
-from tests.end_to_end.proof import Play, Proof
 
 NEEDS_PERSON = 3
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
@@ -159,7 +159,7 @@ def evidence(shell: Shell, places: Places, played: Day) -> Proof:
     shell.console.print()
     orders.show(shell, played.receipts, played.first, played.last)
     shell.console.print()
-    proof.show(shell, found)
+    findings.show(shell, found)
     return found
 
 

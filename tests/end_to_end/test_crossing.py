@@ -6,11 +6,14 @@ Must not: reach into a state directory to bring a situation about; a medium may 
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -20,8 +23,9 @@ from typing import Any
 import pytest
 
 from intake.catalogue import SHIPPED, load_catalogue
+from intake.errors import IntakeError
 from intake.money import control_total
-from intake.sample import SampleReceipt, post_orders, sample_orders
+from intake.sample import SampleOrder, SampleReceipt, post_orders, sample_orders
 from keys.console import ExitCode
 from keys.private.sign import generate_signing_key, sign_file
 from offline_processor.acquirers.simulator import unreversed_approvals
@@ -109,6 +113,36 @@ def test_orders_of_several_workers_arrive_once_each_though_bundles_are_cut_meanw
     with closing(sqlite3.connect(system.places.books)) as books:
         seen = books.execute("SELECT reference FROM booking WHERE kind = 'authorisation'").fetchall()
     assert Counter(reference for (reference,) in seen) == sent
+
+
+def test_what_was_acknowledged_before_intake_was_killed_arrives_and_a_retry_adds_nothing(
+    system: System,
+) -> None:
+    made = list(sample_orders(load_catalogue(SHIPPED), count=400, seed=7, year=datetime.now(UTC).year))
+    acknowledged: list[SampleReceipt] = []
+
+    def post(part: Sequence[SampleOrder]) -> None:
+        with suppress(IntakeError):  # it is killed under our hands
+            post_orders(system.url, iter(part), progress=acknowledged.append)
+
+    with (
+        story.open_shop(system.shell, system.places, system.url) as shop,
+        ThreadPoolExecutor(_POSTERS) as threads,
+    ):
+        posters = [threads.submit(post, made[number::_POSTERS]) for number in range(_POSTERS)]
+        while len(acknowledged) < 100:
+            assert not all(poster.done() for poster in posters)
+            time.sleep(0.001)
+        os.killpg(shop.service.process.pid, signal.SIGKILL)
+    before = {receipt.order_id for receipt in acknowledged}
+    assert 100 <= len(before) < 400
+    with story.open_shop(system.shell, system.places, system.url):
+        # The shop did not hear of some: it sends all again, with the same Idempotency-Keys.
+        again = post_orders(system.url, iter(made), progress=lambda _: None)
+        _push(system)
+    sent = Counter(receipt.order_id for receipt in again)
+    assert before < set(sent)
+    assert Counter(_on_medium(system.places.drop_in)) == sent
 
 
 def _flip(file: Path, offset: int) -> None:

@@ -22,17 +22,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from intake.catalogue import SHIPPED, load_catalogue
 from intake.sample import sample_orders
 from intake.sample_people import TROUBLED_CARDS
 from tests.end_to_end import proof, story
-from tests.end_to_end.commands import JobFailedError, Shell, namespace_prefix
+from tests.end_to_end.commands import JobFailedError
+from tests.end_to_end.conftest import System, quiet_shell
+from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.main_job import ORDERS
 from tests.end_to_end.orders import Status
 from tests.end_to_end.places import ROOT, Places, fresh
-from tests.end_to_end.proof import SAMPLE_PANS, Proof
+from tests.end_to_end.proof import SAMPLE_PANS
 from tests.end_to_end.scan import PLANTED_CVV_COMPARTMENT, digits_of
 
 _SEED = 1  # what `intake sample` takes when nobody says another
@@ -59,18 +60,13 @@ class Played:
     screen: str
 
 
-def _shell(places: Places, screen: io.StringIO | None = None) -> Shell:
-    console = Console(file=screen or io.StringIO(), width=140, highlight=False, markup=False)
-    return Shell(console=console, folder=ROOT, logs=places.logs, prefix=namespace_prefix())
-
-
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """One play of the main job, with everything that it left."""
     screen = io.StringIO()
     started = time.monotonic()
     with fresh(tmp_path_factory.mktemp("job") / "var") as places:
-        shell = _shell(places, screen)
+        shell = quiet_shell(places, screen)
         url = story.set_up(shell, places, workers=2)
         with story.open_shop(shell, places, url):
             day = story.day(shell, places, url, count=ORDERS)
@@ -89,7 +85,7 @@ def copied(played: Played, tmp_path: Path) -> Iterator[Places]:
 
 def _prove(played: Played, places: Places) -> set[str]:
     """The promises that fail now."""
-    found = proof.prove(_shell(places), places, played.day.play)
+    found = proof.prove(quiet_shell(places), places, played.day.play)
     return {line.promise for line in found.lines if not line.holds}
 
 
@@ -174,8 +170,28 @@ def test_an_altered_return_makes_the_proof_fail(played: Played, copied: Places) 
     assert _prove(played, copied) == {"every return is signed by the offline identity"}
 
 
+def test_an_altered_ledger_makes_the_proof_fail(played: Played, copied: Places) -> None:
+    with closing(sqlite3.connect(copied.var / "offline" / "state" / "ledger.db")) as ledger, ledger:
+        ledger.execute("DROP TRIGGER entry_is_never_changed")
+        ledger.execute("UPDATE entry SET at = at + 1 WHERE id = 7")
+    assert _prove(played, copied) == {"the ledger's chain of entries is intact"}
+
+
 def test_the_same_proof_holds_again_where_nothing_is_altered(played: Played, copied: Places) -> None:
     assert _prove(played, copied) == set()
+
+
+def test_a_key_that_still_lives_makes_the_proof_fail(system: System) -> None:
+    shell, places = system.shell, system.places
+    with story.open_shop(shell, places, system.url):
+        story.take_orders(shell, places, system.url, count=3)
+        story.push(shell, places)
+    play = Play(orders=3, paid=frozenset(), unsettled=3, cards_before=3, opened_before=3, runs=0)
+    failing = {line.promise: line.found for line in proof.prove(shell, places, play).lines if not line.holds}
+    assert failing["now nobody can open it: its copy, with every key there is"] == "3 of 3 cards opened"
+    assert "batch keys are destroyed, no card waits under a hold key" in failing
+    assert "every return is signed by the offline identity" in failing
+    assert "every customer has an answer" in failing
 
 
 def test_it_runs_again_and_leaves_no_process(played: Played) -> None:
@@ -216,6 +232,32 @@ def test_a_failing_command_ends_it_with_the_place_of_the_logs(tmp_path: Path) ->
     assert job.returncode == 1
     assert "The main job failed" in output
     assert str(tmp_path / "var" / "logs") in output
+    assert _left_running(tmp_path / "var") == []
+
+
+def test_without_unshare_and_minisign_it_says_what_it_could_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    copy = shutil.which("cp")
+    assert copy is not None
+    (bare / "cp").symlink_to(copy)
+    monkeypatch.setenv("PATH", str(bare))
+    job = _command(tmp_path / "var")
+    output, _ = job.communicate(timeout=_PATIENCE)
+    assert job.returncode == 0, output
+    assert "NOT ISOLATED" in output
+    assert "not shown" in output
+    assert "verified by our own verification (minisign is not here)" in output
+
+
+def test_when_nobody_reads_its_output_it_leaves_no_process(tmp_path: Path) -> None:
+    job = _command(tmp_path / "var")
+    _read_until(job, lambda line: "intake sample" in line)
+    assert job.stdout is not None
+    job.stdout.close()
+    assert job.wait(timeout=_PATIENCE) != 0
     assert _left_running(tmp_path / "var") == []
 
 
