@@ -76,6 +76,7 @@ class Intake:
         self._month = month
         self._openapi = openapi
         self._close = close
+        # The exact address or none: a redirect would repeat the Host that the client claims.
         self._rest = Starlette(
             routes=[
                 Route("/orders/{order_id}", self._show_order),
@@ -86,6 +87,7 @@ class Intake:
             ],
             exception_handlers={HTTPException: _refused, Exception: _failed},
         )
+        self._rest.router.redirect_slashes = False
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """One ASGI connection: a request, or the server's start and end."""

@@ -30,7 +30,7 @@ from intake.health import Health
 from intake.live_keys import LiveKeys
 from intake.money import control_total
 from intake.sample import SampleReceipt, post_orders, sample_orders
-from intake.server import build, open_spool, prepare, register_path, serve
+from intake.server import build, enter_worker, open_spool, prepare, register_path, serve
 from keys import console
 from keys.config import load
 from keys.console import ExitCode, say, shared_options, warn
@@ -215,6 +215,7 @@ def _settings(config: Path) -> tuple[NodeConfig, IntakeConfig]:
 
 def _application(config: Path) -> Intake:
     """In a worker process: the application with the real clock."""
+    enter_worker()
     node, intake = _settings(config)
     return build(node, intake, now=time.time)
 

@@ -6,8 +6,11 @@ Must not: read the clock or the environment (it is given both), or log requests.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import resource
+import signal
+import socket
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +39,7 @@ from transfer.wire.records import Reason
 
 Clock = Callable[[], float]
 _LINGER = 0.0
+_PR_SET_PDEATHSIG = 1
 _TOKEN_FILE = "token.key"  # noqa: S105  a file name
 _REGISTER = "register.db"
 _SPOOL = "spool"
@@ -65,7 +69,7 @@ def register_path(node: NodeConfig) -> Path:
 
 def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], bytes]) -> None:
     """What one process does before the workers start: check the settings and make what is missing."""
-    address(intake.bind)
+    _check_port_is_free(*address(intake.bind))
     load_catalogue(intake.catalogue)
     make_directory(node.state)
     if not (node.state / _TOKEN_FILE).exists():
@@ -76,7 +80,6 @@ def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], b
 
 def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
     """One worker's application."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an order in clear must not end in a core file
 
     def seconds() -> int:
         return int(now())
@@ -128,6 +131,13 @@ def status_of(register: Register, order_id: str) -> Status | None:
     )
 
 
+def enter_worker() -> None:
+    """What a worker process does first: no core file, which could hold an order in clear, and no life of its own."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A worker whose parent was killed would go on taking orders on a port that nobody watches any more.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
     """Run until a signal ends it; ``load`` makes the application in each worker process."""
     host, port = address(intake.bind)
@@ -146,6 +156,18 @@ def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
         respawn_failed_workers=True,
     )
     server.serve(target_loader=load, wrap_loader=False)
+
+
+def _check_port_is_free(host: str, port: int) -> None:
+    """Workers share their port, and the system would let another intake share it too: two shops in one."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        remedy = "stop what uses it, or choose another [intake] bind"
+        raise IntakeError(
+            "CONFIG-BIND", f"cannot listen on {host} port {port}: {error.strerror}", remedy
+        ) from error
 
 
 def _token_key(path: Path) -> bytes:

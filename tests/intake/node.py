@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -173,7 +174,8 @@ class Node:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
-            os.killpg(self.process.pid, how)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, how)
             try:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:

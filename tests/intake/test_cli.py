@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from keys.public.fingerprint import fingerprint
 from tests.intake.node import Node, OfflineSide
+from tests.intake.test_durability import workers_of
 from tests.intake.test_orders_over_http import stored
 
 NewNode = Callable[[], Node]
@@ -149,3 +151,23 @@ def test_status_before_anything_says_what_to_do(new_node: NewNode, run_intake: R
     assert not report["ready"]
     assert "intake trust" in report["reasons"][0]
     assert run_intake("orders", "--config", node.config)[0] == 2
+
+
+def test_a_second_intake_on_the_same_port_is_refused(new_node: NewNode, run_intake: RunIntake) -> None:
+    node = new_node().configure().enrol().start()
+    code, output, _ = run_intake("serve", "--config", node.config, "--json")
+    assert (code, json.loads(output)["rule"]) == (2, "CONFIG-BIND")
+    assert node.get("/livez").status == 200
+
+
+def test_workers_end_with_the_process_that_started_them(new_node: NewNode) -> None:
+    node = new_node().configure(workers=2).enrol().start()
+    assert node.process is not None
+    workers = workers_of(node)
+    assert len(workers) == 2
+    node.process.kill()
+    node.process.wait()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -392,3 +392,4 @@ def test_wrong_methods_and_addresses_are_problems(node: Node) -> None:
         assert allowed in answer.headers["allow"]
     problem(node.get("/nothing"), 404, "INTAKE-NOT-FOUND")
     problem(node.get("/orders/"), 404, "INTAKE-NOT-FOUND")
+    problem(node.get("/keys/"), 404, "INTAKE-NOT-FOUND")
