@@ -1,16 +1,22 @@
 """A process that makes one run by the real command and then writes its own memory to a file (for test_memory.py).
 
-It knows no card to look for: the test that started it does. With ``leak`` it keeps the first card on purpose.
+It knows no card to look for: the test that started it does. With ``leak`` it keeps the first card on purpose;
+with ``cut`` the acquirer fails while the cards of the next window are being opened.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from offline_processor import cli
+from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.cards import CardTable
+from offline_processor.charging import Answer
 from tests.keys.memory_child import dump
 from transfer.wire.card import CardView
 
@@ -30,11 +36,32 @@ def leak_one_card() -> None:
     CardTable.open = leaking  # type: ignore[assignment, method-assign]
 
 
+def fail_at_the_second_window() -> None:
+    """The acquirer raises, and opening is slow enough that the other thread is in the middle of a window then."""
+    rightly_open, rightly_authorise = CardTable.open, SimulatedAcquirer.authorise
+    windows = []
+
+    def slowly(table: CardTable, *arguments: object) -> CardView | str:
+        time.sleep(0.004)
+        return rightly_open(table, *arguments)  # type: ignore[arg-type]
+
+    def failing(acquirer: SimulatedAcquirer, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
+        windows.append(len(window))
+        if len(windows) > 1:
+            raise RuntimeError("the line is cut")
+        return rightly_authorise(acquirer, window)
+
+    CardTable.open = slowly  # type: ignore[assignment, method-assign]
+    SimulatedAcquirer.authorise = failing  # type: ignore[assignment, method-assign]
+
+
 def main() -> None:
     mode, out, *arguments = sys.argv[1:]
     memory, maps = (os.open(f"/proc/self/{name}", os.O_RDONLY) for name in ("mem", "maps"))
     if mode == "leak":
         leak_one_card()
+    elif mode == "cut":
+        fail_at_the_second_window()
     sys.argv = ["offline-processor", *arguments]
     code: object = 0
     try:

@@ -117,6 +117,16 @@ def test_deliberate_leak_of_one_card_is_found(batch: Shop, known: Cards, cards: 
     assert set(known.cvvs_in(memory)) == {cards[0].cvv}
 
 
+def test_memory_holds_no_card_and_no_key_after_a_run_that_failed(batch: Shop, known: Cards) -> None:
+    keys = private_keys(batch)
+    ran, memory = run_and_dump(batch, "cut")
+    assert ran.code == 1
+    assert "the line is cut" in ran.err
+    assert known.pans_in(memory) == []
+    assert known.cvvs_in(memory) == []
+    assert keys_in(memory, keys) == set()
+
+
 def test_no_file_holds_a_card_after_a_run(batch: Shop, known: Cards) -> None:
     batch.run()
     for later in (60, 60, 73 * 3600):

@@ -115,6 +115,17 @@ def test_order_that_is_never_answered_is_given_up_after_three_attempts(shop: Sho
     assert shop.keystore.ring.hold_records() == []
 
 
+def test_second_attempt_that_is_declined_ends_the_hold(shop: Shop) -> None:
+    shop.bundle([shop.seal(0, card=a_card(b"4000000000000002"))])
+    run_over(shop, silent)
+    assert shop.state(0) == HELD
+    report = shop.run_later()
+    assert shop.state(0) == ("declined", "card-declined", "DE39 05")
+    assert shop.told(0) == ("declined", "card-declined")
+    assert [record.reason for record in report.keys_destroyed] == [DestroyReason.ANSWERED]
+    assert attempts(shop) == []
+
+
 # Reversals without an answer
 
 
