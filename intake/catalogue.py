@@ -51,17 +51,17 @@ class Catalogue:
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """Read a catalogue file whole; ``CATALOGUE-FILE`` when it is not there, not TOML, or holds something impossible."""
+    """Read a catalogue file whole; ``CONFIG-CATALOGUE`` when it is missing, not TOML, or holds something impossible."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise IntakeError("CATALOGUE-FILE", f"cannot read {path}: {error.strerror}") from error
+        raise IntakeError("CONFIG-CATALOGUE", f"cannot read {path}: {error.strerror}") from error
     if len(raw) > _SIZE_LIMIT:
-        raise IntakeError("CATALOGUE-FILE", f"{path} is larger than {_SIZE_LIMIT} bytes")
+        raise IntakeError("CONFIG-CATALOGUE", f"{path} is larger than {_SIZE_LIMIT} bytes")
     try:
         content = msgspec.convert(tomllib.loads(raw.decode("utf-8")), _File)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise IntakeError("CATALOGUE-FILE", f"{path}: {error}") from error
+        raise IntakeError("CONFIG-CATALOGUE", f"{path}: {error}") from error
     return _checked(path, content.record)
 
 
@@ -71,17 +71,17 @@ def _checked(path: Path, records: list[Record]) -> Catalogue:
     for record in records:
         if not _SKU.fullmatch(record.sku) or record.sku in by_sku:
             raise IntakeError(
-                "CATALOGUE-FILE", f"{path}: {record.sku} is there twice or is not a possible SKU"
+                "CONFIG-CATALOGUE", f"{path}: {record.sku} is there twice or is not a possible SKU"
             )
         if set(record.prices) != currencies or not currencies:
             remedy = "give every record a price in the same currencies"
             raise IntakeError(
-                "CATALOGUE-FILE", f"{path}: {record.sku} has other currencies than the rest", remedy
+                "CONFIG-CATALOGUE", f"{path}: {record.sku} has other currencies than the rest", remedy
             )
         by_sku[record.sku] = record
     for currency in currencies:
         if currency not in CURRENCIES:
-            raise IntakeError("CATALOGUE-FILE", f"{path}: {currency} is not an ISO 4217 currency")
+            raise IntakeError("CONFIG-CATALOGUE", f"{path}: {currency} is not an ISO 4217 currency")
     prices = {
         currency: {sku: record.prices[currency] for sku, record in by_sku.items()}
         for currency in sorted(currencies)

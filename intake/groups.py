@@ -47,6 +47,7 @@ _COMMITTED = {
 @dataclass(slots=True, kw_only=True)
 class _Group:
     keys: SealingKeys
+    seal_until: int
     spool: OpenGroup
     orders: list[NewOrder] = field(default_factory=list)
     answers: list[asyncio.Future[Outcome]] = field(default_factory=list)
@@ -89,15 +90,21 @@ class GroupCommit:
         """
         if self._waiting >= WAITING_MAXIMUM:
             return Outcome.BUSY
+        group = self._filling
+        if group is not None and group.seal_until <= self._now():
+            # Commits are slow, and meanwhile the key's time ran out.
+            self._full.append(group)
+            self._filling = group = None
         try:
-            group = self._filling or self._open()
+            group = group or self._open()
         except OSError as error:
             _log.error("the spool cannot be opened: %s", type(error).__name__)
             return Outcome.NOT_STORED
+        # Before anything can fail: an open group holds its partition's lock, so it must end soon, even if empty.
+        self._start_soon()
         if group is None:
             return Outcome.KEYS_OUT
         if batch_key_id is not None and batch_key_id != group.keys.batch_key_id:
-            self._start_soon()
             return Outcome.RESEAL
         group.spool.append(encode_envelope(seal(group.keys)))
         group.orders.append(NewOrder(order_id=order_id.hex(), basket_digest=basket_digest))
@@ -107,7 +114,6 @@ class GroupCommit:
         if len(group.orders) >= GROUP_MAXIMUM:
             self._full.append(group)
             self._filling = None
-        self._start_soon()
         return answer
 
     def close(self) -> None:
@@ -137,7 +143,8 @@ class GroupCommit:
                 batch_key=key.public_key,
                 batch_key_id=key.key_id,
             )
-            self._filling = _Group(keys=keys, spool=spool)
+            seal_until = min(order_key.entry.seal_until, key.entry.seal_until)
+            self._filling = _Group(keys=keys, seal_until=seal_until, spool=spool)
             return self._filling
         return None
 

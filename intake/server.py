@@ -74,6 +74,7 @@ def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], b
     make_directory(node.state)
     if not (node.state / _TOKEN_FILE).exists():
         create_durable(node.state / _TOKEN_FILE, random(TOKEN_KEY_SIZE))
+    _token_key(node.state / _TOKEN_FILE)
     open_spool(node)
     Register(register_path(node)).close()
 

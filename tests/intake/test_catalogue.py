@@ -44,11 +44,11 @@ def test_an_impossible_catalogue_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(IntakeError) as refusal:
         load_catalogue(path)
-    assert refusal.value.rule == "CATALOGUE-FILE"
+    assert refusal.value.rule == "CONFIG-CATALOGUE"
 
 
 def test_a_missing_catalogue_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IntakeError, match="CATALOGUE-FILE"):
+    with pytest.raises(IntakeError, match="CONFIG-CATALOGUE"):
         load_catalogue(tmp_path / "none.toml")
 
 

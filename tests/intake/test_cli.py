@@ -111,9 +111,9 @@ def test_sample_says_plainly_when_no_intake_answers(run_intake: RunIntake) -> No
 
 def test_sample_says_plainly_when_orders_are_refused(new_node: NewNode, run_intake: RunIntake) -> None:
     node = new_node().configure().start()
-    code, _, errors = run_intake("sample", "--url", node.url)
-    assert code == 4
-    assert "INTAKE-KEYS-OUT" in errors
+    code, output, _ = run_intake("sample", "--url", node.url, "--json")
+    assert (code, json.loads(output)["rule"]) == (4, "SAMPLE-REFUSED")
+    assert "INTAKE-KEYS-OUT" in json.loads(output)["message"]
 
 
 def test_status_and_orders_for_the_staff(new_node: NewNode, run_intake: RunIntake) -> None:
@@ -150,7 +150,8 @@ def test_status_before_anything_says_what_to_do(new_node: NewNode, run_intake: R
     report = json.loads(output)
     assert not report["ready"]
     assert "intake trust" in report["reasons"][0]
-    assert run_intake("orders", "--config", node.config)[0] == 2
+    code, output, _ = run_intake("orders", "--config", node.config, "--json")
+    assert (code, json.loads(output)["rule"]) == (2, "CONFIG-STATE")
 
 
 def test_a_second_intake_on_the_same_port_is_refused(new_node: NewNode, run_intake: RunIntake) -> None:
@@ -158,6 +159,20 @@ def test_a_second_intake_on_the_same_port_is_refused(new_node: NewNode, run_inta
     code, output, _ = run_intake("serve", "--config", node.config, "--json")
     assert (code, json.loads(output)["rule"]) == (2, "CONFIG-BIND")
     assert node.get("/livez").status == 200
+
+
+def test_a_damaged_token_key_is_not_replaced(new_node: NewNode, run_intake: RunIntake) -> None:
+    node = new_node().configure().enrol()
+    (node.state / "token.key").write_bytes(b"short")
+    code, output, _ = run_intake("serve", "--config", node.config, "--json")
+    assert (code, json.loads(output)["rule"]) == (4, "INTAKE-TOKEN-KEY")
+    assert (node.state / "token.key").read_bytes() == b"short"
+
+
+def test_trust_says_what_is_missing(new_node: NewNode, run_intake: RunIntake, tmp_path: Path) -> None:
+    node = new_node().configure()
+    code, output, _ = run_intake("trust", tmp_path, "--config", node.config, "--json")
+    assert (code, json.loads(output)["rule"]) == (4, "TRUST-FILES")
 
 
 def test_workers_end_with_the_process_that_started_them(new_node: NewNode) -> None:

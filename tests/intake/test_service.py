@@ -122,7 +122,7 @@ def test_tokens_are_of_one_order_and_one_node_only() -> None:
         ("bind", '"8080"', "CONFIG-VALUE"),
         ("bind", '"x:99999"', "CONFIG-VALUE"),
         ("workers", "0", "CONFIG-VALUE"),
-        ("catalogue", '"none.toml"', "CATALOGUE-FILE"),
+        ("catalogue", '"none.toml"', "CONFIG-CATALOGUE"),
         ("colour", "1", "CONFIG-UNKNOWN"),
     ],
 )
