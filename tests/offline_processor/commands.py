@@ -58,6 +58,7 @@ def processor(
     config: Path,
     *arguments: str,
     program: Sequence[str] = (sys.executable, "-m", "offline_processor"),
+    descriptors: Sequence[int] = (),
 ) -> Ran:
     """Run one command to its end."""
     ended = subprocess.run(
@@ -67,6 +68,7 @@ def processor(
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
+        pass_fds=descriptors,
         timeout=TIMEOUT,
     )
     return Ran(code=ended.returncode, out=ended.stdout, err=ended.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +12,15 @@ import pytest
 from offline_processor.control_total import ControlTotal, same
 from offline_processor.ledger.ledger import CLOCK_JUMP
 from tests.offline_processor.commands import configure, processor, processor_at_a_terminal
-from tests.offline_processor.shop import LOST_ANSWER_CARD, Shop, a_card, an_order, id_of, open_shop
+from tests.offline_processor.shop import (
+    LOST_ANSWER_CARD,
+    PASSPHRASE,
+    Shop,
+    a_card,
+    an_order,
+    id_of,
+    open_shop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,6 +193,18 @@ def test_second_run_at_the_same_time_is_refused(shop: Shop) -> None:
     ran = processor("run", config, "--json")
     assert ran.code == USAGE
     assert ran.document["rule"] == "KEYSTORE-BUSY"
+
+
+def test_passphrase_can_come_from_a_descriptor(shop: Shop) -> None:
+    config = configure(shop)
+    (shop.root / "passphrase").unlink()
+    reading, writing = os.pipe()
+    os.write(writing, PASSPHRASE + b"\n")
+    os.close(writing)
+    arguments = ("--confirm", TOTAL, "--passphrase-fd", str(reading))
+    assert processor("run", config, *arguments, descriptors=(reading,)).code == DONE
+    os.close(reading)
+    assert processor("run", config, "--json").code == USAGE  # without one, nothing is opened
 
 
 def test_status_needs_no_passphrase(shop: Shop) -> None:

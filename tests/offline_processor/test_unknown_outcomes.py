@@ -115,6 +115,18 @@ def test_order_that_is_never_answered_is_given_up_after_three_attempts(shop: Sho
     assert shop.keystore.ring.hold_records() == []
 
 
+def test_more_orders_than_a_window_are_held_and_charged_afresh(shop: Shop) -> None:
+    shop.window = 3
+    cards = [a_card(LOST_ANSWER_CARD if number % 3 else b"4242424242424242") for number in range(12)]
+    shop.bundle([shop.seal(number, card=card) for number, card in enumerate(cards)])
+    shop.run()
+    assert len(shop.keystore.ring.hold_records()) == 8
+    report = shop.run_later()
+    assert (report.reversed, report.outcomes) == (8, {"paid": 8})
+    assert shop.charges() == {id_of(number): 1 for number in range(12)}
+    assert shop.keystore.ring.hold_records() == []
+
+
 def test_second_attempt_that_is_declined_ends_the_hold(shop: Shop) -> None:
     shop.bundle([shop.seal(0, card=a_card(b"4000000000000002"))])
     run_over(shop, silent)
