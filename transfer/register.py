@@ -223,7 +223,8 @@ class Register:
 
     def uncut(self, batch_key_id: bytes, order_ids: Sequence[str]) -> dict[str, bytes]:
         """Basket digests of those orders that were acknowledged for this key and are in no bundle yet."""
-        query = _KNOWN + " AND batch_key_id = ? AND sequence IS NULL"
+        # The plus signs keep SQLite on the index of the ids; it would walk all orders of the key instead.
+        query = _KNOWN + " AND +batch_key_id = ? AND +sequence IS NULL"
         with self._reading:
             return dict(self._reader.conn.execute(query, (json.dumps(order_ids), batch_key_id)))
 

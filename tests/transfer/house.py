@@ -19,7 +19,7 @@ from keys.public.roll import ROLL_COMMENT, KeyEntry, KeyRoll, Role, encode_roll
 from keys.public.seal import key_id
 from transfer.config import NodeConfig
 from transfer.register import Committed, NewOrder, Register
-from transfer.spool import Spool, read_group
+from transfer.spool import read_group
 from transfer.sync import trust
 from transfer.sync.inbound import Pull, PullReport
 from transfer.sync.node import Node
@@ -253,6 +253,3 @@ class House:
 
 def fixed_key(seed: int) -> SigningKey:
     return signing_key(memoryview(hashlib.sha256(b"%d" % seed).digest()))
-
-
-__all__ = ["NODE", "NOW", "House", "Spool"]
