@@ -13,6 +13,7 @@ import msgspec
 from intake import forms
 from intake.problems import MEDIA_TYPE, ProblemDocument
 
+API_VERSION = "1.0.0"
 _JSON = "application/json"
 _ORDER_ID = {
     "name": "order_id",
@@ -42,14 +43,14 @@ _TYPES = (
 )
 
 
-def openapi_document(*, version: str) -> bytes:
-    """The document's JSON; ``version`` is the software's."""
+def openapi_document() -> bytes:
+    """The document's JSON."""
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
     document = {
         "openapi": "3.1.0",
         "info": {
             "title": "Order intake",
-            "version": version,
+            "version": API_VERSION,
             "description": "Takes orders, seals them to an offline machine's keys, and tells how each one fared.",
         },
         "paths": {

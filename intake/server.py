@@ -12,7 +12,6 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import gmtime
 
@@ -43,6 +42,9 @@ _PR_SET_PDEATHSIG = 1
 _TOKEN_FILE = "token.key"  # noqa: S105  a file name
 _REGISTER = "register.db"
 _SPOOL = "spool"
+_STOP_SECONDS = 10
+"""A worker that has not ended by then is killed: what it acknowledged is durable, the rest is asked for again."""
+
 _LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -110,7 +112,7 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         health=Health(keys=keys, spool=spool, now=seconds),
         token_key=token_key,
         month=month,
-        openapi=openapi_document(version=_version()),
+        openapi=openapi_document(),
         close=close,
     )
     gc.collect()
@@ -134,6 +136,10 @@ def status_of(register: Register, order_id: str) -> Status | None:
 
 def enter_worker() -> None:
     """What a worker process does first: no core file, which could hold an order in clear, and no life of its own."""
+    # Forked with the parent's handlers, it would only set a flag of the parent's on a signal that comes before the
+    # server has set its own: the signal would be lost, and the parent would wait for this worker for ever.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A worker whose parent was killed would go on taking orders on a port that nobody watches any more.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -155,6 +161,7 @@ def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
         log_access=False,
         backpressure=WAITING_MAXIMUM + 256,
         respawn_failed_workers=True,
+        workers_kill_timeout=_STOP_SECONDS,
     )
     server.serve(target_loader=load, wrap_loader=False)
 
@@ -178,10 +185,3 @@ def _token_key(path: Path) -> bytes:
             "INTAKE-TOKEN-KEY", f"{path} is damaged", "restore it: without it no customer sees a status"
         )
     return key
-
-
-def _version() -> str:
-    try:
-        return version("sealed-orders")
-    except PackageNotFoundError:
-        return "0"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from keys.public.fingerprint import fingerprint
+from tests.intake.answers import stored
 from tests.intake.node import Node, OfflineSide
 from tests.intake.test_durability import workers_of
-from tests.intake.test_orders_over_http import stored
 
 NewNode = Callable[[], Node]
 RunIntake = Callable[..., tuple[int, str, str]]

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from keys.public.seal import key_id
+from tests.intake.answers import problem, stored
 from tests.intake.node import FAR, Answer, Node
 from tests.intake.orders import good_order, new_key
-from tests.intake.test_orders_over_http import problem, stored
 from tests.intake.test_sealed_orders import close_current
 from transfer.spool import Spool
 from transfer.wire.header import decode_header

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.intake.answers import problem, stored
 from tests.intake.node import Node
 from tests.intake.orders import CVV, PAN, good_order, new_key
-from tests.intake.test_orders_over_http import problem, stored
 from transfer.spool import Spool
 from transfer.wire import ids
 from transfer.wire.card import Card

@@ -15,9 +15,9 @@ from intake import forms
 from intake.problems import ProblemDocument
 from intake.tokens import access_token, token_is_good
 from keys.public.roll import check_entry
+from tests.intake.answers import problem
 from tests.intake.node import Node
 from tests.intake.orders import good_order, new_key
-from tests.intake.test_orders_over_http import problem
 
 NewNode = Callable[[], Node]
 
