@@ -119,8 +119,8 @@ export function readBundle(path, { signer, identity, last }) {
   const file = read(path, "envelopes.bin");
   if (differs(file, manifest.envelopes_size, manifest.envelopes_sha256))
     throw new Refused("BUNDLE-DAMAGED", "envelopes.bin is not the one of the manifest");
-  const envelopes = [...frames(file, "BUNDLE-FORMAT")].map((envelope) => judge(envelope, manifest.batch_key));
-  if (envelopes.length !== manifest.count) throw new Refused("BUNDLE-FORMAT", "another number of envelopes");
+  const envelopes = [...frames(file, "BUNDLE-DAMAGED")].map((envelope) => judge(envelope, manifest.batch_key));
+  if (envelopes.length !== manifest.count) throw new Refused("BUNDLE-DAMAGED", "another number of envelopes");
   return { manifest, digest: hex(digest("bundle-manifest", raw)), confirmed, envelopes };
 }
 
