@@ -29,6 +29,7 @@ from offline_processor.bundle_work import (
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
 from offline_processor.ledger import bundles, orders
+from offline_processor.old_ledger import check_not_behind
 from offline_processor.reception import receive_all
 from offline_processor.screening import expired
 from offline_processor.stages import OrderState, Settled
@@ -44,7 +45,7 @@ def run(place: Workplace) -> RunReport:
     """
     report = RunReport()
     place.ledger.check_clock(place.clock())
-    bundles.check_not_behind(place.ledger)
+    check_not_behind(place.ledger, place.keystore.ring)
     with CardTable(place.window) as cards, CardTable(place.window) as more_cards:
         till = Till(
             ledger=place.ledger,
