@@ -78,8 +78,13 @@ def run(place: Workplace) -> RunReport:
 
 def _destroy_overdue(place: Workplace, report: RunReport) -> None:
     """Keys at their limit die first, so that a bundle which comes too late is known for what it is."""
-    overdue = place.keystore.ring.overdue(place.clock(), hold_limit=place.hold_seconds)
-    report.keys_destroyed += destroy_keys(place, overdue, DestroyReason.LIMIT)
+    ring = place.keystore.ring
+    overdue = ring.overdue(place.clock(), hold_limit=place.hold_seconds)
+    unused = {entry.key_id for node in ring.nodes() for entry in ring.unused(node.node)}
+    never_used = [key_id for key_id in overdue if key_id in unused]
+    report.keys_destroyed += destroy_keys(place, never_used, DestroyReason.EXPIRED)
+    used = [key_id for key_id in overdue if key_id not in unused]
+    report.keys_destroyed += destroy_keys(place, used, DestroyReason.LIMIT)
 
 
 def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from keys.errors import RuleError
 from keys.private.sign import generate_signing_key, sign_file
+from keys.ring_index import DestroyReason
 from offline_processor.errors import ProcessorError
+from offline_processor.reporting import BATCH_KEYS_KEPT
 from tests.offline_processor.shop import (
     HOLD_HOURS,
     HOUR,
@@ -363,6 +365,15 @@ def test_key_that_dies_before_the_total_is_confirmed_leaves_nothing_to_confirm(s
     assert shop.state(0) == ("order-again", "expired", "KEY-DESTROYED")
     assert shop.charges() == {}
     assert [receipt.sequence for receipt in receipts(shop)] == [1]
+
+
+def test_keys_that_no_bundle_used_expire_and_are_replaced(shop: Shop) -> None:
+    old = {entry.key_id.hex() for entry in shop.keystore.ring.unused("shop-a")}
+    report = shop.run_later(28 * DAY)
+    assert {(gone.key_id, gone.reason) for gone in report.keys_destroyed} == {
+        (key_id, DestroyReason.EXPIRED) for key_id in old
+    }
+    assert len(shop.keystore.ring.unused("shop-a")) == BATCH_KEYS_KEPT
 
 
 # Returns inside bundles
