@@ -99,10 +99,12 @@ def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool)
             sign=sign,
             now=_now(),
         ).run(sync.drop_in, empty=empty)
+        warnings = overview.look(node, register, now=_now()).warnings
     if as_json:
-        console.print_json(dataclasses.asdict(report))
+        console.print_json(dataclasses.asdict(report) | {"warnings": warnings})
     else:
         _show_push(report, sync.drop_in)
+        _show_warnings(warnings)
     if report.missing:
         return ExitCode.NEEDS_PERSON
     return ExitCode.DONE if report.did_something else ExitCode.NOTHING_TO_DO
@@ -117,6 +119,7 @@ def pull(*, config: Path, as_json: bool) -> ExitCode:
     identity = trust.load_identity(node.state)
     with node.alone(), node.register() as register:
         report = Pull(node=node, register=register, spool=node.spool(), identity=identity).run(sync.drop_out)
+        warnings = overview.look(node, register, now=_now()).warnings
     if as_json:
         refused = [
             {"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused
@@ -133,10 +136,12 @@ def pull(*, config: Path, as_json: bool) -> ExitCode:
                 "subject_answers": report.subject_answers,
                 "findings": report.findings,
                 "refused": refused,
+                "warnings": warnings,
             }
         )
     else:
         _show_pull(report)
+        _show_warnings(warnings)
     if report.refused:
         return ExitCode.REFUSED
     if report.findings:
@@ -221,7 +226,11 @@ def _show_status(seen: overview.Overview) -> None:
         say(f"Last return: {seen.last_return}, of {_date(seen.last_return_time)}")
     else:
         say("No return was taken in yet.")
-    for warning in (*seen.warnings, *seen.findings):
+    _show_warnings([*seen.warnings, *seen.findings])
+
+
+def _show_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
         warn(f"Warning: {warning}")
 
 

@@ -130,10 +130,10 @@ class Register:
         self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._writing, self._reading = threading.RLock(), threading.Lock()
-        self._writer = _connect(path)
-        with self._turn():
+        with self._turn():  # workers that start together must not switch a new file to WAL at the same moment
+            self._writer = _connect(path)
             migrations.apply(self._writer)
-        self._reader = _connect(path)
+            self._reader = _connect(path)
 
     def close(self) -> None:
         """Close both connections."""

@@ -117,6 +117,8 @@ def test_the_same_for_a_person(desk: Desk) -> None:
     assert "Return r0001-00000001 taken in: 1 statuses." in pulled.stdout
     status = desk.run("status")
     assert "Batch keys left: 4" in status.stdout
+    for done in (pushed, pulled, status):
+        assert "only 4 batch keys are left" in done.stderr
     assert "Traceback" not in pushed.stderr + pulled.stderr + status.stderr
 
 

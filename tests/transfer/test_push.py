@@ -267,3 +267,28 @@ def test_after_the_loss_of_the_register_the_outbox_tells_what_was_sent(house: Ho
     house.take([1, 2])
     house.push()
     assert house.carried(2) == [order_id(2)]
+
+
+def test_a_group_behind_its_bundle_is_never_deleted(house: House) -> None:
+    house.take([1])
+    house.push()
+    (house.spool.root / KEY.hex() / "closed").unlink()  # somebody tampers with the state
+    house.take([2], key=1)
+    house.spool.close(KEY)
+    with pytest.raises(TransferError) as caught:
+        house.push()
+    assert caught.value.rule == "SPOOL-LATE"
+    assert len(house.spool.groups(KEY)) == 1
+
+
+def test_a_partition_beyond_what_a_bundle_may_carry_is_not_cut(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.take([1, 2, 3])
+    with monkeypatch.context() as patch:
+        patch.setattr("transfer.sync.outbound.COUNT_LIMIT", 2)
+        with pytest.raises(TransferError) as caught:
+            house.push()
+    assert caught.value.rule == "SPOOL-LIMIT"
+    house.push()
+    assert len(house.carried(1)) == 3

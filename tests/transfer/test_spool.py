@@ -176,3 +176,11 @@ def test_the_next_key_is_used_when_one_is_closed_and_none_when_all_are(house: Ho
             assert group.batch_key_id == batch_key_id(number)
         house.spool.close(batch_key_id(number))
     assert house.spool.open_current(roll, NOW) is None
+
+
+def test_a_group_has_a_largest_size(spool: Spool) -> None:
+    with spool.open_group(KEY) as group:  # type: ignore[union-attr]
+        group._frames = [b""] * 9_999
+        with pytest.raises(TransferError) as caught:
+            group.append(envelope(1))
+    assert rule_of(caught) == "SPOOL-GROUP"
