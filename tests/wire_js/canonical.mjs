@@ -14,7 +14,8 @@ export function encode(value) {
   if (value === null) return "null";
   if (typeof value === "string") return text(value);
   if (typeof value === "number") {
-    if (!Number.isSafeInteger(value) || value < 0 || Object.is(value, -0)) throw new Refused(null, "not an integer in range");
+    if (!Number.isSafeInteger(value) || value < 0 || Object.is(value, -0))
+      throw new Refused(null, "not an integer in range");
     return String(value);
   }
   if (Array.isArray(value)) return "[" + value.map(encode).join(",") + "]";
@@ -41,22 +42,47 @@ export function decode(raw, shape, { rule = null, limit }) {
 const must = (holds, where, what) => {
   if (!holds) throw new Refused(null, `${where} is not ${what}`);
 };
-export const integer = (low = 0, high = Number.MAX_SAFE_INTEGER) => (value, where) =>
-  must(Number.isSafeInteger(value) && value >= low && value <= high, where, `an integer from ${low} to ${high}`);
+export const integer =
+  (low = 0, high = Number.MAX_SAFE_INTEGER) =>
+  (value, where) =>
+    must(
+      Number.isSafeInteger(value) && value >= low && value <= high,
+      where,
+      `an integer from ${low} to ${high}`,
+    );
 export const hexOf = (size) => (value, where) =>
-  must(typeof value === "string" && value.length === 2 * size && /^[0-9a-f]*$/.test(value), where, `hex of ${size} bytes`);
-export const string = (pattern = /^/) => (value, where) =>
-  must(typeof value === "string" && pattern.test(value), where, `text like ${pattern}`);
-export const oneOf = (...values) => (value, where) => must(values.includes(value), where, `one of ${values.join(", ")}`);
+  must(
+    typeof value === "string" && value.length === 2 * size && /^[0-9a-f]*$/.test(value),
+    where,
+    `hex of ${size} bytes`,
+  );
+export const string =
+  (pattern = /^/) =>
+  (value, where) =>
+    must(typeof value === "string" && pattern.test(value), where, `text like ${pattern}`);
+export const oneOf =
+  (...values) =>
+  (value, where) =>
+    must(values.includes(value), where, `one of ${values.join(", ")}`);
 export const nullOr = (shape) => (value, where) => value === null || shape(value, where);
-export const listOf = (shape, low = 0, high = Infinity) => (value, where) => {
-  must(Array.isArray(value) && value.length >= low && value.length <= high, where, `a list of ${low} to ${high}`);
-  value.forEach((item, i) => shape(item, `${where}[${i}]`));
-};
+export const listOf =
+  (shape, low = 0, high = Infinity) =>
+  (value, where) => {
+    must(
+      Array.isArray(value) && value.length >= low && value.length <= high,
+      where,
+      `a list of ${low} to ${high}`,
+    );
+    value.forEach((item, i) => shape(item, `${where}[${i}]`));
+  };
 export const object = (members) => (value, where) => {
   must(typeof value === "object" && value !== null && !Array.isArray(value), where, "an object");
   const [want, have] = [Object.keys(members).sort(), Object.keys(value).sort()];
-  must(want.join() === have.join(), where, `an object of exactly ${want.join(", ")} (it has ${have.join(", ")})`);
+  must(
+    want.join() === have.join(),
+    where,
+    `an object of exactly ${want.join(", ")} (it has ${have.join(", ")})`,
+  );
   for (const name of want) members[name](value[name], `${where}.${name}`);
 };
 export const nodeId = string(/^[a-z0-9][a-z0-9-]{0,31}$/);

@@ -31,7 +31,8 @@ export function concat(...parts) {
 
 function unsigned(value, size) {
   const number = BigInt(value);
-  if (number < 0n || number >> BigInt(8 * size) !== 0n) throw new Refused(null, `${value} does not fit u${8 * size}`);
+  if (number < 0n || number >> BigInt(8 * size) !== 0n)
+    throw new Refused(null, `${value} does not fit u${8 * size}`);
   return Uint8Array.from({ length: size }, (_, i) => Number((number >> BigInt(8 * (size - 1 - i))) & 255n));
 }
 export const u8 = (value) => unsigned(value, 1);
@@ -51,7 +52,11 @@ export function same(a, b) {
 }
 
 export function fromHex(text, size) {
-  if (typeof text !== "string" || !/^(?:[0-9a-f]{2})*$/.test(text) || (size !== undefined && text.length !== 2 * size))
+  if (
+    typeof text !== "string" ||
+    !/^(?:[0-9a-f]{2})*$/.test(text) ||
+    (size !== undefined && text.length !== 2 * size)
+  )
     throw new Refused(null, `not ${size ?? "some"} bytes of lower-case hexadecimal`);
   return Uint8Array.from(Buffer.from(text, "hex"));
 }
@@ -69,9 +74,14 @@ export function digest(domain, data, size = 32) {
 }
 
 export const keyId = (publicKey) => digest("key-id", publicKey, 16);
-export const fingerprint = (publicKey) => hex(digest("fingerprint", publicKey, 16)).match(/.{4}/g).join("-");
+export const fingerprint = (publicKey) =>
+  hex(digest("fingerprint", publicKey, 16))
+    .match(/.{4}/g)
+    .join("-");
 
 const boxNonce = (ephemeral, recipient) => blake2b(concat(ephemeral, recipient), { dkLen: 24 });
+
+export const publicKeyOf = (secretKey) => nacl.box.keyPair.fromSecretKey(secretKey).publicKey;
 
 /** libsodium's crypto_box_seal, by hand: tweetnacl has the box, not the sealed one. */
 export function seal(message, recipient) {
@@ -82,7 +92,7 @@ export function seal(message, recipient) {
 /** The message of a sealed box, or null when it does not open. */
 export function unseal(box, secretKey) {
   if (box.length < 48) return null;
-  const recipient = nacl.box.keyPair.fromSecretKey(secretKey).publicKey;
+  const recipient = publicKeyOf(secretKey);
   const ephemeral = box.subarray(0, 32);
   return nacl.box.open(box.subarray(32), boxNonce(ephemeral, recipient), ephemeral, secretKey);
 }
@@ -93,13 +103,18 @@ export function verifySignature(message, signature, publicKey) {
 
 /** Signature over a digest under a domain, as key entries, revocations and handovers have it. */
 export function verifyDigest(domain, data, signature, publicKey) {
-  return verifySignature(concat(utf8("sealed-orders/v1/" + domain), u8(0), digest(domain, data)), signature, publicKey);
+  return verifySignature(
+    concat(utf8("sealed-orders/v1/" + domain), u8(0), digest(domain, data)),
+    signature,
+    publicKey,
+  );
 }
 
 /** The two lines of a minisign public key. The page only names the form; minisign itself defines it. */
 export function readMinisignPublicKey(text) {
   const raw = fromBase64(text.split("\n")[1] ?? "");
-  if (raw.length !== 42 || raw[0] !== 0x45 || raw[1] !== 0x64) throw new Refused(null, "not a minisign public key");
+  if (raw.length !== 42 || raw[0] !== 0x45 || raw[1] !== 0x64)
+    throw new Refused(null, "not a minisign public key");
   const publicKey = raw.subarray(10);
   if (!same(raw.subarray(2, 10), digest("minisign-key-number", publicKey, 8)))
     throw new Refused(null, "the key number is not the digest of the key");
@@ -109,7 +124,8 @@ export function readMinisignPublicKey(text) {
 /** Verify the text of a .minisig file over `file`; the trusted comment must be exactly `comment`. */
 export function verifyMinisign(file, text, publicKey, comment, rule) {
   const lines = text.split("\n");
-  if (lines.length !== 5 || lines[4] !== "") throw new Refused(rule, "a signature has four lines, each with a line feed");
+  if (lines.length !== 5 || lines[4] !== "")
+    throw new Refused(rule, "a signature has four lines, each with a line feed");
   if (!lines[0].startsWith("untrusted comment: ")) throw new Refused(rule, "no untrusted comment");
   if (lines[2] !== "trusted comment: " + comment) throw new Refused(rule, "signed as another kind of file");
   let first, second;
@@ -119,9 +135,13 @@ export function verifyMinisign(file, text, publicKey, comment, rule) {
   } catch {
     throw new Refused(rule, "the signature is not base64");
   }
-  if (first.length !== 74 || first[0] !== 0x45 || first[1] !== 0x44) throw new Refused(rule, "not the prehashed form");
-  if (!same(first.subarray(2, 10), digest("minisign-key-number", publicKey, 8))) throw new Refused(rule, "another signer");
+  if (first.length !== 74 || first[0] !== 0x45 || first[1] !== 0x44)
+    throw new Refused(rule, "not the prehashed form");
+  if (!same(first.subarray(2, 10), digest("minisign-key-number", publicKey, 8)))
+    throw new Refused(rule, "another signer");
   const signature = first.subarray(10);
-  if (!verifySignature(blake2b(file, { dkLen: 64 }), signature, publicKey)) throw new Refused(rule, "bad signature");
-  if (!verifySignature(concat(signature, utf8(comment)), second, publicKey)) throw new Refused(rule, "bad comment signature");
+  if (!verifySignature(blake2b(file, { dkLen: 64 }), signature, publicKey))
+    throw new Refused(rule, "bad signature");
+  if (!verifySignature(concat(signature, utf8(comment)), second, publicKey))
+    throw new Refused(rule, "bad comment signature");
 }

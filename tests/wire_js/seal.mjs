@@ -12,7 +12,7 @@ answer(({ idempotency_key, order_key, batch_key, time, order, card }) => {
   const basket = layout.basketDigest(nonce, order.items, order.total);
   const header = layout.encodeHeader({ orderId, orderKey, batchKey, time, basket });
   const orderBox = seal(layout.encodeOrder(header, nonce, order), orderKey);
-  const cardBox = seal(layout.encodeCard(header, orderBox, order.total, card), batchKey);
+  const cardBox = seal(layout.encodeCard(layout.bindCard(header, orderBox, order.total), card), batchKey);
   return {
     header: base64(header),
     order: base64(orderBox),

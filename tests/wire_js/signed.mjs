@@ -16,7 +16,7 @@ const KIB = 1024;
 
 // Section 9.
 
-const ENTRY = object({
+export const ENTRY = object({
   role,
   node: nodeId,
   epoch: u32Number(),
@@ -56,12 +56,19 @@ export function verifyEntry(entry, identity) {
   return hex(crypt.keyId(fromHex(entry.public_key, 32)));
 }
 
-function readRoll(raw, node, identity) {
+export function readRoll(raw, node, identity) {
   const roll = decode(raw, ROLL, { rule: "FORMAT-JSON", limit: 4 * KIB * KIB });
   if (roll.node !== node) throw new Refused("ROLL-NODE", "a key roll for another node");
-  for (const [kind, entries] of [["order", roll.order_keys], ["batch", roll.batch_keys]]) {
+  const keys = [...roll.order_keys, ...roll.batch_keys].map((entry) => entry.public_key);
+  if (new Set(keys).size !== keys.length) throw new Refused("ROLL-ENTRY", "a key twice"); // only the vectors say so
+  for (const [kind, entries] of [
+    ["order", roll.order_keys],
+    ["batch", roll.batch_keys],
+  ]) {
     for (const entry of entries) {
-      if (entry.role !== kind || entry.node !== node) throw new Refused("ROLL-ENTRY", "an entry that does not belong here");
+      // Of the epoch, too, only the vectors say so.
+      if (entry.role !== kind || entry.node !== node || entry.epoch > roll.epoch)
+        throw new Refused("ROLL-ENTRY", "an entry that does not belong here");
       verifyEntry(entry, identity);
     }
     if (entries.some((entry, i) => i > 0 && entry.number <= entries[i - 1].number))
@@ -75,7 +82,8 @@ function readRoll(raw, node, identity) {
 const checkRoom = (path, names, rule) => {
   const found = readdirSync(path).sort();
   if (found.join() !== [...names].sort().join()) throw new Refused(rule, `it holds ${found.join(", ")}`);
-  if (!found.every((name) => lstatSync(join(path, name)).isFile())) throw new Refused(rule, "not all plain files");
+  if (!found.every((name) => lstatSync(join(path, name)).isFile()))
+    throw new Refused(rule, "not all plain files");
 };
 const read = (path, name) => Uint8Array.from(readFileSync(join(path, name)));
 const text = (path, name) => Buffer.from(read(path, name)).toString("latin1");
@@ -98,30 +106,48 @@ const BUNDLE = object({
   return: nullOr(object({ manifest: string(), signature: string() })),
 });
 
+const BUNDLE_FILES = ["envelopes.bin", "manifest.json", "manifest.json.minisig"];
+
 /** `signer` is the node's key, `identity` the offline side's; `last` = {sequence, prev} where the chain is known. */
-export function readBundle(path, { signer, identity, last }) {
-  checkRoom(path, ["envelopes.bin", "manifest.json", "manifest.json.minisig"], "BUNDLE-FORMAT");
-  const raw = read(path, "manifest.json");
-  const signature = text(path, "manifest.json.minisig");
+export function readBundle(path, known) {
+  checkRoom(path, BUNDLE_FILES, "BUNDLE-FORMAT");
+  const [envelopes, manifest] = BUNDLE_FILES.slice(0, 2).map((name) => read(path, name));
+  const bundle = judgeBundle({ manifest, signature: text(path, "manifest.json.minisig"), envelopes }, known);
+  const place = "b" + String(bundle.manifest.sequence).padStart(8, "0");
+  if (basename(path) !== place || basename(dirname(path)) !== bundle.manifest.node)
+    throw new Refused("BUNDLE-FORMAT", "the directory is named for another bundle");
+  return bundle;
+}
+
+export function judgeBundle({ manifest: raw, signature, envelopes: file }, { signer, identity, last }) {
   crypt.verifyMinisign(raw, signature, signer, "sealed-orders v1 bundle", "BUNDLE-SIGNATURE");
   const manifest = decode(raw, BUNDLE, { rule: "BUNDLE-FORMAT", limit: 16 * KIB });
-  const place = "b" + String(manifest.sequence).padStart(8, "0");
-  if (basename(path) !== place || basename(dirname(path)) !== manifest.node)
-    throw new Refused("BUNDLE-FORMAT", "the directory is named for another bundle");
-  if (manifest.sequence === 1 && manifest.prev !== ZEROS) throw new Refused("BUNDLE-SEQUENCE", "nothing comes before the first");
-  if (last && manifest.sequence <= last.sequence) {
-    const known = manifest.sequence === last.sequence && hex(digest("bundle-manifest", raw)) === last.prev;
-    throw new Refused(known ? null : "BUNDLE-FORK", known ? "known" : "another bundle of a sequence that was taken");
-  }
-  if (last && (manifest.sequence !== last.sequence + 1 || manifest.prev !== last.prev))
-    throw new Refused("BUNDLE-SEQUENCE", "not the next bundle of this chain");
-  const confirmed = manifest.return === null ? null : readReturnInBundle(manifest, identity);
-  const file = read(path, "envelopes.bin");
+  if (manifest.sequence === 1 && manifest.prev !== ZEROS)
+    throw new Refused("BUNDLE-SEQUENCE", "nothing comes before the first");
+  if (last) checkPlace(manifest, hex(digest("bundle-manifest", raw)), last);
+  const confirmed = identity && manifest.return ? readReturnInBundle(manifest, identity) : null;
   if (differs(file, manifest.envelopes_size, manifest.envelopes_sha256))
     throw new Refused("BUNDLE-DAMAGED", "envelopes.bin is not the one of the manifest");
-  const envelopes = [...frames(file, "BUNDLE-DAMAGED")].map((envelope) => judge(envelope, manifest.batch_key));
+  const envelopes = [...frames(file, "BUNDLE-DAMAGED")].map((envelope) =>
+    judge(envelope, manifest.batch_key),
+  );
   if (envelopes.length !== manifest.count) throw new Refused("BUNDLE-DAMAGED", "another number of envelopes");
+  const orders = envelopes.filter((envelope) => envelope.kind !== 2).length;
+  if ((manifest.batch_key === null) !== (orders === 0))
+    throw new Refused("BUNDLE-FORMAT", "a batch key exactly when there are orders");
   return { manifest, digest: hex(digest("bundle-manifest", raw)), confirmed, envelopes };
+}
+
+function checkPlace(manifest, own, last) {
+  if (manifest.sequence <= last.sequence) {
+    const known = manifest.sequence === last.sequence && own === last.prev;
+    throw new Refused(
+      known ? null : "BUNDLE-FORK",
+      known ? "known" : "another bundle of a sequence that was taken",
+    );
+  }
+  if (manifest.sequence !== last.sequence + 1 || manifest.prev !== last.prev)
+    throw new Refused("BUNDLE-SEQUENCE", "not the next bundle of this chain");
 }
 
 function readReturnInBundle({ node, return: carried }, identity) {
@@ -135,7 +161,8 @@ function readReturnInBundle({ node, return: carried }, identity) {
 function judge(envelope, batchKey) {
   try {
     const { fields } = decodeEnvelope(envelope);
-    if (fields.kind === 1 && fields.batch_key !== batchKey) throw new Refused("ORDER-BATCH-KEY", "another batch key");
+    if (fields.kind === 1 && fields.batch_key !== batchKey)
+      throw new Refused("ORDER-BATCH-KEY", "another batch key");
     return { ok: true, ...fields, size: envelope.length };
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -160,9 +187,12 @@ const RETURN = object({
   time: integer(),
 });
 
-const BUNDLE_RULES = "DAMAGED FORK FORMAT KEY LEDGER-BEHIND RETURN SEQUENCE SIGNATURE".split(" ").map((rule) => "BUNDLE-" + rule);
+const BUNDLE_RULES = "DAMAGED FORK FORMAT KEY LEDGER-BEHIND RETURN SEQUENCE SIGNATURE"
+  .split(" ")
+  .map((rule) => "BUNDLE-" + rule);
 const STATES = ["held", "authorised", "paid", "declined", "order-again", "dispatched", "refunded"];
-const REASONS = "none under-review card-declined card-expired new-card try-later call-bank not-readable expired".split(" ");
+const REASONS =
+  "none under-review card-declined card-expired new-card try-later call-bank not-readable expired".split(" ");
 const RECORDS = {
   receipt: {
     manifest: hexOf(32),
@@ -191,7 +221,12 @@ const RECORD = (value, where) => {
 };
 
 export function verifyRevocation(record, identity) {
-  const covered = concat(u8(ROLE[record.role]), u32(record.epoch), fromHex(record.key, 16), u64(record.revoked_at));
+  const covered = concat(
+    u8(ROLE[record.role]),
+    u32(record.epoch),
+    fromHex(record.key, 16),
+    u64(record.revoked_at),
+  );
   if (!crypt.verifyDigest("revocation", covered, fromHex(record.signature, 64), identity))
     throw new Refused("RETURN-FORMAT", "a revocation that this identity did not sign");
 }
@@ -204,38 +239,62 @@ export function verifyHandover(record, identity) {
     throw new Refused("RETURN-FORMAT", "a handover that is not signed by both identities");
 }
 
+export function readRecord(line, identity, rule) {
+  // The page gives "each line" 1,024 bytes; this reader counts the line feed with it.
+  const record = decode(line, RECORD, { rule, limit: KIB - 1 });
+  if (record.kind === "revocation") verifyRevocation(record, identity);
+  if (record.kind === "handover") verifyHandover(record, identity);
+  return record;
+}
+
 export function readRecords(raw, identity) {
   const records = [];
-  for (let at = 0; at < raw.length; ) {
+  for (let at = 0; at < raw.length;) {
     const end = raw.indexOf(0x0a, at);
     if (end < 0) throw new Refused("RETURN-FORMAT", "a record without its line feed");
-    // The page says 1,024 for "each line"; this reader counts the line feed with it.
-    const record = decode(raw.subarray(at, end), RECORD, { rule: "RETURN-FORMAT", limit: KIB - 1 });
-    if (record.kind === "revocation") verifyRevocation(record, identity);
-    if (record.kind === "handover") verifyHandover(record, identity);
-    records.push(record);
+    records.push(readRecord(raw.subarray(at, end), identity, "RETURN-FORMAT"));
     at = end + 1;
   }
   return records;
 }
 
-export function readReturn(path, { identity, node, last }) {
-  checkRoom(path, ["keyroll.json", "manifest.json", "manifest.json.minisig", "records.jsonl"], "RETURN-FORMAT");
-  const raw = read(path, "manifest.json");
-  const signature = text(path, "manifest.json.minisig");
+const RETURN_FILES = ["keyroll.json", "manifest.json", "records.jsonl", "manifest.json.minisig"];
+
+export function readReturn(path, known) {
+  checkRoom(path, RETURN_FILES, "RETURN-FORMAT");
+  const [keyroll, manifest, records] = RETURN_FILES.slice(0, 3).map((name) => read(path, name));
+  const taken = judgeReturn(
+    { keyroll, manifest, records, signature: text(path, "manifest.json.minisig") },
+    known,
+  );
+  const { epoch, number } = taken.manifest;
+  const place = `r${String(epoch).padStart(4, "0")}-${String(number).padStart(8, "0")}`;
+  if (basename(path) !== place || basename(dirname(path)) !== known.node)
+    throw new Refused("RETURN-FORMAT", "the directory is named for another return");
+  return taken;
+}
+
+export function judgeReturn({ keyroll, manifest: raw, records: lines, signature }, { identity, node, last }) {
   crypt.verifyMinisign(raw, signature, identity, "sealed-orders v1 return", "RETURN-SIGNATURE");
   const manifest = decode(raw, RETURN, { rule: "RETURN-FORMAT", limit: 16 * KIB });
-  const place = `r${String(manifest.epoch).padStart(4, "0")}-${String(manifest.number).padStart(8, "0")}`;
-  if (manifest.node !== node || basename(path) !== place || basename(dirname(path)) !== node)
-    throw new Refused("RETURN-FORMAT", "a return to another node, or in another's directory");
-  if (last && (manifest.epoch < last.epoch || (manifest.epoch === last.epoch && manifest.number <= last.number)))
+  if (manifest.node !== node) throw new Refused("RETURN-NODE", "a return to another node");
+  if (
+    last &&
+    (manifest.epoch < last.epoch || (manifest.epoch === last.epoch && manifest.number <= last.number))
+  )
     throw new Refused(null, "not higher than the return taken last");
-  const [roll, lines] = [read(path, "keyroll.json"), read(path, "records.jsonl")];
-  if (hex(sha256(roll)) !== manifest.keyroll_sha256) throw new Refused("RETURN-FORMAT", "another key roll");
-  if (differs(lines, manifest.records_size, manifest.records_sha256)) throw new Refused("RETURN-FORMAT", "other records");
+  if (hex(sha256(keyroll)) !== manifest.keyroll_sha256)
+    throw new Refused("RETURN-DAMAGED", "another key roll");
+  if (differs(lines, manifest.records_size, manifest.records_sha256))
+    throw new Refused("RETURN-DAMAGED", "other records");
   const records = readRecords(lines, identity);
   if (records.length !== manifest.records) throw new Refused("RETURN-FORMAT", "another number of records");
-  return { manifest, digest: hex(digest("return-manifest", raw)), records, roll: readRoll(roll, node, identity) };
+  return {
+    manifest,
+    digest: hex(digest("return-manifest", raw)),
+    records,
+    roll: readRoll(keyroll, node, identity),
+  };
 }
 
 /** What enrolment hands to a node: the identity, its first key roll and that roll's signature. */

@@ -14,7 +14,8 @@ const CHECKS = {
   enrolment: ({ directory, node, fingerprint }) => signed.readEnrolment(directory, { node, fingerprint }),
   bundle: ({ directory, signer, identity, last }) =>
     signed.readBundle(directory, { signer: key(signer), identity: identity && key(identity), last }),
-  return: ({ directory, identity, node, last }) => signed.readReturn(directory, { identity: key(identity), node, last }),
+  return: ({ directory, identity, node, last }) =>
+    signed.readReturn(directory, { identity: key(identity), node, last }),
   envelope: ({ data }) => ({ fields: decodeEnvelope(fromHex(data)).fields }),
   frames: ({ data }) => ({ envelopes: [...frames(fromHex(data), "ENVELOPE-FRAME")].map(hex) }),
   records: ({ data, identity }) => ({ records: signed.readRecords(fromHex(data), key(identity)) }),
