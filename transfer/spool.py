@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import struct
 import time
 from collections.abc import Collection, Iterator
@@ -234,6 +235,22 @@ class Spool:
             if _GROUP.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
                 os.unlink(path)
         fsync_directory(directory)
+
+    def prune(self, keep: Collection[bytes]) -> int:
+        """Delete partitions that are closed, empty and not of a key in ``keep``; how many. They pile up otherwise.
+
+        ``keep`` must hold every key that a worker may still choose: those of the roll in use and of the one before.
+        """
+        spent = [
+            partition.batch_key_id
+            for partition in self.partitions()
+            if partition.closed and not partition.groups and partition.batch_key_id not in keep
+        ]
+        for batch_key_id in spent:
+            with self.exclusive(batch_key_id):
+                if not self.groups(batch_key_id):
+                    shutil.rmtree(self._directory(batch_key_id))
+        return len(spent)
 
     def _directory(self, batch_key_id: bytes) -> Path:
         return self.root / batch_key_id.hex()

@@ -304,3 +304,24 @@ def test_an_expired_bundle_is_settled_as_such(sent: House, tmp_path: Path) -> No
     assert row is not None
     assert row.outcome == "expired"
     assert shown(sent, 1) == "order-again"
+
+
+def test_a_spent_partition_is_kept_until_no_worker_can_choose_its_key(sent: House) -> None:
+    directory = sent.spool.root / batch_key_id(1).hex()
+    sent.give_return([sent.receipt(1), status(1), status(2)], accepted=1, roll=sent.roll(2, first=2))
+    sent.pull()
+    assert directory.exists()
+    assert sent.spool.open_group(batch_key_id(1)) is None
+    sent.give_return([], accepted=1, roll=sent.roll(3, first=2))
+    sent.pull()
+    assert not directory.exists()
+
+
+def test_a_partition_with_orders_is_never_pruned(house: House) -> None:
+    house.take([1], key=1)
+    house.spool.close(batch_key_id(1))
+    assert house.spool.prune(set()) == 0
+    house.spool.close(batch_key_id(2))
+    assert house.spool.prune({batch_key_id(2)}) == 0
+    assert house.spool.prune(set()) == 1
+    assert len(house.spool.groups(batch_key_id(1))) == 1

@@ -30,7 +30,7 @@ from transfer.spool import Spool
 from transfer.sync.drop import copy_unit, list_units, read_file
 from transfer.sync.node import LAST_RETURN, WORTH_CONFIRMING, Node
 from transfer.sync.plan import newer_returns
-from transfer.sync.trust import RollChange, accept_roll
+from transfer.sync.trust import RollChange, accept_roll, load_roll
 from transfer.wire.manifest import (
     ENVELOPES_NAME,
     KEYROLL_NAME,
@@ -228,6 +228,7 @@ class Pull:
 
     def _apply(self, verified: _Verified) -> None:
         copy, manifest = verified.path, verified.manifest
+        before = self._roll_keys()
         # The roll first: if it is refused as a fork, nothing of this return was used.
         self.report.roll = accept_roll(
             self.node.state, (copy / KEYROLL_NAME).read_bytes(), node=self.node.node
@@ -253,7 +254,15 @@ class Pull:
             },
         )
         self._mark_taken(copy)
+        # A worker may be about to choose a key of the roll before: its partitions stay until the next return.
+        self.spool.prune(before | self._roll_keys())
         self.report.taken = copy.name
+
+    def _roll_keys(self) -> set[bytes]:
+        try:
+            return {entry.key_id for entry in load_roll(self.node.state, node=self.node.node).batch_keys}
+        except RuleError:
+            return set()
 
     def _take(self, record: Record) -> None:
         match record:
