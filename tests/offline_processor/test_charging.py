@@ -27,6 +27,7 @@ from offline_processor.charging import (
     decline_class,
     decline_reason,
     event_of,
+    is_reversed,
 )
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import bundles, orders
@@ -202,9 +203,20 @@ def test_decline_has_a_class_and_a_coarse_reason(code: str, decline: DeclineClas
     assert decline_reason(decline) is reason
 
 
-@given(st.text(max_size=3).filter(lambda code: code not in DECLINE_CLASS))
-def test_unknown_code_is_never_retried(code: str) -> None:
-    assert decline_class(code) is DeclineClass.NEVER_RETRY
+@given(st.one_of(st.text(max_size=3), st.sampled_from(["10", "11", "68", "85", "94", " 0", "000"])))
+def test_code_that_the_table_does_not_know_is_no_answer(code: str) -> None:
+    # It may be an approval of a kind, so it is neither an approval nor a decline: it is reversed.
+    known = code in DECLINE_CLASS or code == "00"
+    assert (event_of(SENT, replace(RIGHT, code=code)) is Event.NO_ANSWER) is not known
+
+
+@pytest.mark.parametrize(
+    ("code", "done"), [("00", True), ("21", True), ("25", True), ("05", False), ("", False)]
+)
+def test_reversal_is_done_when_the_acquirer_says_so_or_has_nothing_to_reverse(code: str, done: bool) -> None:
+    assert is_reversed(SENT, replace(RIGHT, code=code)) is done
+    assert not is_reversed(SENT, replace(RIGHT, code=code, rrn="010000000008"))
+    assert not is_reversed(SENT, None)
 
 
 def test_answer_counts_only_if_it_matches_what_was_sent() -> None:

@@ -84,9 +84,13 @@ def private_keys(shop: Shop) -> dict[str, bytes]:
 
 
 def run_and_dump(shop: Shop, mode: str) -> tuple[Ran, bytes]:
+    return do_and_dump(shop, mode, "run", "--confirm", TOTAL)
+
+
+def do_and_dump(shop: Shop, mode: str, command: str, *arguments: str) -> tuple[Ran, bytes]:
     dumped = shop.root.parent / f"{shop.root.name}-memory"
     child = (sys.executable, "-m", "tests.offline_processor.memory_child", mode, str(dumped))
-    ran = processor("run", configure(shop), "--confirm", TOTAL, "--json", program=child)
+    ran = processor(command, configure(shop), *arguments, "--json", program=child)
     content = dumped.read_bytes()
     dumped.unlink()
     return ran, content
@@ -122,6 +126,16 @@ def test_memory_holds_no_card_and_no_key_after_a_run_that_failed(batch: Shop, kn
     ran, memory = run_and_dump(batch, "cut")
     assert ran.code == 1
     assert "the line is cut" in ran.err
+    assert known.pans_in(memory) == []
+    assert known.cvvs_in(memory) == []
+    assert keys_in(memory, keys) == set()
+
+
+def test_memory_holds_no_card_and_no_key_after_trying_to_open_a_bundle(batch: Shop, known: Cards) -> None:
+    keys = private_keys(batch)
+    bundle = batch.drop_in / "shop-a" / "b00000001"
+    ran, memory = do_and_dump(batch, "run", "try-open", str(bundle))
+    assert (ran.code, ran.document["opened"]) == (0, ORDERS), ran.err
     assert known.pans_in(memory) == []
     assert known.cvvs_in(memory) == []
     assert keys_in(memory, keys) == set()

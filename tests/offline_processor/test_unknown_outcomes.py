@@ -206,6 +206,7 @@ def test_only_a_matching_approval_of_the_reversal_counts(shop: Shop, line: Line)
         {"stan": 99},
         {"rrn": "019999999999"},
         {"amount": 1, "code": "05"},
+        {"code": "10"},
     ],
     ids=str,
 )
