@@ -56,17 +56,14 @@ class _Group:
 class GroupCommit:
     """Collects orders into groups and commits one group at a time in a thread of its own.
 
-    ``linger``: seconds that an idle committer waits for more orders. All methods belong to the event loop.
+    All methods belong to the event loop.
     """
 
-    def __init__(
-        self, *, spool: Spool, register: Register, keys: LiveKeys, now: Callable[[], int], linger: float
-    ) -> None:
+    def __init__(self, *, spool: Spool, register: Register, keys: LiveKeys, now: Callable[[], int]) -> None:
         self._spool = spool
         self._register = register
         self._keys = keys
         self._now = now
-        self._linger = linger
         self._filling: _Group | None = None
         self._full: deque[_Group] = deque()
         self._committing = False
@@ -149,14 +146,13 @@ class GroupCommit:
         return None
 
     def _start_soon(self) -> None:
-        """Commit the filling group after the linger, unless a commit is under way: then it follows that one."""
+        """Commit the filling group in the loop's next turn, unless a commit is under way: then it follows that one.
+
+        Waiting for more orders was measured: it makes groups larger and everybody slower.
+        """
         if not self._committing and not self._starting:
             self._starting = True
-            loop = asyncio.get_running_loop()
-            if self._linger > 0 and not self._full:
-                loop.call_later(self._linger, self._start)
-            else:
-                loop.call_soon(self._start)
+            asyncio.get_running_loop().call_soon(self._start)
 
     def _start(self) -> None:
         self._starting = False
@@ -194,9 +190,5 @@ class GroupCommit:
         for answer, outcome in zip(group.answers, outcomes, strict=True):
             if not answer.done():
                 answer.set_result(outcome)
-        if self._full or (self._filling and self._filling.orders):
-            # Orders that came during the commit have waited long enough.
-            self._starting = True
-            asyncio.get_running_loop().call_soon(self._start)
-        elif self._filling:
+        if self._full or self._filling:
             self._start_soon()

@@ -37,7 +37,6 @@ from transfer.spool import Spool
 from transfer.wire.records import Reason
 
 Clock = Callable[[], float]
-_LINGER = 0.0
 _PR_SET_PDEATHSIG = 1
 _TOKEN_FILE = "token.key"  # noqa: S105  a file name
 _REGISTER = "register.db"
@@ -96,7 +95,7 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
     register.reindex(spool, seconds())
     keys = LiveKeys(node=node.node, state=node.state)
     token_key = _token_key(node.state / _TOKEN_FILE)
-    commit = GroupCommit(spool=spool, register=register, keys=keys, now=seconds, linger=_LINGER)
+    commit = GroupCommit(spool=spool, register=register, keys=keys, now=seconds)
 
     def status(order_id: str) -> Status | None:
         return status_of(register, order_id)

@@ -31,7 +31,7 @@ class Desk:
         self.register = Register(node.state / "register.db")
         self.keys = LiveKeys(node=NODE, state=node.state)
         self.commit = GroupCommit(
-            spool=self.spool, register=self.register, keys=self.keys, now=lambda: self.now, linger=0.0
+            spool=self.spool, register=self.register, keys=self.keys, now=lambda: self.now
         )
 
     def enter(self, key: str, digest: bytes = bytes(32)) -> asyncio.Future[Outcome] | Outcome:
