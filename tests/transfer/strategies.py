@@ -101,7 +101,7 @@ cards = st.builds(
     pan=digits(12, 19),
     cvv=digits(3, 4),
     expiry_month=st.integers(1, 12),
-    expiry_year=st.integers(0, 9999),
+    expiry_year=st.integers(1000, 9999),
 )
 plain_ascii = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E) | st.just("\n"), max_size=60)
 bundle_manifests = st.builds(

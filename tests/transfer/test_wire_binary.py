@@ -81,7 +81,7 @@ def test_a_changed_envelope_is_another_envelope_or_refused(raw: bytes) -> None:
     assert envelope is None or encode_envelope(envelope) == raw
 
 
-@given(st.lists(st.binary(min_size=HEADER_SIZE, max_size=600), max_size=6))
+@given(st.lists(st.binary(max_size=600), max_size=6))
 def test_frames_read_back(contents: list[bytes]) -> None:
     assert frames_of(b"".join(map(frame, contents))) == contents
 
@@ -98,7 +98,7 @@ def test_changed_frames_are_other_frames_or_refused(raw: bytes) -> None:
     assert contents is None or b"".join(map(frame, contents)) == raw
 
 
-@pytest.mark.parametrize("size", [0, 91, 65_537, 2**32 - 1])
+@pytest.mark.parametrize("size", [65_537, 2**32 - 1])
 def test_a_frame_of_an_impossible_size_is_refused_before_it_is_read(size: int) -> None:
     refuses("ENVELOPE-FRAME", frames_of, size.to_bytes(4, "big") + bytes(100))
 

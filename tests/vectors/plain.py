@@ -204,10 +204,10 @@ def envelopes() -> list[Vector]:
         many("frames-of-an-empty-file", "no envelope at all", b"", []),
         many("frames-cut-in-a-length", "ends inside a length", frame(raw) + b"\0\0\0"),
         many("frames-cut-in-an-envelope", "ends inside an envelope", frame(raw)[:-1]),
-        many("frames-empty", "a frame of no bytes", bytes(4)),
-        many("frames-too-short", "a frame shorter than a header", frame(raw[:91])),
+        many("frames-of-no-bytes", "a frame of no bytes, to be put aside", bytes(4), [b""]),
+        many("frames-too-short", "shorter than a header, to be put aside", frame(raw[:91]), [raw[:91]]),
         many("frames-too-long", "a frame of 65,537 bytes", (65_537).to_bytes(4, "big") + bytes(65_537)),
-        many("frames-with-zeros-behind", "zeros behind the last frame", frame(raw) + bytes(4)),
+        many("frames-with-zeros-behind", "another frame, of no bytes", frame(raw) + bytes(4), [raw, b""]),
     ]
 
 

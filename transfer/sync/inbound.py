@@ -10,7 +10,6 @@ A crash before that repeats all of it from the copy, to the same result.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -20,9 +19,8 @@ from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory
 from keys.errors import RuleError
-from keys.public.digest import equal
-from keys.public.minisign import MinisignPublicKey, signature_matches
-from keys.public.roll import ROLL_LIMIT, Role, decode_roll
+from keys.public.minisign import MinisignPublicKey
+from keys.public.roll import ROLL_LIMIT, Role
 from keys.public.verify import signature_is_good
 from transfer.errors import TransferError
 from transfer.register import Register
@@ -30,24 +28,28 @@ from transfer.spool import Spool
 from transfer.sync.drop import copy_unit, list_units, read_file
 from transfer.sync.node import LAST_RETURN, WORTH_CONFIRMING, Node
 from transfer.sync.plan import newer_returns
+from transfer.sync.returned import (
+    RETURN_MANIFEST_LIMIT,
+    Expected,
+    VerifiedReturn,
+    check_content,
+    read_records,
+    same_digest,
+)
 from transfer.sync.trust import RollChange, accept_roll, load_roll
 from transfer.wire.manifest import (
     ENVELOPES_NAME,
     KEYROLL_NAME,
     MANIFEST_NAME,
     RECORDS_NAME,
-    RETURN_COMMENT,
     SIGNATURE_LIMIT,
     SIGNATURE_NAME,
-    ReturnManifest,
     bundle_manifest_digest,
     bundle_name,
     decode_bundle_manifest,
-    decode_return_manifest,
     return_name,
 )
 from transfer.wire.records import (
-    RECORD_LIMIT,
     Handover,
     Outcome,
     Receipt,
@@ -56,14 +58,11 @@ from transfer.wire.records import (
     Revocation,
     StatusRecord,
     SubjectAnswer,
-    decode_record,
     revocation_message,
 )
 
-_MANIFEST_LIMIT = 4096  # it must fit into a bundle's manifest as text
 _NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 _KEPT = (MANIFEST_NAME, SIGNATURE_NAME)
-_READ_SIZE = 1 << 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,14 +78,6 @@ class PullReport:
     subject_answers: int = 0
     findings: list[str] = field(default_factory=list)
     refused: list[RuleError] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Verified:
-    """A return in ``incoming`` that was verified whole."""
-
-    path: Path
-    manifest: ReturnManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,23 +103,23 @@ class Pull:
         shutil.rmtree(self.node.incoming, ignore_errors=True)
         return self.report
 
-    def _interrupted(self, at_least: tuple[int, int], taken: tuple[int, int] | None) -> _Verified | None:
+    def _interrupted(self, at_least: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn | None:
         """The copy that an earlier pull had begun to take in, unless the drop offers a newer return."""
         for copy in self.node.incoming.iterdir() if self.node.incoming.is_dir() else ():
             found = _NAME.fullmatch(copy.name)
             if found and (named := (int(found[1]), int(found[2]))) >= at_least:
                 try:
                     raw, signature = (copy / MANIFEST_NAME).read_bytes(), (copy / SIGNATURE_NAME).read_bytes()
-                    manifest = self._judge(copy, raw, signature, named, taken)
-                    self._check_content(copy, manifest)
+                    manifest = self._expected().judge(copy, raw, signature, named=named, taken=taken)
+                    check_content(copy, manifest, identity=self.identity)
                 except (RuleError, FileNotFoundError):
                     continue  # the copy was never finished, or some of its files are gone: it is fetched again
-                return _Verified(path=copy, manifest=manifest)
+                return VerifiedReturn(path=copy, manifest=manifest)
         return None
 
     def _newest_good(
         self, drop: Path, offered: list[tuple[int, int]], taken: tuple[int, int] | None
-    ) -> _Verified | None:
+    ) -> VerifiedReturn | None:
         for epoch, number in offered:
             try:
                 source = drop / self.node.node / return_name(epoch, number)
@@ -137,17 +128,22 @@ class Pull:
                 self.report.refused.append(error)
         return None
 
+    def _expected(self) -> Expected:
+        return Expected(
+            node=self.node.node, identity=self.identity, last_sequence=self.register.last_sequence()
+        )
+
     def _offered(self, drop: Path) -> Iterator[tuple[int, int]]:
         for name in list_units(drop, self.node.node, "r"):
             found = _NAME.fullmatch(name)
             if found:
                 yield int(found[1]), int(found[2])
 
-    def _fetch(self, source: Path, named: tuple[int, int], taken: tuple[int, int] | None) -> _Verified:
+    def _fetch(self, source: Path, named: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn:
         """Copy one return and verify the copy. Nothing large is copied before the signature is good."""
-        raw = read_file(source, MANIFEST_NAME, _MANIFEST_LIMIT)
+        raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
         signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
-        manifest = self._judge(source, raw, signature, named, taken)
+        manifest = self._expected().judge(source, raw, signature, named=named, taken=taken)
         shutil.rmtree(self.node.incoming, ignore_errors=True)
         make_directory(self.node.incoming)
         copy = self.node.incoming / source.name
@@ -162,71 +158,10 @@ class Pull:
             raise TransferError(
                 "RETURN-DAMAGED", f"{source} changed while it was copied", "repeat the command"
             )
-        self._check_content(copy, manifest)
-        return _Verified(path=copy, manifest=manifest)
+        check_content(copy, manifest, identity=self.identity)
+        return VerifiedReturn(path=copy, manifest=manifest)
 
-    def _judge(
-        self,
-        source: Path,
-        raw: bytes,
-        signature: bytes,
-        named: tuple[int, int],
-        taken: tuple[int, int] | None,
-    ) -> ReturnManifest:
-        if not signature_matches(self.identity, raw, signature.decode("utf-8", "replace"), RETURN_COMMENT):
-            raise TransferError(
-                "RETURN-SIGNATURE",
-                f"{source} is not signed by the offline identity that this node trusts",
-                "find out where this medium comes from; nothing of it was used",
-            )
-        try:
-            manifest = decode_return_manifest(raw)
-        except RuleError as error:
-            raise TransferError("RETURN-FORMAT", f"{source} is refused: {error.message}") from error
-        if manifest.node != self.node.node:
-            raise TransferError("RETURN-NODE", f"{source} is a return for node {manifest.node}")
-        numbers = (manifest.epoch, manifest.number)
-        if taken is not None and numbers <= taken:
-            raise TransferError(
-                "RETURN-OLD",
-                f"{source} holds return {manifest.number} of epoch {manifest.epoch}, which is not newer than the last",
-                "somebody renamed an old return: find out where this medium comes from",
-            )
-        if numbers != named:
-            raise TransferError(
-                "RETURN-FORMAT", f"{source} does not have the name of the return that it holds"
-            )
-        last = self.register.last_sequence()
-        if manifest.accepted > last:
-            raise TransferError(
-                "NODE-BEHIND",
-                f"the offline side has accepted bundle {manifest.accepted}, but this state only knows {last}",
-                "this state is an old copy: retire the node and enrol it under a new node id",
-            )
-        return manifest
-
-    def _check_content(self, copy: Path, manifest: ReturnManifest) -> None:
-        roll = (copy / KEYROLL_NAME).read_bytes()
-        size, sha256 = _digest(copy / RECORDS_NAME)
-        if (
-            not _same(hashlib.sha256(roll).hexdigest(), manifest.keyroll_sha256)
-            or not _same(sha256, manifest.records_sha256)
-            or size != manifest.records_size
-        ):
-            raise TransferError(
-                "RETURN-DAMAGED",
-                f"{copy.name} does not hold what the offline side signed",
-                "have the offline side write it again, onto another medium",
-            )
-        decode_roll(roll, node=self.node.node, identity=self.identity.public_key)
-        try:
-            count = sum(1 for _ in _records(copy / RECORDS_NAME))
-        except RuleError as error:
-            raise TransferError("RETURN-FORMAT", f"{copy.name} is refused: {error.message}") from error
-        if count != manifest.records:
-            raise TransferError("RETURN-FORMAT", f"{copy.name} holds {count} records, not {manifest.records}")
-
-    def _apply(self, verified: _Verified) -> None:
+    def _apply(self, verified: VerifiedReturn) -> None:
         copy, manifest = verified.path, verified.manifest
         before = self._roll_keys()
         # The roll first: if it is refused as a fork, nothing of this return was used.
@@ -290,7 +225,7 @@ class Pull:
             raw = (place / MANIFEST_NAME).read_bytes()
         except FileNotFoundError:
             raw = b""
-        if not raw or not _same(bundle_manifest_digest(raw), receipt.manifest):
+        if not raw or not same_digest(bundle_manifest_digest(raw), receipt.manifest):
             self.report.findings.append(
                 f"the receipt for {bundle_name(receipt.sequence)} is for another bundle of that number: "
                 "its envelopes are kept; this state may be an old copy"
@@ -336,25 +271,8 @@ def _answers_nothing(record: Record) -> bool:
 
 def _statuses(path: Path, others: list[Record]) -> Iterator[StatusRecord]:
     """The statuses one by one; the few other records are put aside."""
-    for record in _records(path):
+    for record in read_records(path):
         if isinstance(record, StatusRecord):
             yield record
         else:
             others.append(record)
-
-
-def _records(path: Path) -> Iterator[Record]:
-    with path.open("rb", buffering=_READ_SIZE) as file:
-        while line := file.readline(RECORD_LIMIT + 2):
-            if not line.endswith(b"\n"):
-                raise TransferError("RETURN-FORMAT", "a record is too long or cut short")
-            yield decode_record(line[:-1])
-
-
-def _digest(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _same(left: str, right: str) -> bool:
-    return equal(left.encode("ascii"), right.encode("ascii"))
