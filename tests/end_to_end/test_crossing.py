@@ -145,6 +145,18 @@ def test_what_was_acknowledged_before_intake_was_killed_arrives_and_a_retry_adds
     assert Counter(_on_medium(system.places.drop_in)) == sent
 
 
+def test_intake_that_is_stopped_while_it_starts_ends_at_once(system: System) -> None:
+    log = system.places.logs / "stopped.log"
+    for tenths in range(3, 13):
+        serve = ("intake", "serve", "--config", system.places.node_toml)
+        with system.shell.background(*serve, log=log) as service:
+            time.sleep(tenths / 10)
+            began = time.monotonic()
+        assert time.monotonic() - began < 8, log.read_text()
+        assert not service.alive()
+    assert "Killing" not in log.read_text()
+
+
 def _flip(file: Path, offset: int) -> None:
     raw = bytearray(file.read_bytes())
     raw[offset] ^= 0x01
