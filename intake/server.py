@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import resource
 import signal
 import socket
@@ -41,6 +42,7 @@ _PR_SET_PDEATHSIG = 1
 _TOKEN_FILE = "token.key"  # noqa: S105  a file name
 _REGISTER = "register.db"
 _SPOOL = "spool"
+_STOP = (signal.SIGINT, signal.SIGTERM)
 _STOP_SECONDS = 10
 """A worker that has not ended by then is killed: what it acknowledged is durable, the rest is asked for again."""
 
@@ -135,13 +137,28 @@ def status_of(register: Register, order_id: str) -> Status | None:
 
 def enter_worker() -> None:
     """What a worker process does first: no core file, which could hold an order in clear, and no life of its own."""
-    # Forked with the parent's handlers, it would only set a flag of the parent's on a signal that comes before the
-    # server has set its own: the signal would be lost, and the parent would wait for this worker for ever.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A worker whose parent was killed would go on taking orders on a port that nobody watches any more.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _let_signals_end_workers() -> None:
+    """A worker is forked with the parent's handlers, which only set a flag of the parent's.
+
+    A signal to stop that comes before the server has set the worker's own would be lost, and the parent would
+    wait for that worker for ever. So it ends the worker at once; one that comes during the fork itself waits.
+    """
+
+    def in_worker() -> None:
+        for number in _STOP:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP),
+        after_in_child=in_worker,
+    )
 
 
 def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
@@ -162,6 +179,7 @@ def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=_STOP_SECONDS,
     )
+    _let_signals_end_workers()
     server.serve(target_loader=load, wrap_loader=False)
 
 
