@@ -24,6 +24,7 @@ from transfer.wire.order import Customer, Delivery, Item, Order, Total
 
 _SKU = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DECEMBER = 12
+_AMOUNT = "must be a whole number of minor units, and not too large"
 _MISSING = object()
 
 
@@ -101,14 +102,14 @@ class _Reader:
             self.fault(pointer, known.shown)
         return value
 
-    def integer(self, holder: dict[str, Any], name: str, pointer: str, low: int, high: int) -> int | None:
+    def integer(
+        self, holder: dict[str, Any], name: str, pointer: str, low: int, high: int, wanted: str = ""
+    ) -> int | None:
         value = holder.get(name, _MISSING)
         if type(value) is int and low <= value <= high:
             return value
-        self.fault(
-            f"{pointer}/{name}",
-            "is missing" if value is _MISSING else f"must be a whole number from {low} to {high}",
-        )
+        wanted = wanted or f"must be a whole number from {low} to {high}"
+        self.fault(f"{pointer}/{name}", "is missing" if value is _MISSING else wanted)
         return None
 
     def string(self, holder: dict[str, Any], name: str, pointer: str) -> str | None:
@@ -148,7 +149,7 @@ class _Reader:
         holder = self.members(value, "/total", _TOTAL)
         if holder is None:
             return None, None
-        amount = self.integer(holder, "amount", "/total", 1, forms.AMOUNT_MAXIMUM)
+        amount = self.integer(holder, "amount", "/total", 1, forms.AMOUNT_MAXIMUM, _AMOUNT)
         currency = self.string(holder, "currency", "/total")
         if currency is not None and currency not in self.catalogue.prices:
             self.fault("/total/currency", "must be one of " + ", ".join(self.catalogue.prices))
