@@ -14,14 +14,13 @@ from offline_processor.acquirers.protocol import Acquirer, Authorisation
 from offline_processor.cards import CardTable
 from offline_processor.charging import (
     APPROVED_CODE,
-    Answer,
     AttemptState,
     Event,
     Reference,
     decline_class,
     decline_reason,
     event_of,
-    matches,
+    is_reversed,
 )
 from offline_processor.ledger import orders
 from offline_processor.ledger.ledger import Ledger
@@ -138,16 +137,12 @@ def reverse_unknown(ledger: Ledger, acquirer: Acquirer, *, window: int, now: int
         done = [
             (reference, AttemptState.REVERSAL_PENDING, Event.REVERSAL_ANSWERED, APPROVED_CODE)
             for (reference, _), answer in zip(sent, answers, strict=True)
-            if _reversed(reference, answer)
+            if is_reversed(reference, answer)
         ]
         with ledger.atomic():
             orders.record_events(ledger, done, now=now)
         answered += len(done)
     return answered
-
-
-def _reversed(sent: Reference, answer: Answer | None) -> bool:
-    return answer is not None and matches(sent, answer) and answer.code == APPROVED_CODE
 
 
 def _id(sent: Reference) -> OrderId:

@@ -34,6 +34,7 @@ from offline_processor.reception import receive_all
 from offline_processor.screening import expired
 from offline_processor.stages import OrderState, Settled
 from offline_processor.workplace import RunReport, Workplace, destroy_keys
+from transfer.errors import TransferError
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
@@ -159,4 +160,9 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
         if reporting.is_due(place.ledger, place.keystore, node.node, now=place.clock()):
             made = reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
             report.returns.append(made)
-        reporting.write_newest(place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch)
+        try:
+            reporting.write_newest(
+                place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch
+            )
+        except TransferError as error:
+            report.refused.append(error)  # the return is kept, and the next run writes it

@@ -16,11 +16,12 @@ from keys.private.unseal import SealingKey
 from keys.ring_index import DestroyReason
 from offline_processor import holding
 from offline_processor.ahead import one_ahead
-from offline_processor.attempts import OpenedWindow, ReadyOrder, Till, charge
+from offline_processor.attempts import MAX_ATTEMPTS, OpenedWindow, ReadyOrder, Till, charge
 from offline_processor.cards import CardTable
 from offline_processor.frames import numbered
 from offline_processor.ledger import bundles, orders
 from offline_processor.ledger.bundles import BundleRecord, BundleState
+from offline_processor.ledger.staging import stage
 from offline_processor.opening import open_order, unopened
 from offline_processor.screening import card_fault, expired, screen
 from offline_processor.stages import OpenedOrder, OrderState, Quarantined, ScreenedOrder, Settled
@@ -52,9 +53,7 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     for judged in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
         done += len(judged)
         with ledger.atomic():
-            staged = orders.stage(
-                ledger, judged, node=bundle.node, sequence=bundle.sequence, now=place.clock()
-            )
+            staged = stage(ledger, judged, node=bundle.node, sequence=bundle.sequence, now=place.clock())
             bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)
         report.add_staged(staged, judged)
         place.progress("screening", done, bundle.orders)
@@ -87,12 +86,29 @@ def charge_bundle(
     batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
     if batch_key is None:
         return
+    # Orders that got no answer before come last, so that they cannot keep the others from being tried.
+    for again in (False, True):
+        _charge_waiting(place, till, tables, bundle, batch_key, report, again=again)
+        if report.acquirer_silent:
+            return
+
+
+def _charge_waiting(
+    place: Workplace,
+    till: Till,
+    tables: Tables,
+    bundle: BundleRecord,
+    batch_key: SealingKey,
+    report: RunReport,
+    *,
+    again: bool,
+) -> None:
     done, tables_in_turn, frames = 0, cycle(tables), numbered(envelopes_of(place, bundle))
 
     def open_cards(window: list[orders.WaitingOrder]) -> OpenedWindow:
         return _open_cards(window, frames, next(tables_in_turn), batch_key, now=place.clock())
 
-    for window in one_ahead(_waiting_windows(place, bundle), open_cards):
+    for window in one_ahead(_waiting_windows(place, bundle, again=again), open_cards):
         outcomes = charge(till, window, now=place.clock())
         report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
         done += len(window.orders)
@@ -103,10 +119,17 @@ def charge_bundle(
             return
 
 
-def _waiting_windows(place: Workplace, bundle: BundleRecord) -> Iterator[list[orders.WaitingOrder]]:
+def _waiting_windows(
+    place: Workplace, bundle: BundleRecord, *, again: bool
+) -> Iterator[list[orders.WaitingOrder]]:
     after = -1
     while window := orders.waiting(
-        place.ledger, node=bundle.node, sequence=bundle.sequence, after=after, limit=place.window
+        place.ledger,
+        node=bundle.node,
+        sequence=bundle.sequence,
+        again=again,
+        after=after,
+        limit=place.window,
     ):
         after = window[-1].position
         yield window
@@ -127,7 +150,9 @@ def _open_cards(
     for order in window:
         envelope = decode_envelope(next(raw for position, raw in frames if position == order.position))
         card = cards.open(len(ready), envelope.card_box, batch_key)
-        if isinstance(card, str):
+        if order.attempts >= MAX_ATTEMPTS:
+            decided.append(_decided(order, OrderState.ORDER_AGAIN, Reason.TRY_LATER, "CHARGE-GIVEN-UP"))
+        elif isinstance(card, str):
             # No card will ever come out of this box: nothing can be waited for.
             decided.append(_decided(order, OrderState.ORDER_AGAIN, Reason.NOT_READABLE, card))
         elif fault := card_fault(

@@ -84,12 +84,13 @@ class DeclineClass(StrEnum):
 
 
 APPROVED_CODE = "00"
+REVERSED_CODES = frozenset({"00", "21", "25"})
 _CODES: dict[DeclineClass, str] = {
     DeclineClass.NEVER_RETRY: "04 05 07 15 34 36 41 43 46 57 59 62 63 93 R0 R1 R3",
-    DeclineClass.RETRY_LATER: "19 51 61 65 68 86 91 92 96",
+    DeclineClass.RETRY_LATER: "19 51 61 65 86 91 92 96",
     DeclineClass.NEW_CARD: "14 54 55 75 82 N7",
     DeclineClass.CALL_ISSUER: "01 02 70 1A",
-    DeclineClass.OUR_FAULT: "03 06 12 13 30 58 94",
+    DeclineClass.OUR_FAULT: "03 06 12 13 30 58",
 }
 DECLINE_CLASS: dict[str, DeclineClass] = {
     code: decline for decline, codes in _CODES.items() for code in codes.split()
@@ -106,8 +107,8 @@ _REASON = {
 
 
 def decline_class(code: str) -> DeclineClass:
-    """The class of a response code; an unknown one is never retried."""
-    return DECLINE_CLASS.get(code, DeclineClass.NEVER_RETRY)
+    """The class of a response code that ``event_of`` took for a decline."""
+    return DECLINE_CLASS[code]
 
 
 def decline_reason(decline: DeclineClass) -> Reason:
@@ -156,7 +157,18 @@ def matches(sent: Reference, answer: Answer) -> bool:
 
 
 def event_of(sent: Reference, answer: Answer | None) -> Event:
-    """What an authorisation's answer, or its absence, means; an answer that does not match is none."""
+    """What an authorisation's answer, or its absence, means.
+
+    An answer that does not match what was sent is none. Nor is a code that the table does not know: it may be an
+    approval of a kind (partial, with identification), so it is reversed and never taken for a decline.
+    """
     if answer is None or not matches(sent, answer):
         return Event.NO_ANSWER
-    return Event.APPROVAL if answer.code == APPROVED_CODE else Event.DECLINE
+    if answer.code == APPROVED_CODE:
+        return Event.APPROVAL
+    return Event.DECLINE if answer.code in DECLINE_CLASS else Event.NO_ANSWER
+
+
+def is_reversed(sent: Reference, answer: Answer | None) -> bool:
+    """True when a reversal was answered: done (00), done before (21), or there is nothing to reverse (25)."""
+    return answer is not None and matches(sent, answer) and answer.code in REVERSED_CODES

@@ -7,6 +7,7 @@ Must not: let a hold key outlive an answer or its limit, or count a card as held
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from keys.errors import RuleError
@@ -19,8 +20,12 @@ from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.envelope import decode_envelope
+from transfer.wire.header import SUITE_SEALED_BOX, decode_header
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
+
+HOLD_KEYS = 2_000
+"""The most hold keys that live at a time: a bundle full of bad orders must not fill the key ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +48,67 @@ def hold_unanswered(
     destroy_at: int,
     now: int,
 ) -> int:
-    """Seal again every card of the bundle whose order is held or quarantined; returns how many could be."""
+    """Seal again every card of the bundle whose order is held or quarantined; returns how many could be.
+
+    A quarantined order whose card does not open is to be ordered again at once: there is nothing to wait for.
+    At most ``HOLD_KEYS`` live at a time, orders without an answer first; beyond that a quarantined order waits
+    without its card.
+    """
+    room = max(0, HOLD_KEYS - len(ring.hold_records()))
     wanted = {
         position: OrderId(order_id)
         for order_id, position in ledger.rows(
             "SELECT order_id, position FROM orders AS o WHERE node = ? AND sequence = ? AND state IN"
-            " ('held', 'quarantined') AND NOT EXISTS (SELECT 1 FROM held_card AS h WHERE h.order_id = o.order_id)",
-            (bundle.node, bundle.sequence),
+            " ('held', 'quarantined') AND NOT EXISTS (SELECT 1 FROM held_card AS h WHERE h.order_id = o.order_id)"
+            " ORDER BY state, position LIMIT ?",
+            (bundle.node, bundle.sequence, room),
         )
     }
     window: list[OrderId] = []
+    unreadable: list[OrderId] = []
     held = 0
     for position, raw in positions(envelopes, wanted):
-        try:
-            box = decode_envelope(raw).card_box
-        except RuleError:
-            continue
-        if isinstance(cards.open(len(window), box, batch_key), str):
+        card = _open(cards, len(window), raw, batch_key)
+        if card is not Card.OPEN:
+            unreadable += [wanted[position]] if card is Card.UNREADABLE else []
             continue
         window.append(wanted[position])
         if len(window) == cards.size:
             held += _hold_window(ledger, ring, cards, window, destroy_at=destroy_at, now=now)
             window = []
+    with ledger.atomic():
+        orders.settle(ledger, [_unreadable(order_id) for order_id in unreadable], now=now)
     return held + _hold_window(ledger, ring, cards, window, destroy_at=destroy_at, now=now)
+
+
+class Card(Enum):
+    """What a quarantined order's card is good for. OTHER: sealed in a way or to a key that is not this bundle's."""
+
+    OPEN = 1
+    UNREADABLE = 2
+    OTHER = 3
+
+
+def _open(cards: CardTable, slot: int, raw: bytes, batch_key: SealingKey) -> Card:
+    """Open the card of an envelope into a slot."""
+    try:
+        envelope = decode_envelope(raw)
+        header = decode_header(envelope.header)
+    except RuleError:
+        return Card.OTHER
+    if not isinstance(cards.open(slot, envelope.card_box, batch_key), str):
+        return Card.OPEN
+    ours = header.suite == SUITE_SEALED_BOX and header.batch_key_id == batch_key.key_id
+    return Card.UNREADABLE if ours else Card.OTHER
+
+
+def _unreadable(order_id: OrderId) -> Settled:
+    return Settled(
+        order_id=order_id,
+        state=OrderState.ORDER_AGAIN,
+        reason=Reason.NOT_READABLE,
+        rule="CARD-UNREADABLE",
+    )
 
 
 def _hold_window(

@@ -67,13 +67,7 @@ class BundleRefusedError(ProcessorError):
 def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle:
     """Verify the copy by FORMAT.md, section 10; raises ``BundleRefusedError`` with one of its rules."""
     raw = (spooled.path / MANIFEST_NAME).read_bytes()
-    signature = (spooled.path / SIGNATURE_NAME).read_text("utf-8", errors="replace")
-    if not signature_matches(known.node_key, raw, signature, BUNDLE_COMMENT):
-        raise BundleRefusedError(
-            RefusalRule.SIGNATURE,
-            f"{spooled.name} of {spooled.node} is not signed by that node",
-            "find out where this medium comes from; nothing of it was read",
-        )
+    check_signature(raw, (spooled.path / SIGNATURE_NAME).read_bytes(), known.node_key, spooled.name)
     manifest = _manifest(raw, spooled)
     manifest_digest = bundle_manifest_digest(raw)
     confirms = _confirmed_return(manifest.newest_return, known)
@@ -91,12 +85,22 @@ def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle:
     )
 
 
+def check_signature(manifest: bytes, signature: bytes, node_key: MinisignPublicKey, name: str) -> None:
+    """Refuse a manifest that the node has not signed; asked of the medium too, before anything large is copied."""
+    if not signature_matches(node_key, manifest, signature.decode("utf-8", "replace"), BUNDLE_COMMENT):
+        raise BundleRefusedError(
+            RefusalRule.SIGNATURE,
+            f"{name} is not signed by the node in whose place it lies",
+            "find out where this medium comes from; nothing of it was read",
+        )
+
+
 def _manifest(raw: bytes, spooled: SpooledBundle) -> BundleManifest:
     try:
         manifest = decode_bundle_manifest(raw)
     except RuleError as error:
         raise BundleRefusedError(RefusalRule.FORMAT, f"{spooled.name}: {error.message}") from error
-    consistent = (manifest.batch_key is None) == (manifest.count == 0)
+    consistent = manifest.batch_key is None or manifest.count > 0  # subject requests alone need no batch key
     if manifest.node != spooled.node or bundle_name(manifest.sequence) != spooled.name or not consistent:
         raise BundleRefusedError(
             RefusalRule.FORMAT, f"{spooled.name}: the manifest contradicts itself or its place"

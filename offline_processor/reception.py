@@ -15,7 +15,7 @@ from keys.public.minisign import MinisignPublicKey
 from keys.ring import KeyRing
 from offline_processor import reporting
 from offline_processor.ledger import bundles
-from offline_processor.receiving import BundleRefusedError, Knowledge, receive
+from offline_processor.receiving import BundleRefusedError, Knowledge, check_signature, receive
 from offline_processor.stages import ReceivedBundle, SpooledBundle
 from offline_processor.workplace import RunReport, Workplace
 from transfer.errors import TransferError
@@ -47,7 +47,12 @@ def receive_all(place: Workplace, report: RunReport) -> None:
         make_directory(spool)
         _remove_settled(place, spool)
         node_key = MinisignPublicKey(public_key=bytes.fromhex(node.public_key))
-        for name in list_units(place.drop_in, node.node, "b"):
+        try:
+            names = list_units(place.drop_in, node.node, "b")
+        except TransferError as error:
+            report.refused.append(error)  # this medium is no good; what is in the ledger goes on
+            continue
+        for name in names:
             if not _receive_one(place, NodeId(node.node), node_key, name, report):
                 break
 
@@ -67,13 +72,15 @@ def _remove_settled(place: Workplace, spool: Path) -> None:
 def _receive_one(
     place: Workplace, node: NodeId, node_key: MinisignPublicKey, name: str, report: RunReport
 ) -> bool:
-    """Receive one bundle; False when it was refused, so that nothing behind it is tried."""
+    """Receive one bundle; False when nothing behind it can be taken either."""
     source, spool = place.drop_in / node / name, place.state / "spool" / node
     try:
         if _is_known(place, node, source):
             # Its receipt needs no new return: every return carries it until a bundle confirms it.
             report.repeated.append(f"{node}/{name}")
             return True
+        manifest = read_file(source, MANIFEST_NAME, MANIFEST_LIMIT)
+        check_signature(manifest, read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT), node_key, name)
         # Whatever is not known is copied aside first, so that no copy of a bundle at work is overwritten.
         spooled = SpooledBundle(node=node, name=name, path=spool / f"new-{name}")
         shutil.rmtree(spooled.path, ignore_errors=True)
@@ -84,16 +91,22 @@ def _receive_one(
         _refuse(place, node, error, report)
         if error.refusal is RefusalRule.LEDGER_BEHIND:
             raise
-        return False
+        return _is_old(place, node, name)
     except TransferError as error:
-        if error.rule != RefusalRule.FORMAT.value:
-            raise  # our own disk or the medium itself, not this bundle
         shutil.rmtree(spool / f"new-{name}", ignore_errors=True)
-        _refuse(place, node, BundleRefusedError(RefusalRule.FORMAT, error.message, error.remedy), report)
-        return False
+        if error.rule == RefusalRule.FORMAT.value:
+            _refuse(place, node, BundleRefusedError(RefusalRule.FORMAT, error.message, error.remedy), report)
+        else:
+            report.refused.append(error)  # our own disk or the medium, not this bundle
+        return _is_old(place, node, name)
     _accept(place, received)
     report.received.append(f"{node}/{name}")
     return True
+
+
+def _is_old(place: Workplace, node: NodeId, name: str) -> bool:
+    """True for a place in the chain that is taken already, so that what lies there stops nothing."""
+    return name <= bundle_name(bundles.chain_of(place.ledger, node).last_sequence)
 
 
 def _is_known(place: Workplace, node: NodeId, source: Path) -> bool:

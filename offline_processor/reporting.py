@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transfer.sync.drop import write_unit
-
 from keys.durable import fsync_directory, make_directory, write_durable
 from keys.keystore import Keystore
 from keys.private.sign import sign_file
@@ -22,6 +20,7 @@ from keys.public.roll import encode_roll
 from offline_processor.ledger.bundles import chain_of, save_chain
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import STATUS_OF, OrderState
+from transfer.sync.drop import write_unit
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,
@@ -42,6 +41,7 @@ from transfer.wire.records import (
     Refusal,
     RefusalRule,
     StatusRecord,
+    StatusState,
     encode_record,
 )
 
@@ -63,7 +63,7 @@ def is_due(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> bool:
     made = chain_of(ledger, node).return_number
     return _usable_keys(keystore, node, now) < BATCH_KEYS_KEPT // 2 or any(
         ledger.row(f"SELECT 1 FROM {table} WHERE node = ? AND told > ? LIMIT 1", (node, made)) is not None  # noqa: S608
-        for table in ("bundle", "orders", "refusal", "repeat")
+        for table in ("bundle", "orders", "refusal", "repeat", "stray")
     )
 
 
@@ -163,6 +163,13 @@ def _records(ledger: Ledger, node: str) -> Iterator[Record]:
     ):
         yield StatusRecord(
             order=order_id, state=STATUS_OF[OrderState(state)], reason=Reason(reason), changed_at=changed_at
+        )
+    for order_id, at in ledger.rows(
+        "SELECT order_id, at FROM stray WHERE node = ? AND told > ?", unconfirmed
+    ):
+        # Its id is another node's order: of this one nothing can be charged, and its customer is told so.
+        yield StatusRecord(
+            order=order_id, state=StatusState.ORDER_AGAIN, reason=Reason.NOT_READABLE, changed_at=at
         )
 
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keys.errors import RuleError
 from keys.keystore import Keystore
 from keys.ring_index import Destroyed, DestroyReason
 from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.control_total import ControlTotal
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.ledger.orders import Staged
-from offline_processor.receiving import BundleRefusedError
+from offline_processor.ledger.staging import Staged
 from offline_processor.reporting import ReturnMade
 from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
@@ -50,7 +50,7 @@ class RunReport:
 
     received: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
-    refused: list[BundleRefusedError] = field(default_factory=list)
+    refused: list[RuleError] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
     paid: Counter[str] = field(default_factory=Counter)

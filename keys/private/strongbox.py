@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SIZE_LIMIT: Final = 64 * 1024 * 1024
+SIZE_LIMIT: Final = 256 * 1024 * 1024
 _DOMAIN: Final = "strongbox"
 
 
@@ -35,7 +35,13 @@ def lay_out(key: LockedBuffer, index: object, secrets: Sequence[memoryview]) -> 
         for secret in secrets:
             plaintext.view[place : place + secret.nbytes] = secret
             place += secret.nbytes
-        return raw + b"\n" + wrap(key, plaintext.view)
+        file = raw + b"\n" + wrap(key, plaintext.view)
+    if len(file) > SIZE_LIMIT:
+        # Better to fail before anything is written than to write what could not be read again.
+        raise KeysError(
+            "KEYSTORE-FULL", f"the keystore has grown beyond {SIZE_LIMIT} bytes; nothing was changed"
+        )
+    return file
 
 
 @contextlib.contextmanager

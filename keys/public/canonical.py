@@ -30,6 +30,6 @@ def decode(raw: bytes, into: type[T], *, limit: int, what: str) -> T:
         value = msgspec.json.decode(raw, type=into, strict=True)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise KeysError("FORMAT-JSON", f"the {what} does not have the form that FORMAT.md gives") from error
-    if encode(value) != raw:
+    if not raw.isascii() or encode(value) != raw:
         raise KeysError("FORMAT-JSON", f"the {what} is not in canonical form")
     return value

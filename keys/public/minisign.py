@@ -18,6 +18,7 @@ from keys.public.verify import SIGNATURE_SIZE, signature_is_good
 KEY_ALGORITHM = b"Ed"
 SIGNATURE_ALGORITHM = b"ED"
 _UNTRUSTED = "untrusted comment: "
+_SIGNATURE_LINE = _UNTRUSTED + "verify with minisign"
 _TRUSTED = "trusted comment: "
 _KEY_ID_SIZE = 8
 _PUBLIC_KEY_SIZE = 32
@@ -65,15 +66,18 @@ def signature_text(
     """Lay out a ``.minisig`` file from its two signatures (``signature`` of the file, ``whole`` of both)."""
     packed = base64.b64encode(SIGNATURE_ALGORITHM + public_key.number + signature).decode("ascii")
     return (
-        f"{_UNTRUSTED}verify with minisign\n{packed}\n"
+        f"{_SIGNATURE_LINE}\n{packed}\n"
         f"{_TRUSTED}{trusted_comment}\n{base64.b64encode(whole).decode('ascii')}\n"
     )
 
 
 def signature_matches(public_key: MinisignPublicKey, message: bytes, text: str, trusted_comment: str) -> bool:
-    """True when ``text`` is a prehashed minisign signature of ``message`` by ``public_key`` with just this comment."""
+    """True when ``text`` is a prehashed minisign signature of ``message`` by ``public_key`` with just this comment.
+
+    The first line is fixed too, though no signature covers it: a return's signature is carried on in a bundle.
+    """
     lines = text.split("\n")
-    if len(text) > _TEXT_LIMIT or len(lines) != 5 or lines[4] or not lines[0].startswith(_UNTRUSTED):  # noqa: PLR2004
+    if len(text) > _TEXT_LIMIT or len(lines) != 5 or lines[4] or lines[0] != _SIGNATURE_LINE:  # noqa: PLR2004
         return False
     packed = _base64(lines[1], len(SIGNATURE_ALGORITHM) + _KEY_ID_SIZE + SIGNATURE_SIZE)
     whole = _base64(lines[3], SIGNATURE_SIZE)

@@ -6,28 +6,16 @@ Must not: commit by itself, or see a card beyond BIN and last four.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from keys.public.digest import digest, equal
 from offline_processor.charging import FINISHED, AttemptState, Event, Reference, advance
-from offline_processor.ledger.bundles import chain_of
 from offline_processor.ledger.ledger import Ledger, Row
-from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
+from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
 STAN_LIMIT = 999_999
-_SALT_SIZE = 16
-_STAGE = (
-    "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency, state,"
-    " reason, rule, card, attempts, changed_at, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?)"
-)
-_PERSON = "INSERT INTO person (number, person, salt) VALUES (?, ?, ?)"
-_STRAY = "INSERT INTO stray (node, sequence, position, order_id, rule) VALUES (?, ?, ?, ?, ?)"
 _NEXT_RETURN = "(SELECT return_number + 1 FROM node WHERE node.node = orders.node)"
 _SETTLE = (
     f"UPDATE orders SET state = ?, reason = ?, rule = ?, changed_at = ?, told = {_NEXT_RETURN}"  # noqa: S608
@@ -41,7 +29,6 @@ _INTENT = (
     "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
     " VALUES (?, ?, 'intent', ?, ?, ?, ?, ?, ?)"
 )
-_person_encoder = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,113 +52,14 @@ class Intent:
     vault: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """What of a window was not new: orders known already, and the rules of what was put aside as strays."""
-
-    repeated: int
-    strays: list[str]
-
-
-def stage(
-    ledger: Ledger, judged: Sequence[ScreenedOrder | Quarantined], *, node: str, sequence: int, now: int
-) -> Staged:
-    """Record a window of judged orders.
-
-    The same id with the same basket is the same order again and changes nothing; with another basket it is
-    quarantined beside it (``ORDER-ID-CONFLICT``).
-    """
-    known = _known(ledger, judged)
-    next_return = chain_of(ledger, node).return_number + 1
-    salts = os.urandom(_SALT_SIZE * len(judged))
-    orders: list[Row] = []
-    people: list[Row] = []
-    strays: list[Row] = []
-    repeated = 0
-    number = ledger.counter("orders")
-    for order in judged:
-        if isinstance(order, Quarantined) and order.order_id is None:
-            strays.append((node, sequence, order.position, "", order.rule))
-            ledger.append("stray", f"{node}/{sequence}/{order.position}", now, {"rule": order.rule})
-            continue
-        order_id = OrderId(order.order_id or "")
-        if order_id in known:
-            # Unopened because its key is dead, it is the same order still; what became of it is known.
-            readable = isinstance(order, ScreenedOrder) or order.rule == "KEY-DESTROYED"
-            if readable and equal(known[order_id], order.basket_digest):
-                repeated += 1
-                ledger.execute(
-                    "INSERT OR REPLACE INTO repeat (order_id, node, told) VALUES (?, ?, ?)",
-                    (order_id, node, next_return),
-                )
-                ledger.append("repeated", order_id, now, {"node": node, "sequence": sequence})
-            else:
-                rule = "ORDER-ID-CONFLICT"
-                strays.append((node, sequence, order.position, order_id, rule))
-                ledger.append(
-                    "stray", f"{node}/{sequence}/{order.position}", now, {"order": order_id, "rule": rule}
-                )
-            continue
-        known[order_id] = order.basket_digest
-        number += 1
-        place = (number, order_id, node, sequence, order.position, order.basket_digest)
-        if isinstance(order, Quarantined):
-            orders.append(
-                (
-                    *place,
-                    0,
-                    "",
-                    OrderState.QUARANTINED.value,
-                    Reason.UNDER_REVIEW.value,
-                    order.rule,
-                    now,
-                    next_return,
-                )
-            )
-            ledger.append(
-                "quarantined", order_id, now, {"node": node, "sequence": sequence, "rule": order.rule}
-            )
-            continue
-        orders.append(
-            (*place, order.amount, order.currency, OrderState.SCREENED.value, Reason.NONE.value, "", now, 0)
-        )
-        salt = salts[len(people) * _SALT_SIZE : (len(people) + 1) * _SALT_SIZE]
-        person = _person_encoder.encode(
-            (order.compartment.items, order.compartment.customer, order.compartment.delivery)
-        )
-        people.append((number, person.decode(), salt))
-        ledger.append(
-            "screened",
-            order_id,
-            now,
-            {
-                "node": node,
-                "sequence": sequence,
-                "amount": order.amount,
-                "currency": order.currency,
-                "person": digest("person", salt, person, size=16).hex(),
-            },
-        )
-    ledger.set_counter("orders", number)
-    ledger.execute_many(_STAGE, orders)
-    ledger.execute_many(_PERSON, people)
-    ledger.execute_many(_STRAY, strays)
-    return Staged(repeated=repeated, strays=[rule for *_, rule in strays])
-
-
-def _known(ledger: Ledger, judged: Iterable[ScreenedOrder | Quarantined]) -> dict[str, bytes]:
-    ids = [order.order_id for order in judged if order.order_id is not None]
-    marks = ",".join("?" * len(ids))
-    query = f"SELECT order_id, basket_digest FROM orders WHERE order_id IN ({marks})"  # noqa: S608  only marks
-    return dict(ledger.rows(query, tuple(ids)))
-
-
-def waiting(ledger: Ledger, *, node: str, sequence: int, after: int, limit: int) -> list[WaitingOrder]:
-    """The next screened orders of a bundle beyond position ``after`` that have no attempt yet."""
+def waiting(
+    ledger: Ledger, *, node: str, sequence: int, again: bool, after: int, limit: int
+) -> list[WaitingOrder]:
+    """The next screened orders of a bundle beyond position ``after``: never attempted, or to be attempted again."""
     rows = ledger.rows(
-        "SELECT number, order_id, position, amount, currency, attempts FROM orders"
-        " WHERE node = ? AND sequence = ? AND position > ? AND state = 'screened' ORDER BY position LIMIT ?",
-        (node, sequence, after, limit),
+        "SELECT number, order_id, position, amount, currency, attempts FROM orders WHERE node = ? AND sequence = ?"
+        " AND position > ? AND state = 'screened' AND (attempts > 0) = ? ORDER BY position LIMIT ?",
+        (node, sequence, after, again, limit),
     )
     return [_waiting(row) for row in rows]
 

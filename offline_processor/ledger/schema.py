@@ -51,9 +51,11 @@ _TABLES = (
     "CREATE INDEX orders_to_tell ON orders (node, told) WHERE told > 0",
     "CREATE INDEX orders_open ON orders (state) WHERE state IN ('held', 'quarantined')",
     # What cannot be an order of its own: its id is another order's, or its header is unreadable.
+    # told as in orders; 0 where the first order's answer stands for this node.
     """CREATE TABLE stray (
         node TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL, order_id TEXT NOT NULL,
-        rule TEXT NOT NULL, PRIMARY KEY (node, sequence, position)) STRICT, WITHOUT ROWID""",
+        rule TEXT NOT NULL, at INTEGER NOT NULL, told INTEGER NOT NULL, PRIMARY KEY (node, sequence, position)
+        ) STRICT, WITHOUT ROWID""",
     # An order that came again, perhaps from another node, which then has to be told of it as well.
     """CREATE TABLE repeat (
         order_id TEXT NOT NULL, node TEXT NOT NULL, told INTEGER NOT NULL, PRIMARY KEY (order_id, node)

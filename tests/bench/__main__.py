@@ -18,10 +18,14 @@ def bench(*, quick: bool) -> None:
     """Measure intake and offline run against bare sealing and opening of the same boxes."""
     console = Console()
     seal, unseal = offline.bare_rates()
-    console.print(f"Bare SealedBox, both boxes of an order, one core: seal {seal:,.0f}/s, open {unseal:,.0f}/s\n")
+    console.print(
+        f"Bare SealedBox, both boxes of an order, one core: seal {seal:,.0f}/s, open {unseal:,.0f}/s\n"
+    )
 
     served = intake.run(connections=CONNECTIONS)
-    table = Table("intake, durable", "orders/s", "bare seal/s", "ratio", "p50 ms", "p99 ms", title_justify="left")
+    table = Table(
+        "intake, durable", "orders/s", "bare seal/s", "ratio", "p50 ms", "p99 ms", title_justify="left"
+    )
     table.title = f"Intake at {CONNECTIONS} connections, one worker, client on the other core"
     table.add_row(
         f"{served.orders} orders",
@@ -34,8 +38,12 @@ def bench(*, quick: bool) -> None:
     console.print(table, "")
 
     sizes = offline.SIZES[:-1] if quick else offline.SIZES
-    table = Table("offline run", "orders/s", "bare open/s", "ratio", "us an order", "peak MiB", title_justify="left")
-    table.title = "Offline run: verify, open, screen, intents, charge, outcomes, return; simulator's books included"
+    table = Table(
+        "offline run", "orders/s", "bare open/s", "ratio", "us an order", "peak MiB", title_justify="left"
+    )
+    table.title = (
+        "Offline run: verify, open, screen, intents, charge, outcomes, return; simulator's books included"
+    )
     for figure in offline.run(sizes):
         table.add_row(
             f"{figure.orders:,} orders",

@@ -30,7 +30,7 @@ from offline_processor.charging import (
     is_reversed,
 )
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger import bundles, orders
+from offline_processor.ledger import bundles, orders, staging
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import ScreenedOrder
 from tests.offline_processor.shop import NOW, Shop, a_card, an_order, id_of
@@ -111,7 +111,7 @@ def staged_ledger(folder: str) -> Ledger:
     )
     with ledger.atomic():
         bundles.save_chain(ledger, bundles.NodeChain(node="shop-a"))
-        orders.stage(ledger, [screened], node="shop-a", sequence=1, now=NOW)
+        staging.stage(ledger, [screened], node="shop-a", sequence=1, now=NOW)
     return ledger
 
 

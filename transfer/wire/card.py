@@ -39,7 +39,9 @@ class Card:
 def encode_card(
     card: Card, *, header_digest: bytes, order_box_digest: bytes, amount: int, currency: str
 ) -> bytearray:
-    """The 128-byte plaintext; the caller wipes it after sealing."""
+    """The 128-byte plaintext; the caller wipes it after sealing. ``CARD-FORM`` when a number cannot fit."""
+    if not (PAN_MINIMUM <= len(card.pan) <= PAN_FIELD and len(card.cvv) in (3, CVV_FIELD)):
+        raise TransferError("CARD-FORM", "a card number or security code has an impossible length")
     plaintext = bytearray(CARD_SIZE)
     _BINDING.pack_into(
         plaintext, 0, header_digest, order_box_digest, amount, currency.encode("ascii"), len(card.pan)
@@ -48,8 +50,6 @@ def encode_card(
     _EXPIRY.pack_into(plaintext, EXPIRY, card.expiry_month, card.expiry_year)
     plaintext[CVV_LENGTH] = len(card.cvv)
     plaintext[CVV : CVV + len(card.cvv)] = card.cvv
-    if len(plaintext) != CARD_SIZE:
-        raise TransferError("CARD-FORM", "a card number or security code has an impossible length")
     return plaintext
 
 
@@ -88,6 +88,7 @@ def decode_card(plaintext: memoryview) -> CardView:
         PAN_MINIMUM <= pan_size <= PAN_FIELD
         and cvv_size in (3, 4)
         and 1 <= month <= 12  # noqa: PLR2004  months
+        and 1000 <= year <= 9999  # noqa: PLR2004  four digits
         and currency.isalpha()
         and currency.isascii()
         and currency.isupper()

@@ -70,12 +70,12 @@ def frame(envelope: bytes) -> bytes:
 
 
 def iter_frames(source: Readable) -> Iterator[bytes]:
-    """Yield each envelope's bytes; ``ENVELOPE-FRAME`` on a frame that is cut short, empty or above the limit."""
+    """Yield each envelope's bytes; ``ENVELOPE-FRAME`` on a frame that is cut short or above the limit."""
     while length := source.read(LENGTH_SIZE):
         if len(length) < LENGTH_SIZE:
             raise TransferError("ENVELOPE-FRAME", "the file ends inside a frame's length")
         (size,) = _LENGTH.unpack(length)
-        if not HEADER_SIZE <= size <= FRAME_LIMIT:
+        if size > FRAME_LIMIT:
             raise TransferError("ENVELOPE-FRAME", f"a frame of {size} bytes is not allowed")
         raw = source.read(size)
         if len(raw) < size:

@@ -132,20 +132,25 @@ def decode_order_compartment(padded: bytes) -> OrderCompartment:
         raise TransferError("ORDER-FORM", "the order does not have the form that FORMAT.md gives") from error
     delivery = order.delivery
     texts = (order.customer.name, order.customer.email, delivery.city, delivery.region, delivery.postcode)
-    joined = "".join((*texts, *delivery.lines))
-    if not joined.isprintable() and any(unicodedata.category(character) == "Cc" for character in joined):
-        raise TransferError("ORDER-TEXT", "a text of the order holds a control character")
+    _check_text("".join((*texts, *delivery.lines)))
     return order
+
+
+def _check_text(text: str) -> None:
+    if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
+        raise TransferError("ORDER-TEXT", "a text of the order holds a control character")
 
 
 def decode_subject_request(padded: bytes) -> SubjectRequest:
     """Parse the opened order box of a subject request; the rules are those of an order."""
     try:
-        return _request_decoder.decode(unpad(padded))
+        request = _request_decoder.decode(unpad(padded))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TransferError(
             "ORDER-FORM", "the subject request does not have the form that FORMAT.md gives"
         ) from error
+    _check_text(request.email)
+    return request
 
 
 def encode_subject_request(request: SubjectRequest) -> bytes:
