@@ -77,7 +77,7 @@ def _judge_scan(looked: Looked, others: Looked, places: Places, proof: Proof) ->
             f" of {len(SAMPLE_PANS)} sample cards" if what == "card number" else ", where a field holds one"
         )
         proof.add(
-            f"no {what} lies in any file, online or offline",
+            f"no {what} stands in clear in any file, online or offline",
             f"{len(found)} {what}s{sought}",
             holds=not found,
         )
@@ -119,7 +119,7 @@ def _opening(shell: Shell, places: Places, play: Play, proof: Proof) -> None:
         opened += found.opened
         destroyed |= found.destroyed
     proof.add(
-        "now nobody can open it: its copy, with every key there is",
+        "now it cannot: the kept copy, with every key that there is",
         f"{opened} of {cards} cards opened",
         holds=opened == 0 and cards == play.orders,
     )

@@ -142,9 +142,21 @@ def test_passphrases_and_receipts_are_for_their_owner_only(played: Played) -> No
 @pytest.mark.parametrize(
     ("where", "what", "promise"),
     [
-        ("online/state/note", SAMPLE_PANS[0], "no card number lies in any file, online or offline"),
-        ("offline/keystore.old", SAMPLE_PANS[-1], "no card number lies in any file, online or offline"),
-        ("logs/core", PLANTED_CVV_COMPARTMENT, "no security code lies in any file, online or offline"),
+        (
+            "online/state/note",
+            SAMPLE_PANS[0],
+            "no card number stands in clear in any file, online or offline",
+        ),
+        (
+            "offline/keystore.old",
+            SAMPLE_PANS[-1],
+            "no card number stands in clear in any file, online or offline",
+        ),
+        (
+            "logs/core",
+            PLANTED_CVV_COMPARTMENT,
+            "no security code stands in clear in any file, online or offline",
+        ),
     ],
 )
 def test_a_planted_card_makes_the_proof_fail(
@@ -188,7 +200,7 @@ def test_a_key_that_still_lives_makes_the_proof_fail(system: System) -> None:
         story.push(shell, places)
     play = Play(orders=3, paid=frozenset(), unsettled=3, cards_before=3, opened_before=3, runs=0)
     failing = {line.promise: line.found for line in proof.prove(shell, places, play).lines if not line.holds}
-    assert failing["now nobody can open it: its copy, with every key there is"] == "3 of 3 cards opened"
+    assert failing["now it cannot: the kept copy, with every key that there is"] == "3 of 3 cards opened"
     assert "batch keys are destroyed, no card waits under a hold key" in failing
     assert "every return is signed by the offline identity" in failing
     assert "every customer has an answer" in failing
