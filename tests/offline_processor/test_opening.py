@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from keys.public.seal import seal
 from tests.offline_processor.bad_order import (
     BAD,
+    assert_ordered_again_at_once,
     assert_put_aside,
     assert_waits_for_a_person,
     run_among_good_orders,
@@ -70,8 +71,21 @@ def test_subject_request_among_orders_waits_for_a_person(shop: Shop) -> None:
 
 
 def test_header_that_names_another_batch_key_waits_for_a_person(shop: Shop) -> None:
+    other = shop.keys_for(1).batch_key_id
+    run_among_good_orders(shop, forge(shop, BAD, header={"batch_key_id": other}))
+    assert_waits_for_a_person(shop, "ORDER-BATCH-KEY")
+
+
+def test_card_of_another_bundles_batch_key_cannot_be_kept(shop: Shop) -> None:
     run_among_good_orders(shop, shop.seal(BAD, keys=shop.keys_for(1)))
     assert_waits_for_a_person(shop, "ORDER-BATCH-KEY", card=False)
+
+
+def test_order_whose_boxes_are_both_damaged_is_ordered_again_at_once(shop: Shop) -> None:
+    right = shop.seal(BAD)
+    order_box, card_box = (with_byte_changed(box, -1) for box in (right.order_box, right.card_box))
+    run_among_good_orders(shop, dataclasses.replace(right, order_box=order_box, card_box=card_box))
+    assert_ordered_again_at_once(shop, "CARD-UNREADABLE")
 
 
 def test_order_of_more_than_20000_bytes_waits_for_a_person(shop: Shop) -> None:
@@ -180,6 +194,8 @@ def test_malformed_header_is_put_aside(shop: Shop) -> None:
 def test_malformed_envelope_is_put_aside(shop: Shop) -> None:
     right = encode_envelope(shop.seal(BAD))
     changed = [
+        b"",
+        b"short",
         right[:-1],
         right + b"\0",
         right[:HEADER_SIZE],

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from keys.errors import RuleError
 from keys.private.sign import generate_signing_key, sign_file
 from keys.ring_index import DestroyReason
+from offline_processor.acquirers.simulator import SimulatedAcquirer
+from offline_processor.batch import run
 from offline_processor.errors import ProcessorError
 from offline_processor.reporting import BATCH_KEYS_KEPT
+from tests.offline_processor.acquirers import BadLine, LineCutError, cut
 from tests.offline_processor.shop import (
     HOLD_HOURS,
     HOUR,
@@ -115,13 +118,6 @@ def test_unit_without_its_signature_is_not_there_yet(shop: Shop) -> None:
     assert shop.run_later().received == ["shop-a/b00000001"]
 
 
-def test_untrusted_comment_is_no_part_of_a_signature(shop: Shop) -> None:
-    unit = next_bundle(shop, 0)
-    text = (unit / SIGNATURE_NAME).read_text().replace("verify with minisign", "anything at all")
-    (unit / SIGNATURE_NAME).write_text(text)
-    assert shop.run().received == ["shop-a/b00000001"]
-
-
 # Chain
 
 
@@ -196,13 +192,19 @@ def test_signature_for_another_kind_of_file_is_refused(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"node": "shop-b"}, {"batch_key": None}, {"count": 0}],
-    ids=["of another node", "orders without a key", "key without orders"],
+    [{"node": "shop-b"}, {"count": 0}],
+    ids=["of another node", "key without orders"],
 )
 def test_manifest_that_contradicts_itself_or_its_place_is_refused(
     shop: Shop, changes: dict[str, Any]
 ) -> None:
     next_bundle(shop, 0, **changes)
+    assert_refused(shop, shop.run(), "BUNDLE-FORMAT")
+
+
+def test_bundle_in_the_place_of_another_sequence_is_refused(shop: Shop) -> None:
+    unit = next_bundle(shop, 0)
+    unit.rename(unit.with_name("b00000002"))
     assert_refused(shop, shop.run(), "BUNDLE-FORMAT")
 
 
@@ -263,8 +265,6 @@ def test_flipped_byte_anywhere_refuses_the_bundle(
 ) -> None:
     damaged = bytearray(intact[name])
     place %= len(damaged)
-    # The first line of a signature file is the untrusted comment, and nobody trusts it.
-    assume(name != SIGNATURE_NAME or place >= len(b"untrusted comment: verify with minisign"))
     damaged[place] ^= bits
     assert_refused(shop, run_with(shop, {**intact, name: bytes(damaged)}), DAMAGE[name])
 
@@ -284,7 +284,11 @@ def test_bundle_is_accepted_once_it_is_whole_again(shop: Shop, intact: dict[str,
     assert shop.charges() == {id_of(number): 1 for number in range(3)}
 
 
-@pytest.mark.parametrize("body", [b"\0\1\0\1" + bytes(65537), b"\0\0", b"\0\0\0\x5c" + bytes(91)])
+@pytest.mark.parametrize(
+    "body",
+    [b"\0\1\0\1" + bytes(65537), b"\0\0", b"\0\0\0\x5c" + bytes(91)],
+    ids=["above the limit", "half a length", "cut short"],
+)
 def test_frames_that_are_none_refuse_the_bundle_even_when_signed(shop: Shop, body: bytes) -> None:
     whole = frame(encode_envelope(shop.seal(0))) + body
     next_bundle(
@@ -372,6 +376,15 @@ def test_keys_that_no_bundle_used_expire_and_are_replaced(shop: Shop) -> None:
         (key_id, DestroyReason.EXPIRED) for key_id in old
     }
     assert len(shop.keystore.ring.unused("shop-a")) == BATCH_KEYS_KEPT
+
+
+def test_orders_in_a_bundle_without_a_batch_key_are_not_charged(shop: Shop) -> None:
+    next_bundle(shop, 0, batch_key=None)  # such a bundle may hold subject requests only
+    shop.run()
+    assert shop.state(0) == ("quarantined", "under-review", "ORDER-BATCH-KEY")
+    shop.run_later(HOLD_HOURS * HOUR)
+    assert shop.told(0) == ("order-again", "expired")
+    assert shop.charges() == {}
 
 
 # Returns inside bundles
@@ -473,3 +486,30 @@ def test_refusals_are_in_the_ledger(shop: Shop) -> None:
     assert shop.rows("SELECT subject, facts FROM entry WHERE kind = 'bundle-refused'") == [
         ("shop-a", '{"expected":1,"rule":"BUNDLE-DAMAGED"}')
     ]
+
+
+# Media
+
+
+def test_drop_that_is_not_there_is_said_and_stops_nothing_else(shop: Shop) -> None:
+    next_bundle(shop, 0, 1)
+    with pytest.raises(LineCutError):
+        shop.run(BadLine(path=shop.books, authorising=cut))
+    shop.drop_in.rename(shop.root / "unplugged")
+    shop.now += 60
+    with shop.ledger() as ledger:
+        report = run(shop.workplace(ledger, SimulatedAcquirer(shop.books)))
+    assert [error.rule for error in report.refused] == ["DROP-MISSING"]
+    assert report.outcomes == {"paid": 2}
+    assert shop.told(0) == ("paid", "none")
+
+
+def test_known_place_in_the_chain_stops_nothing_behind_it(shop: Shop) -> None:
+    old = next_bundle(shop, 0)
+    shop.run()
+    (old / MANIFEST_NAME).write_bytes(b"{}")
+    next_bundle(shop, 1)
+    report = shop.run_later()
+    assert [error.rule for error in report.refused] == ["BUNDLE-SIGNATURE"]
+    assert report.received == ["shop-a/b00000002"]
+    assert shop.charges() == {id_of(0): 1, id_of(1): 1}

@@ -9,7 +9,9 @@ import pytest
 import sqlite_utils
 
 from keys.ring_index import DestroyReason
+from offline_processor import holding
 from tests.offline_processor.acquirers import BadLine, LineCutError, changed, cut, silent, unsteady
+from tests.offline_processor.forgery import forge
 from tests.offline_processor.shop import (
     HOLD_HOURS,
     HOUR,
@@ -249,6 +251,46 @@ def test_silent_acquirer_stops_the_charging_after_a_whole_window(shop: Shop) -> 
     assert report.outcomes == {"paid": 10}
     assert shop.charges() == {id_of(number): 1 for number in range(10)}
     assert shop.keystore.ring.batch_key(key_id) is None
+
+
+def test_orders_never_tried_go_before_those_without_an_answer(shop: Shop) -> None:
+    shop.window = 4
+    shop.bundle([shop.seal(number) for number in range(10)])
+    run_over(shop, silent)
+    shop.now += 60
+    run_over(shop, silent)
+    assert [shop.state(number)[0] for number in range(10)] == ["screened"] * 4 + ["held"] * 4 + [
+        "screened"
+    ] * 2
+    for _ in range(6):
+        shop.run_later()
+    assert {shop.state(number) for number in range(10)} == {PAID}
+    assert shop.charges() == {id_of(number): 1 for number in range(10)}
+
+
+def test_order_of_an_unsettled_bundle_is_given_up_after_three_attempts_too(shop: Shop) -> None:
+    shop.window = 1
+    shop.bundle([shop.seal(0)])
+    for _ in range(3):
+        run_over(shop, silent)
+        shop.now += 60
+    shop.run_later()
+    assert shop.state(0) == ("order-again", "try-later", "CHARGE-GIVEN-UP")
+    assert shop.charges() == {}
+
+
+def test_hold_keys_are_limited_and_orders_without_an_answer_come_first(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "HOLD_KEYS", 3)
+    bad = [forge(shop, number, card={"amount": 1}) for number in range(4)]
+    shop.bundle([*bad, shop.seal(5, card=a_card(LOST_ANSWER_CARD))])
+    shop.run()
+    assert len(shop.keystore.ring.hold_records()) == 3
+    assert shop.hold_key_of(5) is not None
+    assert [shop.state(number)[0] for number in range(4)] == ["quarantined"] * 4
+    shop.run_later(HOLD_HOURS * HOUR)
+    assert {shop.state(number) for number in range(4)} == {("order-again", "expired", "HOLD-LIMIT")}
 
 
 def test_silent_acquirer_until_the_key_dies_loses_no_order(shop: Shop) -> None:
