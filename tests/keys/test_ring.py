@@ -256,3 +256,17 @@ def test_key_ids_are_those_of_the_public_keys(ring: KeyRing) -> None:
     key = ring.batch_key(entry.key_id)
     assert key is not None
     assert key.key_id == entry.key_id == key_id(bytes.fromhex(entry.public_key))
+
+
+def test_a_ring_that_would_outgrow_its_file_is_left_as_it_was(
+    ring: KeyRing, tmp_path: Path, master: LockedBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = issue(ring, 1)
+    with monkeypatch.context() as limit, pytest.raises(KeysError) as refusal:
+        limit.setattr(strongbox, "SIZE_LIMIT", 4096)
+        issue(ring, 30)
+    assert rule_of(refusal) == "KEYSTORE-FULL"
+    ring.close()
+    again = KeyRing.open(tmp_path, master)
+    assert again.unused("shop-a") == kept
+    again.close()

@@ -188,6 +188,7 @@ def test_before_init_every_command_says_what_to_do(tmp_path: Path) -> None:
         )
         assert done.returncode == 4
         assert "spool-sync init-node" in done.stderr
+        assert "NODE-MISSING" in done.stderr
     assert not (tmp_path / "state").exists()
 
 

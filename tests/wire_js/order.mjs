@@ -244,8 +244,6 @@ export function* frames(file, rule) {
   for (let at = 0; at < file.length;) {
     if (file.length - at < 4) throw new Refused(rule, "the file ends within a length");
     const size = number(file.subarray(at, at + 4));
-    // Only the vectors say that a frame shorter than a header refuses the file, and not one order.
-    if (size < HEADER_SIZE) throw new Refused(rule, "a frame shorter than a header");
     if (size > LARGEST_FRAME) throw new Refused(rule, "a frame above 65,536 bytes");
     if (size > file.length - at - 4) throw new Refused(rule, "the file ends within a frame");
     yield file.subarray(at + 4, at + 4 + size);
