@@ -262,9 +262,10 @@ def test_a_ring_that_would_outgrow_its_file_is_left_as_it_was(
     ring: KeyRing, tmp_path: Path, master: LockedBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = issue(ring, 1)
-    with monkeypatch.context() as limit, pytest.raises(KeysError) as refusal:
+    with monkeypatch.context() as limit:
         limit.setattr(strongbox, "SIZE_LIMIT", 4096)
-        issue(ring, 30)
+        with pytest.raises(KeysError) as refusal:
+            issue(ring, 30)
     assert rule_of(refusal) == "KEYSTORE-FULL"
     ring.close()
     again = KeyRing.open(tmp_path, master)
