@@ -12,20 +12,17 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from keys import ceremony, console
 from keys.config import KeystoreConfig, load
-from keys.console import ExitCode, say, shared_options
+from keys.console import ExitCode, passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore, claims_rehearsal
 from keys.passphrases import keystore_passphrase, new_keystore_passphrase
 from keys.private.locked import harden_process
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _REHEARSAL: Final = "*** REHEARSAL: throwaway keys, for the simulated acquirer only ***"
 
@@ -55,19 +52,9 @@ def commands() -> None:
     harden_process()
 
 
-def _passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    option = click.option(
-        "--passphrase-fd",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Read the passphrase from this open file descriptor.",
-    )
-    return option(function)
-
-
 @commands.command("init", epilog="Example: key-ceremony init --config offline.toml")
 @shared_options
-@_passphrase_option
+@passphrase_option
 @click.option("--rehearsal", is_flag=True, help="Throwaway keys; every screen says so, and no real acquirer.")
 def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: bool) -> ExitCode:
     """Make the offline identity, order key, vault key and key ring, in a new keystore."""
@@ -93,7 +80,7 @@ def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: b
 
 @commands.command("enrol-node", epilog=_ENROL_EXAMPLE)
 @shared_options
-@_passphrase_option
+@passphrase_option
 @click.option("--node", required=True, metavar="NAME", help="Node id: a-z, 0-9 and '-'.")
 @click.option(
     "--public-key",
@@ -163,7 +150,7 @@ def enrol_node(
 
 @commands.command("status", epilog="Example: key-ceremony status --config offline.toml")
 @shared_options
-@_passphrase_option
+@passphrase_option
 def status(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
     """Show which keys there are, until when, and how many batch keys each node has left."""
     settings = _settings(config)

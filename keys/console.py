@@ -122,6 +122,17 @@ def shared_options(function: F) -> F:
     return config(as_json(function))
 
 
+def passphrase_option(function: F) -> F:
+    """Add ``--passphrase-fd N`` (passed as ``passphrase_fd``), for runs that nobody watches."""
+    option = click.option(
+        "--passphrase-fd",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Read the passphrase from this open file descriptor.",
+    )
+    return option(function)
+
+
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -77,7 +77,7 @@ def cli() -> None:
     "--confirm", metavar="TOTAL", help="The control total, for runs without a person at the terminal."
 )
 @click.option("--clock-is-right", is_flag=True, help="Accept a clock far ahead of the newest ledger entry.")
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from this file descriptor.")
+@console.passphrase_option
 def run(
     *, config: Path, confirm: str | None, clock_is_right: bool, passphrase_fd: int | None, as_json: bool
 ) -> ExitCode:
@@ -162,7 +162,7 @@ def verify_ledger(*, config: Path, as_json: bool) -> ExitCode:
 )
 @console.shared_options
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from this file descriptor.")
+@console.passphrase_option
 def try_open(*, config: Path, bundle: Path, passphrase_fd: int | None, as_json: bool) -> ExitCode:
     """Try to open the cards of a bundle's copy with the keys there are: proof that they are gone, or are not yet.
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from keys import console
 from keys.config import load
-from keys.console import ExitCode, say, shared_options, warn
+from keys.console import ExitCode, passphrase_option, say, shared_options, warn
 from transfer.config import NodeConfig, SyncConfig
 from transfer.sync import status as overview
 from transfer.sync import trust
@@ -46,19 +45,9 @@ def commands() -> None:
     harden_process()
 
 
-def _passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    option = click.option(
-        "--passphrase-fd",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Read the passphrase from this open file descriptor.",
-    )
-    return option(function)
-
-
 @commands.command("init-node", epilog="Example: spool-sync init-node --config node.toml")
 @shared_options
-@_passphrase_option
+@passphrase_option
 def init_node_command(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
     """Make the state directory and the identity with which this node signs its bundles."""
     settings, _ = _settings(config)
@@ -80,7 +69,7 @@ def init_node_command(*, config: Path, as_json: bool, passphrase_fd: int | None)
 
 @commands.command("push", epilog="Example: spool-sync push --config node.toml")
 @shared_options
-@_passphrase_option
+@passphrase_option
 @click.option("--empty", is_flag=True, help="Make a bundle even without orders; it asks for new keys.")
 def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool) -> ExitCode:
     """Cut the waiting orders into signed bundles, and write every bundle without a receipt to the drop."""
