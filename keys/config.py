@@ -6,6 +6,7 @@ Must not: read the environment or the clock itself, nor hold a secret (a passphr
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ def _section(
 
     def path_of(wanted: type, value: object) -> object:
         if wanted is Path and isinstance(value, str) and value and "\0" not in value:
-            return base / Path(value).expanduser()
+            return Path(os.path.normpath(base / Path(value).expanduser()))
         raise ValueError("a path is wanted")
 
     # What comes from the environment is text and may be read as a number; what comes from the file is typed.
