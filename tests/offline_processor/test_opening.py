@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 from keys.public.seal import seal
@@ -159,6 +160,24 @@ def test_text_that_is_no_json_waits_for_a_person(shop: Shop) -> None:
     texts = (b"", b"{", b"[" * 5000, b"\xff\xfe", b"null", b'{"header": 1, "header": 2}', b"1e400")
     run_among_good_orders(shop, *(forge(shop, number, text=text) for number, text in enumerate(texts)))
     assert_waits_for_a_person(shop, "ORDER-FORM", numbers=range(len(texts)))
+
+
+def test_member_that_stands_twice_waits_for_a_person(shop: Shop) -> None:
+    texts: list[str] = []
+    forge(shop, BAD, edit=lambda document: texts.append(json.dumps(document)))
+    whole = texts[0].replace('"total":', '"total": {"amount": 1, "currency": "EUR"}, "total":', 1)
+    nested = texts[0].replace('"amount":', '"amount": 1, "amount":', 1)
+    forged = (forge(shop, number, text=text.encode()) for number, text in enumerate((whole, nested)))
+    run_among_good_orders(shop, *forged)
+    assert_waits_for_a_person(shop, "ORDER-FORM", numbers=(0, 1))
+
+
+def test_members_may_stand_in_any_order_and_spacing(shop: Shop) -> None:
+    texts: list[str] = []
+    forge(shop, BAD, edit=lambda document: texts.append(json.dumps(document, indent=1, sort_keys=True)))
+    shop.bundle([forge(shop, BAD, text=texts[0].encode())])
+    shop.run()
+    assert shop.state(BAD) == ("paid", "none", "")
 
 
 def test_control_character_waits_for_a_person(shop: Shop) -> None:

@@ -6,6 +6,7 @@ Must not: contain anything of the card.
 
 from __future__ import annotations
 
+import json
 import struct
 import unicodedata
 from typing import Annotated
@@ -126,14 +127,27 @@ def encode_order_compartment(order: Order, *, header_digest: bytes, nonce: bytes
 
 def decode_order_compartment(padded: bytes) -> OrderCompartment:
     """Parse an opened order box; refuses by ``ORDER-PADDING``, ``ORDER-FORM`` or ``ORDER-TEXT``."""
+    text = unpad(padded)
     try:
-        order = _order_decoder.decode(unpad(padded))
+        order = _order_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TransferError("ORDER-FORM", "the order does not have the form that FORMAT.md gives") from error
+    _check_members(text, order)
     delivery = order.delivery
     texts = (order.customer.name, order.customer.email, delivery.city, delivery.region, delivery.postcode)
     _check_text("".join((*texts, *delivery.lines)))
     return order
+
+
+def _check_members(text: bytes, read: msgspec.Struct) -> None:
+    # A member that stands twice would be two orders to two readers. What we would write ourselves has none.
+    if _encoder.encode(read) != text:
+        json.loads(text, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(members: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in members}) != len(members):
+        raise TransferError("ORDER-FORM", "a member of the order stands there twice")
 
 
 def _check_text(text: str) -> None:
@@ -143,12 +157,14 @@ def _check_text(text: str) -> None:
 
 def decode_subject_request(padded: bytes) -> SubjectRequest:
     """Parse the opened order box of a subject request; the rules are those of an order."""
+    text = unpad(padded)
     try:
-        request = _request_decoder.decode(unpad(padded))
+        request = _request_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TransferError(
             "ORDER-FORM", "the subject request does not have the form that FORMAT.md gives"
         ) from error
+    _check_members(text, request)
     _check_text(request.email)
     return request
 
