@@ -158,11 +158,11 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
     outbox = place.state / "returns"
     for node in place.keystore.ring.nodes():
         if reporting.is_due(place.ledger, place.keystore, node.node, now=place.clock()):
-            made = reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
-            report.returns.append(made)
+            reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
         try:
-            reporting.write_newest(
+            written = reporting.write_newest(
                 place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch
             )
+            report.returns += [written] if written else []
         except TransferError as error:
             report.refused.append(error)  # the return is kept, and the next run writes it

@@ -7,16 +7,14 @@ Must not: take a secret as an argument, or go on when the machine is not isolate
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.progress import Progress as ProgressBar
-from rich.progress import TaskID
 
 from keys import config as configuration
 from keys import console
@@ -34,7 +32,8 @@ from offline_processor.control_total import ControlTotal, same
 from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.workplace import Workplace
+from offline_processor.progress import Bars
+from offline_processor.workplace import RunReport, Workplace
 
 REHEARSAL = "REHEARSAL: throwaway keys and a simulated acquirer; nobody is charged"
 
@@ -90,31 +89,49 @@ def run(
     with _opened(settings, passphrase_fd) as (keystore, ledger, marks):
         if clock_is_right:
             ledger.confirm_clock(_clock())
-        acquirer = SimulatedAcquirer(settings.acquirer.books)
-        try:
-            with _progress() as progress:
-                report = run_batch(
-                    Workplace(
-                        ledger=ledger,
-                        keystore=keystore,
-                        acquirer=acquirer,
-                        state=settings.processor.state,
-                        drop_in=settings.processor.drop_in,
-                        drop_out=settings.processor.drop_out,
-                        window=settings.processor.window,
-                        hold_seconds=settings.processor.hold_hours * 3600,
-                        clock=_clock,
-                        confirm=lambda total: _confirm(total, confirm),
-                        progress=progress,
-                    )
-                )
-        finally:
-            acquirer.close()
+        for mark in [] if as_json else marks:
+            console.warn(mark, style="bold yellow")
+        report = _run(settings, keystore, ledger, confirm)
         if as_json:
             console.print_json(summary.as_document(report, marks))
         else:
-            summary.show(report, ledger, marks)
+            summary.show(report, ledger)
         return _exit_code(report, ledger)
+
+
+def _run(settings: Settings, keystore: Keystore, ledger: Ledger, confirm: str | None) -> RunReport:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with every file closed
+    bars = Bars(shown=console.is_terminal())
+    acquirer = SimulatedAcquirer(settings.acquirer.books)
+
+    def confirmed(total: ControlTotal) -> None:
+        bars.stop()
+        _confirm(total, confirm)
+
+    try:
+        return run_batch(
+            Workplace(
+                ledger=ledger,
+                keystore=keystore,
+                acquirer=acquirer,
+                state=settings.processor.state,
+                drop_in=settings.processor.drop_in,
+                drop_out=settings.processor.drop_out,
+                window=settings.processor.window,
+                hold_seconds=settings.processor.hold_hours * 3600,
+                clock=_clock,
+                confirm=confirmed,
+                progress=bars.advance,
+            )
+        )
+    except KeyboardInterrupt:
+        bars.stop()
+        console.warn("Stopped. Everything done so far is recorded: run the same command again to go on.")
+        console.warn("What was being sent to the acquirer just now is reversed first, then charged afresh.")
+        raise
+    finally:
+        bars.stop()
+        acquirer.close()
 
 
 @cli.command()
@@ -122,7 +139,7 @@ def run(
 def status(*, config: Path, as_json: bool) -> ExitCode:
     """Show the ledger's orders by state, each node's chains, and what waits. Needs no passphrase."""
     settings = _settings(config)
-    ledger = _ledger(settings)
+    ledger = _existing_ledger(settings)
     try:
         orders: dict[str, int] = dict(
             ledger.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state")
@@ -145,7 +162,7 @@ def status(*, config: Path, as_json: bool) -> ExitCode:
 @console.shared_options
 def verify_ledger(*, config: Path, as_json: bool) -> ExitCode:
     """Recompute the chain of all ledger entries; any altered, removed or reordered entry is found."""
-    ledger = _ledger(_settings(config))
+    ledger = _existing_ledger(_settings(config))
     try:
         entries = ledger.verify_chain()
     finally:
@@ -213,6 +230,16 @@ def _ledger(settings: Settings) -> Ledger:
     return Ledger(settings.processor.state / "ledger.db")
 
 
+def _existing_ledger(settings: Settings) -> Ledger:
+    if not (settings.processor.state / "ledger.db").is_file():
+        raise ProcessorError(
+            "LEDGER-MISSING",
+            f"there is no ledger in {settings.processor.state}",
+            "correct [processor] state; a first `offline-processor run` makes the ledger",
+        )
+    return _ledger(settings)
+
+
 def _confirm(total: ControlTotal, given: str | None) -> None:
     console.warn(f"Control total to be charged: {total}", style="bold")
     typed = given
@@ -232,23 +259,7 @@ def _confirm(total: ControlTotal, given: str | None) -> None:
         )
 
 
-@contextmanager
-def _progress() -> Iterator[Any]:
-    if not console.is_terminal():
-        yield lambda what, done, total: None
-        return
-    with ProgressBar(transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield advance
-
-
-def _exit_code(report: Any, ledger: Ledger) -> ExitCode:
+def _exit_code(report: RunReport, ledger: Ledger) -> ExitCode:
     if report.refused:
         return ExitCode.REFUSED
     if summary.needs_person(report, ledger):

@@ -7,6 +7,7 @@ Must not: show a card, or leave one open.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from keys.keystore import Keystore
 from keys.private.locked import LockedBuffer, zero_stack
 from keys.private.unseal import SealingKey, UnsealError, open_box_into
 from keys.public.seal import SEAL_OVERHEAD
+from offline_processor.errors import ProcessorError
 from offline_processor.frames import numbered
 from transfer.wire.envelope import decode_envelope
 from transfer.wire.header import decode_header
@@ -42,19 +44,29 @@ class Opening:
         lines = [
             f"{self.opened} of {self.cards} cards opened; {self.keys_tried} live keys were tried on each"
         ]
-        lines += [f"batch key {key} was destroyed at {when}" for key, when in self.destroyed.items()]
+        lines += [
+            f"batch key {key} was destroyed on {datetime.fromtimestamp(when, UTC):%Y-%m-%d at %H:%M:%S} UTC"
+            for key, when in self.destroyed.items()
+        ]
         return "\n".join(lines)
 
 
 def try_open(bundle: Path, keystore: Keystore) -> Opening:
     """Try every live batch and hold key on every card of ``bundle``; opened is opened, whatever it holds."""
+    envelopes = bundle / ENVELOPES_NAME
+    if not envelopes.is_file():
+        raise ProcessorError(
+            "BUNDLE-FORMAT",
+            f"there is no {ENVELOPES_NAME} in {bundle}",
+            "name a bundle's own directory: NODE/b00000001",
+        )
     ring = keystore.ring
     live = [ring.batch_key(record.entry.key_id) for record in ring.batch_records()]
     live += [ring.hold_key(bytes.fromhex(record.key_id)) for record in ring.hold_records()]
     keys = [key for key in live if key is not None]
     cards = opened = 0
     destroyed = {}
-    for _, raw in numbered(bundle / ENVELOPES_NAME):
+    for _, raw in numbered(envelopes):
         cards += 1
         try:
             envelope = decode_envelope(raw)

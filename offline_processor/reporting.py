@@ -29,6 +29,7 @@ from transfer.wire.manifest import (
     RETURN_COMMENT,
     SIGNATURE_NAME,
     ReturnManifest,
+    decode_return_manifest,
     encode_manifest,
     return_manifest_digest,
     return_name,
@@ -50,8 +51,8 @@ BATCH_KEYS_KEPT = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnMade:
-    """One return on its way: for which node, under which name, with how many records."""
+class ReturnWritten:
+    """One return on a drop: for which node, under which name, with how many records."""
 
     node: str
     name: str
@@ -67,7 +68,7 @@ def is_due(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> bool:
     )
 
 
-def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> ReturnMade:
+def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> None:
     """Build, sign and record the next return of a node in ``outbox``; it may then be written to any drop."""
     refill(keystore, node, now=now)
     chain = chain_of(ledger, node)
@@ -103,20 +104,23 @@ def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, 
         )
         save_chain(ledger, replace(chain, return_number=number))
         ledger.append("return-made", f"{node}/{number}", now, {"manifest": digest, "records": count})
-    return ReturnMade(node=node, name=name, records=count)
 
 
-def write_newest(ledger: Ledger, outbox: Path, drop: Path, node: str, *, epoch: int) -> str | None:
-    """Write the newest return of a node to ``drop`` (again, if need be) and delete older ones; its name, or None."""
+def write_newest(ledger: Ledger, outbox: Path, drop: Path, node: str, *, epoch: int) -> ReturnWritten | None:
+    """Write the newest return of a node to ``drop`` and delete older ones; None when it is there, or there is none."""
     number = chain_of(ledger, node).return_number
     if not number:
         return None
     name = return_name(epoch, number)
-    write_unit(drop, node, name, {file: outbox / node / name / file for file in RETURN_FILES})
+    unit = outbox / node / name
+    written = write_unit(drop, node, name, {file: unit / file for file in RETURN_FILES})
     for older in (outbox / node).iterdir():
         if older.name < name:
             shutil.rmtree(older)
-    return name
+    if not written:
+        return None
+    records = decode_return_manifest((unit / MANIFEST_NAME).read_bytes()).records
+    return ReturnWritten(node=node, name=name, records=records)
 
 
 def return_of(ledger: Ledger, node: str, number: int) -> str | None:

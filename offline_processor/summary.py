@@ -6,10 +6,12 @@ Must not: name a customer or show more of a card than the ledger keeps.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keys import console
+from keys.ring_index import KeyRole
 from offline_processor.control_total import money
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import OrderState
@@ -67,10 +69,8 @@ def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
     }
 
 
-def show(report: RunReport, ledger: Ledger, marks: list[str]) -> None:
+def show(report: RunReport, ledger: Ledger) -> None:
     """Print the summary for a person."""
-    for mark in marks:
-        console.warn(mark, style="bold yellow")
     for error in report.refused:
         console.report_error(error, as_json=False)
     for line in _lines(report):
@@ -103,10 +103,14 @@ def _lines(report: RunReport) -> Iterator[str]:
     )
     yield from (f"{what}: {found}" for what, found in counted if found)
     for record in report.keys_destroyed:
-        name = f"batch key {record.number} of {record.node}" if record.node else "hold key"
-        yield f"Destroyed: {name} {record.key_id} ({record.reason})"
+        if record.role is KeyRole.BATCH:
+            yield f"Destroyed: batch key {record.number} of {record.node}, {record.key_id} ({record.reason})"
+    holds = Counter(record.reason for record in report.keys_destroyed if record.role is KeyRole.HOLD)
+    yield from (f"Destroyed: hold keys, {reason}: {count}" for reason, count in sorted(holds.items()))
     for made in report.returns:
-        yield f"Return written: {made.node}/{made.name} with {made.records} records"
+        yield f"Return written: {made.node}/{made.name}, records: {made.records}"
+    if not anything_done(report):
+        yield "Nothing to do."
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

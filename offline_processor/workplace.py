@@ -19,7 +19,7 @@ from offline_processor.control_total import ControlTotal
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.staging import Staged
-from offline_processor.reporting import ReturnMade
+from offline_processor.reporting import ReturnWritten
 from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
 
@@ -59,7 +59,7 @@ class RunReport:
     interrupted: int = 0
     reversed: int = 0
     keys_destroyed: list[Destroyed] = field(default_factory=list)
-    returns: list[ReturnMade] = field(default_factory=list)
+    returns: list[ReturnWritten] = field(default_factory=list)
     acquirer_silent: bool = False
 
     def count(self, state: OrderState, orders: int) -> None:

@@ -23,6 +23,13 @@ from offline_processor.ledger.schema import migrations
 
 Row = tuple[Any, ...]
 CLOCK_JUMP = 35 * 86_400
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "secure_delete = ON",
+    "cache_size = -16384",
+    "wal_autocheckpoint = 8192",
+)
 _APPEND = "INSERT INTO entry (id, at, kind, subject, facts, chain) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -41,21 +48,19 @@ class Ledger:
             raise ProcessorError(
                 "LEDGER-IN-USE", "another run holds the ledger", "wait for it to end, then repeat the command"
             ) from None
-        path.touch(mode=0o600, exist_ok=True)
-        self._database = sqlite_utils.Database(path)
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "cache_size = -16384",
-            "wal_autocheckpoint = 8192",
-        ):
-            self._database.execute(f"PRAGMA {pragma}")
-        migrations.apply(self._database)
-        self._connection = self._database.conn
         self._pending: list[Row] = []
         self._count, self._chain, self._newest = 0, GENESIS, 0
-        self._read_tip()
+        try:
+            path.touch(mode=0o600, exist_ok=True)
+            self._database = sqlite_utils.Database(path)
+            for pragma in _PRAGMAS:
+                self._database.execute(f"PRAGMA {pragma}")
+            migrations.apply(self._database)
+            self._connection = self._database.conn
+            self._read_tip()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def close(self) -> None:
         """Close the database, its write-ahead log emptied, and let go of the lock."""

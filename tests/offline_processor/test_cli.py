@@ -233,6 +233,34 @@ def test_verify_ledger_counts_the_entries_and_finds_a_break(shop: Shop) -> None:
     assert ran.document["rule"] == "LEDGER-CHAIN"
 
 
+def test_ledger_that_is_not_there_is_not_called_intact(shop: Shop) -> None:
+    config = configure(shop)
+    for command in ("verify-ledger", "status"):
+        ran = processor(command, config, "--json")
+        assert ran.code == REFUSED
+        assert ran.document["rule"] == "LEDGER-MISSING"
+    assert not (shop.root / "state" / "ledger.db").exists()
+
+
+def test_directory_that_is_no_bundle_is_refused_by_try_open(shop: Shop) -> None:
+    ran = processor("try-open", configure(shop), str(shop.drop_in), "--json")
+    assert ran.code == REFUSED
+    assert ran.document["rule"] == "BUNDLE-FORMAT"
+
+
+def test_return_that_could_not_be_written_is_not_called_written_until_it_is(shop: Shop) -> None:
+    config = configure(shop)
+    shop.drop_out.rmdir()
+    ran = processor("run", config, "--confirm", TOTAL)
+    assert ran.code == REFUSED
+    assert "DROP-MISSING" in ran.err
+    assert "Return written" not in ran.out
+    shop.drop_out.mkdir()
+    again = processor("run", config)
+    assert again.code == DONE
+    assert "Return written: shop-a/r0001-00000001" in again.out
+
+
 # The clock
 
 
