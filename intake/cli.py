@@ -20,7 +20,6 @@ import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from intake import board
 from intake.app import Intake
 from intake.catalogue import SHIPPED, load_catalogue
 from intake.config import IntakeConfig
@@ -37,6 +36,7 @@ from keys.console import ExitCode, say, shared_options, warn
 from keys.durable import write_durable
 from keys.public.fingerprint import fingerprint as fingerprint_of
 from keys.public.minisign import MinisignPublicKey
+from transfer import listing
 from transfer.config import NodeConfig
 from transfer.sync import trust
 
@@ -151,7 +151,7 @@ def status_command(*, config: Path, as_json: bool) -> ExitCode:
     node, _ = _settings(config)
     health = _health(node).report()
     register = register_path(node)
-    orders = board.counts(register) if register.exists() else {}
+    orders = listing.counts(register) if register.exists() else {}
     if as_json:
         console.print_json(
             {
@@ -184,7 +184,7 @@ def status_command(*, config: Path, as_json: bool) -> ExitCode:
 def orders_command(*, config: Path, as_json: bool, state: str | None, limit: int) -> ExitCode:
     """List orders and their states, the newest first."""
     node, _ = _settings(config)
-    rows = board.newest(register_path(node), limit=limit, status=state)
+    rows = listing.newest(register_path(node), limit=limit, status=state)
     if as_json:
         console.print_json({"orders": [asdict(row) for row in rows]})
     else:

@@ -25,15 +25,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlite_utils
-from sqlite_utils import Migrations
 
 from keys.durable import make_directory
 from keys.public.digest import equal
+from transfer.register_tables import IN_TRANSIT, RECEIVED, migrations
 from transfer.spool import Entry, OpenGroup, Spool, read_group
 from transfer.wire.records import Receipt, StatusRecord
 
-RECEIVED = "received"
-IN_TRANSIT = "in-transit"
 _CHUNK = 500
 _BUSY_SECONDS = 30
 _Row = tuple[Any, ...]
@@ -47,32 +45,6 @@ _LOOKUP = (
     " FROM orders WHERE order_id = ?"
 )
 _UPDATE = "UPDATE orders SET state = ?, reason = ?, changed_at = ? WHERE order_id = ?"
-
-migrations = Migrations("register")
-
-_TABLES = (
-    # number: rows lie in the order of their coming; random ids would spread each group over the whole file.
-    """CREATE TABLE orders (
-        number INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, basket_digest BLOB NOT NULL,
-        batch_key_id BLOB NOT NULL, group_name TEXT NOT NULL, sequence INTEGER, state TEXT NOT NULL DEFAULT '',
-        reason TEXT NOT NULL DEFAULT 'none', changed_at INTEGER NOT NULL DEFAULT 0, received_at INTEGER NOT NULL
-        ) STRICT""",
-    "CREATE INDEX orders_uncut ON orders (batch_key_id) WHERE sequence IS NULL",
-    """CREATE TABLE bundle (
-        sequence INTEGER PRIMARY KEY, batch_key_id BLOB UNIQUE, manifest TEXT NOT NULL, orders INTEGER NOT NULL,
-        cut_at INTEGER NOT NULL, outcome TEXT NOT NULL DEFAULT '', settled_at INTEGER NOT NULL DEFAULT 0) STRICT""",
-    # Acknowledged orders that a cut did not find in their partition.
-    """CREATE TABLE missing (
-        order_id TEXT PRIMARY KEY, batch_key_id BLOB NOT NULL, noticed_at INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
-    "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-)
-
-
-@migrations()
-def first_form(database: sqlite_utils.Database) -> None:
-    """All tables of the first version."""
-    for table in _TABLES:
-        database.execute(table)
 
 
 class Committed(Enum):

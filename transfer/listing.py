@@ -1,6 +1,6 @@
-"""What the shop's staff see of the orders: numbers and states, read from the node's register.
+"""Lists of the register's orders, for people: numbers and states, by a connection that cannot write.
 
-Why here: staff need a list of all orders, and the register's own interface serves one order at a time.
+Why here: staff need a list of all orders, and the register serves one order at a time while intake works.
 Must not: write to the register, or show anything but ids, states and times.
 """
 
@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from intake.errors import IntakeError
+from transfer.errors import TransferError
+from transfer.register_tables import IN_TRANSIT, RECEIVED
 
-_STATUS = (
-    "CASE WHEN state <> '' THEN state WHEN sequence IS NULL THEN 'received' ELSE 'in-transit' END AS status"
-)
+_STATUS = f"CASE WHEN state <> '' THEN state WHEN sequence IS NULL THEN '{RECEIVED}' ELSE '{IN_TRANSIT}' END AS status"
 _BUSY_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoardRow:
+class ListedOrder:
     """One order. Times are Unix seconds; ``sequence`` is its bundle's."""
 
     order_id: str
@@ -38,7 +37,7 @@ def counts(register: Path) -> dict[str, int]:
         return dict(connection.execute(f"SELECT {_STATUS}, count(*) FROM orders GROUP BY 1 ORDER BY 1"))  # noqa: S608  a constant
 
 
-def newest(register: Path, *, limit: int, status: str | None = None) -> list[BoardRow]:
+def newest(register: Path, *, limit: int, status: str | None = None) -> list[ListedOrder]:
     """The newest orders first, of one state or of all."""
     query = (
         f"SELECT order_id, {_STATUS}, reason, sequence, received_at, changed_at FROM orders"  # noqa: S608
@@ -47,7 +46,7 @@ def newest(register: Path, *, limit: int, status: str | None = None) -> list[Boa
     names = ("order_id", "status", "reason", "sequence", "received_at", "changed_at")
     with _reading(register) as connection:
         return [
-            BoardRow(**dict(zip(names, row, strict=True)))
+            ListedOrder(**dict(zip(names, row, strict=True)))
             for row in connection.execute(query, (status, limit))
         ]
 
@@ -55,7 +54,9 @@ def newest(register: Path, *, limit: int, status: str | None = None) -> list[Boa
 @contextlib.contextmanager
 def _reading(register: Path) -> Iterator[sqlite3.Connection]:
     if not register.exists():
-        raise IntakeError("CONFIG-STATE", f"{register} is not there", "start the intake first: intake serve")
+        raise TransferError(
+            "CONFIG-STATE", f"{register} is not there", "start the intake first: intake serve"
+        )
     connection = sqlite3.connect(f"{register.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
     try:
         yield connection
