@@ -68,7 +68,7 @@ def serve_command(*, config: Path, as_json: bool) -> ExitCode:
     warn(f"intake of node {node.node} on http://{intake.bind}, {health.keys_left} batch keys left")
     for text in (*health.reasons, *health.warnings):
         warn(f"warning: {text}")
-    serve(intake, partial(_application, config))
+    serve(intake, partial(_application, config, os.getpid()))
     return ExitCode.DONE
 
 
@@ -213,9 +213,9 @@ def _settings(config: Path) -> tuple[NodeConfig, IntakeConfig]:
     return cast("NodeConfig", sections["node"]), cast("IntakeConfig", sections["intake"])
 
 
-def _application(config: Path) -> Intake:
+def _application(config: Path, parent: int) -> Intake:
     """In a worker process: the application with the real clock."""
-    enter_worker()
+    enter_worker(parent)
     node, intake = _settings(config)
     return build(node, intake, now=time.time)
 

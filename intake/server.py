@@ -135,11 +135,16 @@ def status_of(register: Register, order_id: str) -> Status | None:
     )
 
 
-def enter_worker() -> None:
-    """What a worker process does first: no core file, which could hold an order in clear, and no life of its own."""
+def enter_worker(parent: int) -> None:
+    """What a worker process does first: no core file, which could hold an order in clear, and no life of its own.
+
+    ``parent`` is the process that started it.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A worker whose parent was killed would go on taking orders on a port that nobody watches any more.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the line above, and nothing will tell us
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _let_signals_end_workers() -> None:

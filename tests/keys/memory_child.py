@@ -21,6 +21,7 @@ from keys.ring_index import DestroyReason
 
 NOW = 1_800_000_100
 CHUNK = 1 << 20
+PAGE = 4096
 
 
 def use(keystore: Keystore, card_box: bytes) -> None:
@@ -44,24 +45,29 @@ def use(keystore: Keystore, card_box: bytes) -> None:
 
 
 def dump(memory: int, maps: int, out: Path) -> None:
-    """Write every readable page of this process to ``out``."""
+    """Write every readable page of this process to ``out``.
+
+    Reads into one buffer made before: memory taken meanwhile would move the very map that is being read.
+    """
+    buffer = memoryview(bytearray(CHUNK))
     os.lseek(maps, 0, os.SEEK_SET)
-    listing = b""
-    while part := os.read(maps, CHUNK):
-        listing += part
+    size = 0
+    while got := os.readv(maps, [buffer[size:]]):
+        size += got
+    listing = bytes(buffer[:size]).decode("utf-8", "replace").splitlines()
     with out.open("wb", buffering=0) as file:
-        for line in listing.decode("utf-8", "replace").splitlines():
+        for line in listing:
             found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ \S+ *(.*)", line)
             if found is None or found[3] in {"[vvar]", "[vvar_vclock]", "[vsyscall]"}:
                 continue
             place, end = int(found[1], 16), int(found[2], 16)
             while place < end:
                 try:
-                    content = os.pread(memory, min(CHUNK, end - place), place)
+                    got = os.preadv(memory, [buffer[: min(CHUNK, end - place)]], place)
                 except OSError:
-                    break
-                file.write(content)
-                place += len(content)
+                    got = 0
+                file.write(buffer[:got])
+                place += got or PAGE  # one page that cannot be read hides none behind it
 
 
 def main() -> None:
