@@ -141,10 +141,11 @@ def enter_worker(parent: int) -> None:
     ``parent`` is the process that started it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A worker whose parent was killed would go on taking orders on a port that nobody watches any more.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A worker whose parent was killed would go on taking orders on a port that nobody watches any more. It is killed,
+    # not asked: a request to stop that comes while the server starts can be lost, and a kill loses no answered order.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above, and nothing will tell us
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _let_signals_end_workers() -> None:

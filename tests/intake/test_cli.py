@@ -187,7 +187,7 @@ def test_workers_end_with_the_process_that_started_them(new_node: NewNode) -> No
     node = new_node().configure(workers=2).enrol().start()
     assert node.process is not None
     workers = workers_of(node)
-    assert len(workers) == 2
+    assert len(workers) == 2, workers
     node.process.kill()
     node.process.wait()
     end = time.monotonic() + 10
