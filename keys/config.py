@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import tomllib
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import msgspec
 
@@ -22,11 +23,19 @@ SECTIONS = ("node", "sync", "intake", "keystore", "processor", "acquirer")
 _SIZE_LIMIT = 256 * 1024
 
 
+class Risk(StrEnum):
+    """A danger of this machine that the configuration may name as accepted; ``accept_risk`` lists them."""
+
+    UNENCRYPTED_SWAP = "unencrypted-swap"
+
+
 class KeystoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[keystore]``: where the offline keys are, and optionally the file that holds their passphrase."""
+    """``[keystore]``: where the offline keys are, and optionally the files that hold their passphrases."""
 
     path: Path
     passphrase_file: Path | None = None
+    second_passphrase_file: Path | None = None
+    accept_risk: tuple[Risk, ...] = ()
 
 
 def load(path: Path, wanted: Mapping[str, type], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -84,7 +93,9 @@ def _section(
     try:
         for field in msgspec.structs.fields(into):
             if field.encode_name in overrides:
-                text = overrides[field.encode_name]
+                text: str | list[str] = overrides[field.encode_name]
+                if get_origin(field.type) is tuple:
+                    text = [part.strip() for part in overrides[field.encode_name].split(",") if part.strip()]
                 value = msgspec.convert(text, field.type, strict=False, dec_hook=path_of)
                 content[field.encode_name] = str(value) if isinstance(value, Path) else value
         return msgspec.convert(content, into, strict=True, dec_hook=path_of)

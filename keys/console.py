@@ -6,12 +6,13 @@ Must not: decide anything, or print a secret.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import traceback
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -40,7 +41,7 @@ class ExitCode(IntEnum):
 
 
 # Rules that speak about how the command was called or this machine was set up; every other rule is a refusal.
-_USAGE_RULES = ("CONFIG-", "USAGE-", "KEY-", "KEYSTORE-", "MEMORY-")
+_USAGE_RULES = ("CEREMONY-", "CONFIG-", "CUSTODY-", "KEY-", "KEYSTORE-", "MEMORY-", "SWAP-", "USAGE-")
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -131,6 +132,25 @@ def passphrase_option(function: F) -> F:
         help="Read the passphrase from this open file descriptor.",
     )
     return option(function)
+
+
+def keystore_passphrase_option(function: F) -> F:
+    """Add ``--passphrase-fd N`` and ``--second-passphrase-fd N`` (passed as ``passphrase_fds``, a pair).
+
+    For the commands that open the keystore, which may ask for two people's passphrases.
+    """
+
+    @functools.wraps(function)
+    def with_both(*, passphrase_fd: int | None, second_passphrase_fd: int | None, **others: Any) -> Any:
+        return function(passphrase_fds=(passphrase_fd, second_passphrase_fd), **others)
+
+    second = click.option(
+        "--second-passphrase-fd",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="The same for the second passphrase, of a keystore that has two.",
+    )
+    return cast("F", passphrase_option(second(with_both)))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from keys.errors import KeysError
 from keys.private.locked import LockedBuffer
+from keys.private.swap import OnSwap, check_swap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +29,20 @@ _LOCAL_MODES: Final = 3
 
 
 def read_passphrase(
-    *, file: Path | None = None, descriptor: int | None = None, prompt: str = "Passphrase", new: bool = False
+    *,
+    file: Path | None = None,
+    descriptor: int | None = None,
+    prompt: str = "Passphrase",
+    new: bool = False,
+    on_swap: OnSwap = OnSwap.REFUSE,
 ) -> LockedBuffer:
     """The passphrase from ``descriptor``, else from ``file``, else from the terminal; a buffer of its size.
 
     ``new`` asks twice on a terminal and refuses a short one. Raises ``KEY-PASSPHRASE-SOURCE``,
-    ``KEY-PASSPHRASE-FORM``, ``KEY-PASSPHRASE-SHORT``, ``KEY-PASSPHRASE-TWICE`` or ``KEY-FILE-MODE``.
+    ``KEY-PASSPHRASE-FORM``, ``KEY-PASSPHRASE-SHORT``, ``KEY-PASSPHRASE-TWICE``, ``KEY-FILE-MODE`` or
+    ``SWAP-NOT-ENCRYPTED``: no key of ours opens without a passphrase, so here nobody can forget to look.
     """
+    check_swap(on_swap)
     if descriptor is not None:
         passphrase = from_descriptor(descriptor)
     elif file is not None:

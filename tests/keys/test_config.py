@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from keys.config import KeystoreConfig, load
+from keys.config import KeystoreConfig, Risk, load
 from keys.errors import KeysError
 
 
@@ -40,6 +40,16 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
     assert loaded["keystore"].passphrase_file == tmp_path / "pass"
 
 
+def test_accepted_risks_are_named_one_by_one(tmp_path: Path) -> None:
+    text = '[keystore]\npath = "/keys"\naccept_risk = ["unencrypted-swap"]\n'
+    settings = load(write(tmp_path, text), {"keystore": KeystoreConfig}, {})["keystore"]
+    assert settings.accept_risk == (Risk.UNENCRYPTED_SWAP,)
+    from_environment = load(
+        write(tmp_path, GOOD), {"keystore": KeystoreConfig}, {"KEYSTORE_ACCEPT_RISK": "unencrypted-swap"}
+    )
+    assert from_environment["keystore"].accept_risk == (Risk.UNENCRYPTED_SWAP,)
+
+
 @pytest.mark.parametrize(
     ("text", "environ", "rule"),
     [
@@ -52,6 +62,8 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
         ('[node]\nnode = "a"\nstate = ""\n', {}, "CONFIG-VALUE"),
         (GOOD, {"NODE_MAX_ORDERS": "many"}, "CONFIG-VALUE"),
         ("node = 1\n", {}, "CONFIG-VALUE"),
+        ('[keystore]\npath = "k"\naccept_risk = ["all"]\n', {}, "CONFIG-VALUE"),
+        ('[keystore]\npath = "k"\naccept_risk = "unencrypted-swap"\n', {}, "CONFIG-VALUE"),
         ("[node\n", {}, "CONFIG-FILE"),
         ("#" * 300_000, {}, "CONFIG-FILE"),
     ],
@@ -64,7 +76,7 @@ def test_bad_configuration_is_refused_by_rule(
         load(path, {"node": Node}, environ)
         return
     with pytest.raises(KeysError) as refusal:
-        load(path, {"node": Node}, environ)
+        load(path, {"node": Node} | ({"keystore": KeystoreConfig} if "[keystore]" in text else {}), environ)
     assert refusal.value.rule == rule
 
 
