@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from keys.errors import RuleError
 from keys.private.sign import generate_signing_key, sign
+from keys.public.announcement import revocation_message
 from keys.public.roll import Role
 from tests.transfer.house import NODE, NOW, House, batch_key_id, order_id
 from transfer.errors import TransferError
@@ -27,7 +28,6 @@ from transfer.wire.records import (
     SubjectAnswer,
     SubjectState,
     encode_record,
-    revocation_message,
 )
 
 

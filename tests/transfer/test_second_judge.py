@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from keys.errors import RuleError
 from keys.private.sign import generate_signing_key, sign
+from keys.public.announcement import handover_message, revocation_message
 from keys.public.fingerprint import fingerprint
 from keys.public.roll import Role
 from keys.public.seal import key_id
@@ -47,8 +48,6 @@ from transfer.wire.records import (
     SubjectState,
     decode_record,
     encode_record,
-    handover_message,
-    revocation_message,
 )
 
 pytestmark = pytest.mark.needs_tool("node", "wire_js")

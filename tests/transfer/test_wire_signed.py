@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keys.errors import RuleError
 from keys.private.sign import sign_file
+from keys.public.announcement import handover_message, revocation_message
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll, Role, decode_roll, encode_roll
 from tests.transfer import strategies as some
@@ -36,8 +37,6 @@ from transfer.wire.records import (
     StatusState,
     decode_record,
     encode_record,
-    handover_message,
-    revocation_message,
 )
 
 manifests = st.one_of(some.bundle_manifests, some.return_manifests)

@@ -20,6 +20,7 @@ from keys.errors import RuleError
 from keys.private.locked import LockedBuffer
 from keys.private.unseal import SealingKey, open_box, sealing_key
 from keys.public import canonical
+from keys.public.announcement import handover_message, revocation_message
 from keys.public.digest import digest
 from keys.public.fingerprint import fingerprint
 from keys.public.minisign import MinisignPublicKey, signature_matches
@@ -53,7 +54,7 @@ from transfer.wire.manifest import (
     return_name,
 )
 from transfer.wire.order import Item, Total, decode_order_compartment, decode_subject_request, unpad
-from transfer.wire.records import Handover, Revocation, decode_record, handover_message, revocation_message
+from transfer.wire.records import Handover, Revocation, decode_record
 from transfer.wire.sealing import order_box_digest
 
 Inputs = dict[str, Any]

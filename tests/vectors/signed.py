@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from keys.private.sign import SigningKey, sign, sign_file
 from keys.public import canonical
+from keys.public.announcement import handover_message, revocation_message
 from keys.public.roll import KeyEntry, KeyRoll, Role, encode_roll, roll_digest
 from tests.vectors import cast
 from tests.vectors.form import OK, Vector
@@ -44,8 +45,6 @@ from transfer.wire.records import (
     SubjectAnswer,
     SubjectState,
     encode_record,
-    handover_message,
-    revocation_message,
 )
 
 ORDER_ID = cast.HEADER.order_id.hex()

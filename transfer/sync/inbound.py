@@ -19,6 +19,7 @@ from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory
 from keys.errors import RuleError
+from keys.public.announcement import revocation_message
 from keys.public.minisign import MinisignPublicKey
 from keys.public.roll import ROLL_LIMIT, Role
 from keys.public.verify import signature_is_good
@@ -58,7 +59,6 @@ from transfer.wire.records import (
     Revocation,
     StatusRecord,
     SubjectAnswer,
-    revocation_message,
 )
 
 _NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)

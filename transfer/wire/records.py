@@ -6,14 +6,12 @@ Must not: gain a free text field.
 
 from __future__ import annotations
 
-import struct
 from enum import StrEnum
 
 import msgspec
 
-from keys.public import canonical
-from keys.public.digest import digest
-from keys.public.roll import Count, Hex16, Hex32, Hex64, Number, Role
+from keys.public import announcement, canonical
+from keys.public.roll import Count, Hex16, Hex32, Number
 
 RECORD_LIMIT = 1024
 
@@ -105,29 +103,12 @@ class Refusal(
     seen_at: Count
 
 
-class Revocation(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="revocation"
-):
+class Revocation(announcement.KeyRevocation, frozen=True, kw_only=True, tag_field="kind", tag="revocation"):
     """Never seal to this key again."""
 
-    key: Hex16
-    role: Role
-    epoch: Number
-    revoked_at: Count
-    signature: Hex64
 
-
-class Handover(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="handover"
-):
+class Handover(announcement.Handover, frozen=True, kw_only=True, tag_field="kind", tag="handover"):
     """From ``from`` on, the new offline identity signs; both sign this."""
-
-    epoch: Number
-    start: Count = msgspec.field(name="from")
-    old_identity: Hex32
-    new_identity: Hex32
-    old_signature: Hex64
-    new_signature: Hex64
 
 
 class SubjectAnswer(
@@ -154,13 +135,24 @@ def decode_record(line: bytes) -> Record:
     return record
 
 
-def revocation_message(*, role: Role, epoch: int, key: bytes, revoked_at: int) -> bytes:
-    """What the offline identity signs to revoke a key (``key`` is its 16-byte id)."""
-    packed = struct.pack(">BI16sQ", 1 if role is Role.ORDER else 2, epoch, key, revoked_at)
-    return b"sealed-orders/v1/revocation\0" + digest("revocation", packed)
+def revocation_record(revocation: announcement.Revocation) -> Revocation:
+    """What a return says of a revocation that the keystore announces."""
+    return Revocation(
+        key=revocation.key,
+        role=revocation.role,
+        epoch=revocation.epoch,
+        revoked_at=revocation.revoked_at,
+        signature=revocation.signature,
+    )
 
 
-def handover_message(*, epoch: int, start: int, old_identity: bytes, new_identity: bytes) -> bytes:
-    """What the old and the new offline identity both sign."""
-    packed = struct.pack(">IQ32s32s", epoch, start, old_identity, new_identity)
-    return b"sealed-orders/v1/handover\0" + digest("handover", packed)
+def handover_record(handover: announcement.Handover) -> Handover:
+    """What a return says of a handover that the keystore announces."""
+    return Handover(
+        epoch=handover.epoch,
+        start=handover.start,
+        old_identity=handover.old_identity,
+        new_identity=handover.new_identity,
+        old_signature=handover.old_signature,
+        new_signature=handover.new_signature,
+    )
