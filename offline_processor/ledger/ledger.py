@@ -19,27 +19,24 @@ from keys.public import canonical
 from keys.public.digest import equal
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.chain import GENESIS, link
+from offline_processor.ledger.mirror import PRAGMAS, Mirror, Statement
 from offline_processor.ledger.schema import migrations
 
 Row = tuple[Any, ...]
 CLOCK_JUMP = 35 * 86_400
-_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "secure_delete = ON",
-    "cache_size = -16384",
-    "wal_autocheckpoint = 8192",
-)
+_TOKEN_SIZE = 16
 _APPEND = "INSERT INTO entry (id, at, kind, subject, facts, chain) VALUES (?, ?, ?, ?, ?, ?)"
+_MARK = "UPDATE commit_mark SET number = number + 1, token = ?"
 
 
 class Ledger:
-    """The ledger at ``path``, held by this process alone until closed.
+    """The ledger at ``path``, held by this process alone until closed; with a ``mirror``, in step with it.
 
-    Raises ``LEDGER-IN-USE`` when another process holds it and ``LEDGER-CHAIN`` when its newest entry is not chained.
+    Raises ``LEDGER-IN-USE`` when another process holds it, ``LEDGER-CHAIN`` when its newest entry is not chained,
+    and as ``Mirror`` does. ``renew_mirror``: the mirror that there was is lost, and a new one is begun.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mirror: Path | None = None, renew_mirror: bool = False) -> None:
         self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,21 +46,42 @@ class Ledger:
                 "LEDGER-IN-USE", "another run holds the ledger", "wait for it to end, then repeat the command"
             ) from None
         self._pending: list[Row] = []
+        self._written: list[Statement] = []
+        self._mirror: Mirror | None = None
+        self._in_step = True
+        self.mirror_was_behind = False
         self._count, self._chain, self._newest = 0, GENESIS, 0
         try:
             path.touch(mode=0o600, exist_ok=True)
             self._database = sqlite_utils.Database(path)
-            for pragma in _PRAGMAS:
+            for pragma in PRAGMAS:
                 self._database.execute(f"PRAGMA {pragma}")
             migrations.apply(self._database)
             self._connection = self._database.conn
             self._read_tip()
+            if mirror is not None:
+                self._begin_mirror(path, mirror, renew=renew_mirror)
         except BaseException:
             os.close(self._lock)
             raise
 
+    def _begin_mirror(self, path: Path, mirror: Path, *, renew: bool) -> None:
+        mirrored = self.counter("mirrored")
+        found = Mirror(mirror, expected=bool(mirrored) and not renew)
+        try:
+            self.mirror_was_behind = found.bring_up(self._connection, path)
+        except BaseException:
+            found.close()
+            raise
+        self._mirror = found
+        if not mirrored:
+            with self.atomic():
+                self.set_counter("mirrored", 1)
+
     def close(self) -> None:
         """Close the database, its write-ahead log emptied, and let go of the lock."""
+        if self._mirror is not None:
+            self._mirror.close()
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
         os.close(self._lock)
@@ -99,17 +117,43 @@ class Ledger:
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
-        """One durable transaction: all of it or nothing, entries included."""
+        """One durable transaction: all of it or nothing, entries included, on the mirror's disk too."""
+        if not self._in_step:
+            raise ProcessorError(
+                "LEDGER-MIRROR-DISK",
+                "the mirror missed a transaction: nothing goes on without it",
+                "mend the second disk and run again: opening the ledger brings the mirror up",
+            )
         tip = (self._count, self._chain, self._newest)
         try:
             with self._database.atomic():
                 yield
-                self._connection.executemany(_APPEND, self._pending)
+                self._finish()
         except BaseException:
             self._count, self._chain, self._newest = tip
+            if self._mirror is not None:
+                self._mirror.roll_back()
             raise
         finally:
             self._pending.clear()
+            self._written.clear()
+        self._commit_mirror()
+
+    def _commit_mirror(self) -> None:
+        if self._mirror is not None and not self._in_step:
+            self._mirror.commit()
+            self._in_step = True
+
+    def _finish(self) -> None:
+        """The transaction's entries and its mark; then the same statements, in their order, for the mirror."""
+        if self._pending:
+            self.execute_many(_APPEND, list(self._pending))
+        if not self._written:
+            return
+        self.execute(_MARK, (os.urandom(_TOKEN_SIZE),))
+        if self._mirror is not None:
+            self._mirror.prepare(self._written)
+            self._in_step = False  # until the mirror has committed too
 
     def append(self, kind: str, subject: str, at: int, facts: dict[str, Any]) -> None:
         """Add one entry to the current transaction."""
@@ -122,10 +166,13 @@ class Ledger:
     def execute(self, statement: str, values: Row = ()) -> None:
         """Run one statement of the current transaction."""
         self._connection.execute(statement, values)
+        self._written.append((statement, values, False))
 
     def execute_many(self, statement: str, rows: list[Row]) -> None:
         """Run one statement for each row, in the current transaction."""
-        self._connection.executemany(statement, rows)
+        if rows:
+            self._connection.executemany(statement, rows)
+            self._written.append((statement, rows, True))
 
     def rows(self, query: str, values: Row = ()) -> Iterator[Row]:
         """The rows of a query, one by one."""

@@ -83,3 +83,18 @@ def first_form(database: Database) -> None:
     """All tables of the first version."""
     for table in _TABLES:
         database.execute(table)
+
+
+_MIRROR_AND_EPOCHS = (
+    # One row: how many transactions were committed, and a random token of the newest. Two files that agree in both
+    # and in their newest entry are the same (ledger/mirror.py).
+    "CREATE TABLE commit_mark (number INTEGER NOT NULL, token BLOB NOT NULL) STRICT",
+    "INSERT INTO commit_mark (number, token) VALUES (0, x'')",
+)
+
+
+@migrations()
+def second_form(database: Database) -> None:
+    """The mark of each transaction."""
+    for statement in _MIRROR_AND_EPOCHS:
+        database.execute(statement)

@@ -1,0 +1,186 @@
+"""The ledger's mirror: a second SQLite file, on a second disk, that has every transaction before it counts as done.
+
+Why here: the loss of the first disk then costs nothing that was ever acknowledged to anyone.
+Must not: be read for the work, be ahead of the ledger, or be left behind in silence.
+
+The ledger commits first, the mirror second, and only then does ``Ledger.atomic`` return. So a crash leaves the mirror
+at most one transaction behind; what it lacks was never acted upon, and the next opening brings it up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offline_processor.errors import ProcessorError
+
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "secure_delete = ON",
+    "cache_size = -16384",
+    "wal_autocheckpoint = 8192",
+)
+Statement = tuple[str, Sequence[Any], bool]
+"""SQL, its values (or rows of values), and whether they are rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tip:
+    """How far a file is: transactions committed, the newest one's token, entries, the newest entry's chain value."""
+
+    commits: int
+    token: bytes
+    entries: int
+    chain: bytes
+
+
+def tip_of(database: sqlite3.Connection) -> Tip:
+    """The tip of a ledger's file; that of an empty ledger for a file without tables."""
+    try:
+        commits, token = database.execute("SELECT number, token FROM commit_mark").fetchone() or (0, b"")
+        newest = database.execute("SELECT id, chain FROM entry ORDER BY id DESC LIMIT 1").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        return Tip(commits=0, token=b"", entries=0, chain=b"")
+    entries, chain = newest or (0, b"")
+    return Tip(commits=commits, token=token, entries=entries, chain=chain)
+
+
+def includes(newer: sqlite3.Connection, older: Tip) -> bool:
+    """True when ``newer`` holds every entry that ``older`` ends with, and at least as many transactions."""
+    ahead = tip_of(newer)
+    if older.commits == ahead.commits:
+        return older == ahead
+    if not older.entries:
+        return older.commits < ahead.commits
+    row = newer.execute("SELECT chain FROM entry WHERE id = ?", (older.entries,)).fetchone()
+    return older.commits < ahead.commits and row is not None and row[0] == older.chain
+
+
+class Mirror:
+    """The mirror at ``path``, held by this process alone until closed. ``expected``: there was one before.
+
+    Raises ``LEDGER-MIRROR-DISK`` when it cannot be had.
+    """
+
+    def __init__(self, path: Path, *, expected: bool) -> None:
+        self.path = path
+        if expected and not path.is_file():
+            raise _disk(path, "it is not there")
+        with self._disk_errors():
+            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with self._disk_errors():
+                self._take_lock()
+                path.touch(mode=0o600, exist_ok=True)
+                self._database = sqlite3.connect(path, isolation_level=None)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        try:
+            with self._disk_errors():
+                for pragma in PRAGMAS:
+                    self._database.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            self.close()
+            raise
+
+    def bring_up(self, ledger: sqlite3.Connection, primary: Path) -> bool:
+        """Compare the two, and bring up a mirror that is behind; True when it was. ``LEDGER-MIRROR`` otherwise."""
+        with self._disk_errors():
+            ours, theirs = tip_of(ledger), tip_of(self._database)
+            if ours == theirs:
+                return False
+            if includes(ledger, theirs):
+                ledger.backup(self._database)
+                return True
+            newer = includes(self._database, ours)
+        if newer:
+            raise ProcessorError(
+                "LEDGER-MIRROR",
+                f"the mirror {self.path} is newer ({theirs.entries} entries) than the ledger {primary}"
+                f" ({ours.entries} entries): the ledger is lost or an old copy",
+                "nothing is lost: go on with the mirror's content, offline-processor mirror --take",
+            )
+        raise ProcessorError(
+            "LEDGER-MIRROR",
+            f"the mirror {self.path} ({theirs.entries} entries) and the ledger {primary} ({ours.entries} entries)"
+            " have gone different ways: each holds what the other lacks",
+            "keep both files as they are; find out which one the last run used (status, verify-ledger), move the"
+            " other away, and reconcile with the acquirer's report before anything is charged",
+        )
+
+    def prepare(self, statements: Sequence[Statement]) -> None:
+        """Apply a transaction, not yet committed: a disk that is full or gone is found before the ledger commits."""
+        with self._disk_errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            for sql, values, many in statements:
+                if many:
+                    self._database.executemany(sql, values)
+                else:
+                    self._database.execute(sql, values)
+
+    def commit(self) -> None:
+        """Make the prepared transaction durable."""
+        with self._disk_errors():
+            self._database.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Forget a prepared transaction, if there is one."""
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def write_to(self, target: sqlite3.Connection) -> None:
+        """Copy the whole mirror into another database."""
+        with self._disk_errors():
+            self._database.backup(target)
+
+    def close(self) -> None:
+        """Close the file, its write-ahead log emptied, and let go of the lock."""
+        try:
+            self.roll_back()
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # what is committed is in the log already; a dying disk must not hide why the run stopped
+        finally:
+            self._database.close()
+            os.close(self._lock)
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProcessorError(
+                "LEDGER-IN-USE",
+                f"another run holds the mirror {self.path}",
+                "wait for it to end, then repeat the command",
+            ) from None
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+            raise _disk(self.path, str(error)) from error
+
+
+def same_disk(left: Path, right: Path) -> bool:
+    """True when both paths lie on one file system, so that one dying disk takes both."""
+    return left.parent.stat().st_dev == right.parent.stat().st_dev
+
+
+def _disk(path: Path, what: str) -> ProcessorError:
+    return ProcessorError(
+        "LEDGER-MIRROR-DISK",
+        f"the ledger's mirror {path} cannot be used: {what}; nothing goes on without it",
+        "mount or mend the second disk and run again; if it is dead, put in another and begin a new mirror on it:"
+        " offline-processor mirror --renew",
+    )
