@@ -253,7 +253,7 @@ def test_return_that_could_not_be_written_is_not_called_written_until_it_is(shop
     shop.drop_out.rmdir()
     ran = processor("run", config, "--confirm", TOTAL)
     assert ran.code == REFUSED
-    assert "DROP-MISSING" in ran.err
+    assert "MEDIUM-NONE" in ran.err
     assert "Return written" not in ran.out
     shop.drop_out.mkdir()
     again = processor("run", config)

@@ -499,7 +499,7 @@ def test_drop_that_is_not_there_is_said_and_stops_nothing_else(shop: Shop) -> No
     shop.now += 60
     with shop.ledger() as ledger:
         report = run(shop.workplace(ledger, SimulatedAcquirer(shop.books)))
-    assert [error.rule for error in report.refused] == ["DROP-MISSING"]
+    assert [error.rule for error in report.refused] == ["MEDIUM-NONE"]
     assert report.outcomes == {"paid": 2}
     assert shop.told(0) == ("paid", "none")
 

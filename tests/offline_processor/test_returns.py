@@ -159,7 +159,7 @@ def test_number_and_digest_are_in_the_ledger_before_the_drop_has_the_return(shop
     shop.drop_out.write_text("no directory")
     with shop.ledger() as ledger:
         report = run(shop.workplace(ledger, SimulatedAcquirer(shop.books)))
-    assert [error.rule for error in report.refused] == ["DROP-MISSING"]
+    assert [error.rule for error in report.refused] == ["MEDIUM-NONE"]
     recorded = shop.rows("SELECT number, manifest FROM return_made")
     assert [number for number, _ in recorded] == [1]
     shop.drop_out.unlink()

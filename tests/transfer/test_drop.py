@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_a_missing_drop_is_refused_and_never_made(tmp_path: Path, files: dict[st
         list_units(missing, "shop-a", "b")
     with pytest.raises(TransferError) as writing:
         write_unit(missing, "shop-a", NAME, files)
-    assert listing.value.rule == writing.value.rule == "DROP-MISSING"
+    assert listing.value.rule == writing.value.rule == "MEDIUM-NONE"
     assert not missing.exists()
 
 
@@ -104,7 +105,7 @@ def test_a_stranger_in_the_unit_refuses_it(
     assert "autorun.inf" in refused("BUNDLE-FORMAT", unit, tmp_path / "copy")
     with pytest.raises(TransferError) as caught:
         write_unit(drop, "shop-a", NAME, files)
-    assert caught.value.rule == "DROP-FORMAT"
+    assert caught.value.rule == "MEDIUM-UNEXPECTED"
 
 
 def test_a_missing_file_refuses_the_unit(unit: Path, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_link_in_the_place_of_the_node_is_refused(
     ):
         with pytest.raises(TransferError) as caught:
             action()
-        assert caught.value.rule == "DROP-FORMAT"
+        assert caught.value.rule == "MEDIUM-UNEXPECTED"
 
 
 def test_a_return_is_refused_by_the_rule_of_returns(drop: Path, tmp_path: Path) -> None:
@@ -163,12 +164,12 @@ def test_too_little_room_is_said_before_anything_is_written(
     drop: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full:
-        f_bavail, f_frsize = 1, 4096
+        f_bavail, f_frsize, f_flag = 1, 4096, 0
 
     monkeypatch.setattr("os.statvfs", lambda place: Full)
     with pytest.raises(TransferError) as caught:
         write_unit(drop, "shop-a", NAME, files)
-    assert caught.value.rule == "DROP-SPACE"
+    assert caught.value.rule == "MEDIUM-FULL"
     assert list((drop / "shop-a" / NAME).iterdir()) == []
 
 
@@ -183,20 +184,34 @@ def test_what_does_not_read_back_is_not_signed_for(
     monkeypatch.setattr("transfer.sync.drop.write_all", flips_a_bit)
     with pytest.raises(TransferError) as caught:
         write_unit(drop, "shop-a", NAME, files)
-    assert caught.value.rule == "DROP-READBACK"
+    assert caught.value.rule == "MEDIUM-DAMAGED"
     assert list_units(drop, "shop-a", "b") == []
 
 
-def test_a_failing_medium_is_a_refusal(
-    drop: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        (errno.ENOSPC, "MEDIUM-FULL"),
+        (errno.EDQUOT, "MEDIUM-FULL"),
+        (errno.EFBIG, "MEDIUM-FULL"),
+        (errno.EROFS, "MEDIUM-READ-ONLY"),
+        (errno.EIO, "MEDIUM-DAMAGED"),
+        (errno.ENODEV, "MEDIUM-NONE"),
+        (errno.ENOTCONN, "MEDIUM-NONE"),
+        (errno.EACCES, "MEDIUM-WRITE"),
+    ],
+)
+def test_each_fault_of_a_medium_has_its_rule_and_way_out(
+    drop: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, fault: int, rule: str
 ) -> None:
     def fails(descriptor: int, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(fault, os.strerror(fault))
 
     monkeypatch.setattr("transfer.sync.drop.write_all", fails)
     with pytest.raises(TransferError) as caught:
         write_unit(drop, "shop-a", NAME, files)
-    assert caught.value.rule == "DROP-WRITE"
+    assert caught.value.rule == rule
+    assert caught.value.remedy
 
 
 def test_a_removed_unit_is_gone(unit: Path, drop: Path) -> None:

@@ -292,7 +292,7 @@ def test_a_missing_drop_is_said(house: House) -> None:
     house.drop_out.rmdir()
     with pytest.raises(TransferError) as caught:
         house.pull()
-    assert caught.value.rule == "DROP-MISSING"
+    assert caught.value.rule == "MEDIUM-NONE"
 
 
 def test_an_expired_bundle_is_settled_as_such(sent: House, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_missing_drop_uses_up_no_key(house: House) -> None:
     house.drop_in.rmdir()
     with pytest.raises(TransferError) as caught:
         house.push()
-    assert caught.value.rule == "DROP-MISSING"
+    assert caught.value.rule == "MEDIUM-NONE"
     assert not house.spool.partition(KEY).closed
 
 

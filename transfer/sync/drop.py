@@ -9,6 +9,7 @@ A unit is a directory DROP/NODE/NAME of plain files; it is complete when its sig
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from transfer.sync.media import (
     check_room,
     chunks,
     closing,
+    fault,
     is_there,
     matches,
     measure,
@@ -35,45 +37,70 @@ from transfer.sync.media import (
     plain_size,
     refusal,
     remove_file,
+    shown,
     sync_all,
 )
 from transfer.wire.ids import check_node_id
 from transfer.wire.manifest import SIGNATURE_NAME
 
 _UNIT = re.compile(r"b[0-9]{8}|r[0-9]{4}-[0-9]{8}", re.ASCII)
-_UNITS_LIMIT = 100_000
+ENTRIES_LIMIT = 100_000
 _NO_LIMIT = 1 << 62  # for files of our own
 
 
 def list_units(drop: Path, node: str, prefix: str) -> list[str]:
-    """Names of the complete units of ``node`` that begin with ``prefix``, in order. ``DROP-MISSING``: no such drop.
+    """Names of the complete units of ``node`` that begin with ``prefix``, in order. ``MEDIUM-NONE``: no such drop.
 
-    A link in the place of a unit is listed too, so that reading it refuses it aloud.
+    A link in the place of a unit is listed too, so that reading it refuses it aloud. ``MEDIUM-UNEXPECTED`` when
+    the node's directory is none, or holds more entries than the limit: no more of them are looked at.
     """
     check_node_id(node)
-    with open_drop(drop) as top:
-        try:
-            folder = os.open(node, FOLDER, dir_fd=top)
-        except FileNotFoundError:
+    with medium_errors(drop), open_drop(drop) as top, node_folder(top, drop, node) as folder:
+        if folder is None:
             return []
-        except OSError as error:
-            raise refusal("DROP-FORMAT", drop / node, "it is no plain directory") from error
-        with closing(folder), os.scandir(folder) as entries:
-            names = []
-            for entry in entries:
-                if _UNIT.fullmatch(entry.name) and entry.name.startswith(prefix):
-                    if entry.is_symlink() or is_there(f"{entry.name}/{SIGNATURE_NAME}", folder):
-                        names.append(entry.name)
-                    if len(names) > _UNITS_LIMIT:
-                        raise refusal("DROP-FORMAT", drop / node, f"it holds more than {_UNITS_LIMIT} units")
-    return sorted(names)
+        return sorted(
+            entry.name
+            for entry in entries_of(folder, drop / node)
+            if is_unit_name(entry.name, prefix)
+            and (entry.is_symlink() or is_there(f"{entry.name}/{SIGNATURE_NAME}", folder))
+        )
+
+
+def is_unit_name(name: str, prefix: str) -> bool:
+    """True for the name of a bundle or return that begins with ``prefix``."""
+    return _UNIT.fullmatch(name) is not None and name.startswith(prefix)
+
+
+def entries_of(folder: int, where: Path) -> Iterator[os.DirEntry[str]]:
+    """The entries of a directory of a medium, ``MEDIUM-UNEXPECTED`` after as many as any honest one has."""
+    with os.scandir(folder) as entries:
+        for count, entry in enumerate(entries):
+            if count >= ENTRIES_LIMIT:
+                raise refusal("MEDIUM-UNEXPECTED", where, f"it holds more than {ENTRIES_LIMIT} entries")
+            yield entry
+
+
+@contextlib.contextmanager
+def node_folder(top: int, drop: Path, node: str) -> Iterator[int | None]:
+    """A descriptor of the node's directory, None when there is none; ``MEDIUM-UNEXPECTED``."""
+    try:
+        folder = os.open(node, FOLDER, dir_fd=top)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise refusal("MEDIUM-UNEXPECTED", drop / node, "it is no plain directory") from error
+        raise
+    with closing(folder):
+        yield folder
 
 
 def write_unit(drop: Path, node: str, name: str, files: Mapping[str, Path]) -> bool:
     """Write a unit of ``files`` (name in the unit: source path); False when it is there already, byte for byte.
 
     Everything is written, fsynced, read back past the cache and compared before the signature file makes it whole.
-    Raises ``DROP-MISSING``, ``DROP-FORMAT``, ``DROP-SPACE``, ``DROP-WRITE`` or ``DROP-READBACK``.
+    Raises ``MEDIUM-NONE``, ``-READ-ONLY``, ``-FULL``, ``-UNEXPECTED``, ``-DAMAGED`` or ``-WRITE``.
     """
     check_node_id(node)
     if not _UNIT.fullmatch(name) or SIGNATURE_NAME not in files:
@@ -99,7 +126,7 @@ def remove_unit(drop: Path, node: str, name: str, files: Mapping[str, object]) -
     with medium_errors(where), open_drop(drop) as top, open_or_make_folder(top, node, where) as folder:
         with open_or_make_folder(folder, name, where) as unit:
             for file in (SIGNATURE_NAME, *(file for file in files if file != SIGNATURE_NAME)):
-                remove_file(unit, file)
+                remove_file(unit, file, where)
         with contextlib.suppress(OSError):
             os.rmdir(name, dir_fd=folder)
         os.fsync(folder)
@@ -109,20 +136,21 @@ def copy_unit(source: Path, destination: Path, limits: Mapping[str, int]) -> Non
     """Copy the unit at ``source`` (DROP/NODE/NAME) to the new directory ``destination``, durably.
 
     It must hold exactly the files that ``limits`` names, plain, none larger than its limit; else
-    ``BUNDLE-FORMAT`` or ``RETURN-FORMAT``. The signature file is written last. ``DROP-SPACE``: no room for it here.
+    ``BUNDLE-FORMAT`` or ``RETURN-FORMAT``. The signature file is written last. ``SPOOL-SPACE``: no room for it here.
     """
     rule = format_rule(source.name)
     make_directory(destination.parent)
     destination.mkdir(0o700)
     with open_unit(source, rule) as unit:
-        names = sorted(names_in(unit))
+        with medium_errors(source):
+            names = sorted(names_in(unit))
         if names != sorted(limits):
-            strange = ", ".join(sorted(set(names) ^ set(limits))[:5])
+            strange = shown(set(names) ^ set(limits))
             raise refusal(
                 rule, source, f"it must hold exactly {', '.join(sorted(limits))}; not so: {strange}"
             )
         size = sum(min(plain_size(unit, file) or 0, limit) for file, limit in limits.items())
-        check_room(destination, size, len(limits), destination)
+        check_room(destination, size, len(limits), destination, rule="SPOOL-SPACE")
         for file in sorted(limits, key=lambda file: file == SIGNATURE_NAME):
             _copy_in(unit, file, destination / file, limits[file], source, rule)
     fsync_directory(destination)
@@ -133,7 +161,7 @@ def read_file(source: Path, file: str, limit: int) -> bytes:
     """One small plain file of the unit at ``source``; refused as ``copy_unit`` refuses it."""
     rule = format_rule(source.name)
     with open_unit(source, rule) as unit, open_plain(unit, file, limit, source, rule) as descriptor:
-        raw = b"".join(chunks(descriptor, limit + 1))
+        raw = b"".join(_medium_chunks(descriptor, limit + 1, source / file))
         if len(raw) > limit:
             raise refusal(rule, source, f"{file} is larger than {limit} bytes")
         return raw
@@ -151,7 +179,7 @@ def _copy_in(unit: int, file: str, destination: Path, limit: int, source: Path, 
     ):
         size = 0
         # The file may grow while it is read: the limit is on what is copied, not on what was announced.
-        for part in _medium_chunks(descriptor, limit + 1, source, file, rule):
+        for part in _medium_chunks(descriptor, limit + 1, source / file):
             size += len(part)
             write_all(copy, part)
         if size > limit:
@@ -159,13 +187,13 @@ def _copy_in(unit: int, file: str, destination: Path, limit: int, source: Path, 
         os.fsync(copy)
 
 
-def _medium_chunks(descriptor: int, most: int, source: Path, file: str, rule: str) -> Iterator[bytes]:
+def _medium_chunks(descriptor: int, most: int, where: Path) -> Iterator[bytes]:
     parts = chunks(descriptor, most)
     while True:
         try:
             part = next(parts, None)
         except OSError as error:
-            raise refusal(rule, source, f"{file} cannot be read ({error.strerror})") from error
+            raise fault(where, error) from error
         if part is None:
             return
         yield part
@@ -175,7 +203,7 @@ def _write_anew(unit: int, files: Mapping[str, Path], where: Path) -> None:
     body = [file for file in files if file != SIGNATURE_NAME]
     # Without its signature the unit is ignored, so a half-written one is never taken for whole.
     for file in (SIGNATURE_NAME, *body):
-        remove_file(unit, file)
+        remove_file(unit, file, where)
     check_room(unit, sum(path.stat().st_size for path in files.values()), len(files), where)
     written = {file: _write(unit, file, files[file]) for file in body}
     os.fsync(unit)
@@ -186,7 +214,7 @@ def _write_anew(unit: int, files: Mapping[str, Path], where: Path) -> None:
     try:
         _read_back(unit, SIGNATURE_NAME, signature, where)
     except TransferError:
-        remove_file(unit, SIGNATURE_NAME)
+        remove_file(unit, SIGNATURE_NAME, where)
         raise
 
 
@@ -217,7 +245,7 @@ def _write(unit: int, file: str, source: Path) -> Measured:
 def _read_back(unit: int, file: str, wanted: Measured, where: Path) -> None:
     if not matches(unit, file, wanted):
         raise TransferError(
-            "DROP-READBACK",
+            "MEDIUM-DAMAGED",
             f"{where / file} does not read back as it was written",
             "the medium is failing, or lies about its size: take another, and repeat the command",
         )
@@ -226,4 +254,4 @@ def _read_back(unit: int, file: str, wanted: Measured, where: Path) -> None:
 def _refuse_strangers(unit: int, files: Mapping[str, Path], where: Path) -> None:
     strange = [name for name in names_in(unit) if name not in files]
     if strange:
-        raise refusal("DROP-FORMAT", where, f"something else lies in it: {', '.join(sorted(strange)[:5])}")
+        raise refusal("MEDIUM-UNEXPECTED", where, f"something else lies in it: {shown(strange)}")
