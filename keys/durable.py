@@ -74,6 +74,56 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
     fsync_directory(path.parent)
 
 
+def replace_erasing(path: Path, data: Bytes) -> None:
+    """Put ``data`` durably in place of a file whose old bytes must not stay: overwritten where they lie, then removed.
+
+    Steps, each durable before the next: ``.new`` written; ``.old`` linked to the live file; ``.new`` renamed over
+    it, the moment of change; ``.old`` overwritten and removed. ``settle_erasing`` undoes or ends it after a crash.
+    On flash, or a file system that copies on write, overwriting may not reach the old place: see README.
+    """
+    new, old = _beside(path)
+    write_new_file(new, [data])
+    # A second name keeps the old file within reach, so that a crash cannot leave it unwiped and nameless.
+    os.link(path, old)
+    fsync_directory(path.parent)
+    os.rename(new, path)
+    fsync_directory(path.parent)
+    erase(old)
+
+
+def settle_erasing(path: Path) -> None:
+    """After a crash in ``replace_erasing``: drop what never became live, and erase what is no longer live."""
+    new, old = _beside(path)
+    changed = False
+    if old.exists():
+        changed = True
+        # Before the rename both names are the same file, and overwriting it would destroy what is live.
+        if path.exists() and old.samefile(path):
+            old.unlink()
+        else:
+            erase(old)
+    if new.exists():
+        changed = True
+        erase(new)
+    if changed:
+        fsync_directory(path.parent)
+
+
+def erase(path: Path) -> None:
+    """Overwrite a file in place, make that durable, then remove it (the caller fsyncs the directory)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        write_all(descriptor, os.urandom(os.fstat(descriptor).st_size))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    path.unlink()
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+
+
 @contextlib.contextmanager
 def _written_beside(path: Path, data: Bytes, mode: int) -> Iterator[Path]:
     # A fresh name for every try: after a failed fsync the same file must never be fsynced again.

@@ -31,9 +31,20 @@ _ADDRESS = ctypes.c_void_p
 _LENGTH = ctypes.c_ulonglong
 
 stackzero: Final[Any] = _function("sodium_stackzero", None, ctypes.c_size_t)
+mlock: Final[Any] = _function("sodium_mlock", ctypes.c_int, _ADDRESS, ctypes.c_size_t)
 munlock: Final[Any] = _function("sodium_munlock", ctypes.c_int, _ADDRESS, ctypes.c_size_t)
 sign_detached: Final[Any] = _function(
     "crypto_sign_detached", ctypes.c_int, _ADDRESS, _ADDRESS, ctypes.c_char_p, _LENGTH, _ADDRESS
+)
+generichash: Final[Any] = _function(
+    "crypto_generichash",
+    ctypes.c_int,
+    _ADDRESS,
+    ctypes.c_size_t,
+    _ADDRESS,
+    _LENGTH,
+    _ADDRESS,
+    ctypes.c_size_t,
 )
 argon2id: Final[Any] = _function(
     "crypto_pwhash",

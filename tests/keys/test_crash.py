@@ -16,7 +16,8 @@ import pytest
 from keys.keystore import Keystore
 from keys.private import strongbox
 from keys.private.locked import LockedBuffer
-from keys.private.ring_secret import FileRingSecret
+from keys.private.ring_secret import wrapping_key
+from keys.private.ring_secret_file import FileRingSecret
 from keys.private.secretbox import UnwrapError
 from keys.private.sign import generate_signing_key
 from keys.ring import KeyRing
@@ -136,13 +137,13 @@ def content(directory: Path) -> list[object]:
 
 
 def kept_secrets(directory: Path, master: LockedBuffer) -> list[LockedBuffer]:
-    """Every ring secret that any file of the directory gives to the owner of the master key."""
+    """What every ring secret in any file of the directory unwraps for the owner of the master key."""
     found = []
     for file in directory.iterdir():
         place = FileRingSecret(directory, master)
         place._live = file
         try:
-            found.append(place.read())
+            found.append(wrapping_key(master, place.read()))
         except Exception:  # noqa: BLE001, S112  not a ring secret
             continue
     return found

@@ -37,7 +37,7 @@ def secrets_by_name(open_keystore: Callable[[], Keystore]) -> dict[str, bytes]:
             key = keystore.ring.batch_key(entry.key_id)
             assert key is not None
             found[f"{name} batch key"] = bytes(key.private.view)
-        ring_secret = keystore.ring._file._secret
+        ring_secret = keystore.ring._file._wrapping
         assert ring_secret is not None
         found["old ring secret"] = bytes(ring_secret.view)
     return found

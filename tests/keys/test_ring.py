@@ -179,7 +179,7 @@ def test_old_ring_does_not_open_with_anything_left_after_a_destruction(
         raw = file.read_bytes()
         assert private not in raw
         assert old_secret_file.partition(b"\n")[2] not in raw
-    secret = ring._file._secret
+    secret = ring._file._wrapping
     assert secret is not None
     with pytest.raises(UnwrapError), strongbox.opened(secret, old_ring, RingIndex, "old ring"):
         pass

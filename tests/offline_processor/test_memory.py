@@ -64,7 +64,7 @@ def batch(tmp_path: Path, cards: list[Card]) -> Iterator[Shop]:
 def private_keys(shop: Shop) -> dict[str, bytes]:
     """Every private key of the keystore, by name; read here, in the process that is not searched."""
     keystore = shop.keystore
-    ring_secret = keystore.ring._file._secret
+    ring_secret = keystore.ring._file._wrapping
     assert ring_secret is not None
     keys = {
         "identity": bytes(keystore.identity.seed),
