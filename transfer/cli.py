@@ -105,9 +105,9 @@ def pull(*, config: Path, as_json: bool) -> ExitCode:
     """Take the newest return in: key roll, statuses, receipts. Bundles with a receipt are deleted here."""
     settings, sync = _settings(config)
     node = Node.of(settings)
-    identity = trust.load_identity(node.state)
+    trust.load_identity(node.state)
     with node.alone(), node.register() as register:
-        report = Pull(node=node, register=register, spool=node.spool(), identity=identity).run(sync.drop_out)
+        report = Pull(node=node, register=register, spool=node.spool()).run(sync.drop_out)
         warnings = overview.look(node, register, now=_now()).warnings
     if as_json:
         refused = [

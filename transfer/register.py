@@ -44,7 +44,7 @@ _LOOKUP = (
     "SELECT basket_digest, batch_key_id, group_name, sequence, state, reason, changed_at, received_at"
     " FROM orders WHERE order_id = ?"
 )
-_UPDATE = "UPDATE orders SET state = ?, reason = ?, changed_at = ? WHERE order_id = ?"
+_UPDATE = "UPDATE orders SET state = ?, reason = ?, changed_at = ?, epoch = ? WHERE order_id = ?"
 
 
 class Committed(Enum):
@@ -91,6 +91,16 @@ class BundleRow:
     cut_at: int
     outcome: str = ""
     settled_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsettledOrder:
+    """An acknowledged order without a receipt. ``sequence``: its bundle; ``status``: what a return told, "" if none."""
+
+    order_id: str
+    sequence: int | None
+    status: str
+    missing: bool
 
 
 class Register:
@@ -267,15 +277,42 @@ class Register:
         """How many orders are in no bundle yet."""
         return int(self._one("SELECT count(*) FROM orders WHERE sequence IS NULL"))
 
-    def update_statuses(self, records: Iterable[StatusRecord]) -> tuple[int, int]:
-        """Set the statuses, in chunks: how many were of orders that are known here, and how many were not."""
+    def update_statuses(self, records: Iterable[StatusRecord], *, epoch: int = 1) -> tuple[int, int]:
+        """Set the statuses that a return of ``epoch`` brought: how many were of orders known here, and how many not.
+
+        Whoever calls takes returns in by (epoch, number), so what comes later is what counts.
+        """
         known = total = 0
         for chunk in _chunks(records):
             with self.transaction() as connection:
-                rows = [(record.state, record.reason, record.changed_at, record.order) for record in chunk]
+                rows = [
+                    (record.state, record.reason, record.changed_at, epoch, record.order) for record in chunk
+                ]
                 known += connection.executemany(_UPDATE, rows).rowcount
                 total += len(rows)
         return known, total - known
+
+    def untold(self, epoch: int, limit: int = 1000) -> list[str]:
+        """Orders whose bundle has its receipt, but whose end no return told, and none of ``epoch`` speaks of."""
+        query = (
+            "SELECT order_id FROM orders JOIN bundle USING (sequence) WHERE sequence IS NOT NULL"
+            " AND state IN ('', 'held') AND orders.epoch < ? AND outcome <> '' ORDER BY number LIMIT ?"
+        )
+        with self._reading:
+            return [order_id for (order_id,) in self._reader.conn.execute(query, (epoch, limit))]
+
+    def without_receipt(self) -> list[UnsettledOrder]:
+        """Every acknowledged order whose bundle has no receipt, or that is in no bundle, the oldest first."""
+        query = (
+            "SELECT order_id, sequence, state, order_id IN (SELECT order_id FROM missing) FROM orders"
+            " LEFT JOIN bundle USING (sequence) WHERE sequence IS NULL OR outcome = '' ORDER BY number"
+        )
+        with self._reading:
+            rows = self._reader.conn.execute(query).fetchall()
+        return [
+            UnsettledOrder(order_id=order_id, sequence=sequence, status=state, missing=bool(missing))
+            for order_id, sequence, state, missing in rows
+        ]
 
     def take_receipts(self, receipts: Iterable[Receipt]) -> None:
         """Record the receipts of bundles, durably."""

@@ -41,3 +41,12 @@ def first_form(database: Database) -> None:
     """All tables of the first version."""
     for table in _TABLES:
         database.execute(table)
+
+
+@migrations()
+def epoch_of_status(database: Database) -> None:
+    """Which epoch's return told a status, and a short way to the orders whose end was not told."""
+    database.execute("ALTER TABLE orders ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0")
+    database.execute(
+        "CREATE INDEX orders_open ON orders (sequence) WHERE state IN ('', 'held') AND sequence IS NOT NULL"
+    )

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from keys.durable import make_directory
 from keys.entries import sign_entry
-from keys.private.sign import SigningKey, generate_signing_key, sign_file, signing_key
+from keys.private.sign import SigningKey, generate_signing_key, sign, sign_file, signing_key
+from keys.public.announcement import handover_message, revocation_message
 from keys.public.digest import digest
 from keys.public.fingerprint import fingerprint
-from keys.public.roll import ROLL_COMMENT, KeyEntry, KeyRoll, Role, encode_roll
+from keys.public.roll import ROLL_COMMENT, KeyEntry, KeyRoll, Role, encode_roll, roll_digest
 from keys.public.seal import key_id
 from transfer.config import NodeConfig
 from transfer.register import Committed, NewOrder, Register
@@ -43,7 +44,7 @@ from transfer.wire.manifest import (
     encode_manifest,
     return_name,
 )
-from transfer.wire.records import Outcome, Receipt, Record, encode_record
+from transfer.wire.records import Handover, Outcome, Receipt, Record, Revocation, encode_record
 
 NOW = 1_790_000_000
 NODE = "shop-a"
@@ -92,6 +93,7 @@ class House:
     node_key: SigningKey = field(default_factory=generate_signing_key)
     return_number: int = 0
     roll_number: int = 0
+    rolls: dict[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.root.joinpath("state").is_dir():
@@ -133,19 +135,30 @@ class House:
             "seal_until": FAR,
             "destroy_at": FAR + 1,
         }
-        return sign_entry(self.identity, **facts | changes)
+        signer = changes.pop("by", self.identity)
+        return sign_entry(signer, **facts | changes)
 
-    def roll(self, number: int | None = None, *, first: int = 1, **changes: Any) -> KeyRoll:
+    def roll(
+        self, number: int | None = None, *, first: int = 1, by: SigningKey | None = None, **changes: Any
+    ) -> KeyRoll:
+        """The roll of that number, chained to the one before if this house has made it."""
+        number = number or self.roll_number
+        signer = by or self.identity
+        before = self.rolls.get(number - 1)
         roll = KeyRoll(
             node=NODE,
             epoch=1,
-            number=number or self.roll_number,
-            prev=NO_PREVIOUS,
+            number=number,
+            prev=roll_digest(before).hex() if before else NO_PREVIOUS,
             issued_at=NOW,
-            order_keys=[self.entry(Role.ORDER, 1)],
-            batch_keys=[self.entry(Role.BATCH, place) for place in range(first, first + self.keys)],
+            order_keys=[self.entry(Role.ORDER, 1, by=signer)],
+            batch_keys=[
+                self.entry(Role.BATCH, place, by=signer) for place in range(first, first + self.keys)
+            ],
         )
-        return replace(roll, **changes)
+        roll = replace(roll, **changes)
+        self.rolls[roll.number] = encode_roll(roll)
+        return roll
 
     def next_roll(self, **changes: Any) -> KeyRoll:
         self.roll_number += 1
@@ -187,9 +200,7 @@ class House:
 
     def pull(self) -> PullReport:
         with self.node.alone():
-            return Pull(
-                node=self.node, register=self.register, spool=self.spool, identity=self.identity.minisign
-            ).run(self.drop_out)
+            return Pull(node=self.node, register=self.register, spool=self.spool).run(self.drop_out)
 
     def unit(self, sequence: int) -> Path:
         return self.drop_in / NODE / bundle_name(sequence)
@@ -216,14 +227,18 @@ class House:
         *,
         name: str | None = None,
         signer: SigningKey | None = None,
+        by: SigningKey | None = None,
         roll: KeyRoll | bytes | None = None,
         comment: str = RETURN_COMMENT,
         **changes: Any,
     ) -> Path:
-        """Write the next return into the drop; ``changes`` falsify its manifest before it is signed."""
+        """Write the next return into the drop; ``changes`` falsify its manifest before it is signed.
+
+        ``by`` signs both the return and its roll, ``signer`` the return alone.
+        """
         self.return_number += 1
         lines = b"".join(item if isinstance(item, bytes) else encode_record(item) for item in records)
-        raw_roll = roll if isinstance(roll, bytes) else encode_roll(roll or self.next_roll())
+        raw_roll = roll if isinstance(roll, bytes) else encode_roll(roll or self.next_roll(by=by))
         manifest = ReturnManifest(
             node=NODE,
             epoch=1,
@@ -243,8 +258,32 @@ class House:
         (unit / KEYROLL_NAME).write_bytes(raw_roll)
         (unit / RECORDS_NAME).write_bytes(lines)
         (unit / MANIFEST_NAME).write_bytes(raw)
-        (unit / SIGNATURE_NAME).write_text(sign_file(signer or self.identity, raw, comment))
+        (unit / SIGNATURE_NAME).write_text(sign_file(signer or by or self.identity, raw, comment))
         return unit
+
+    def handover(self, new: SigningKey, *, old: SigningKey | None = None, **changes: Any) -> Handover:
+        """The record of a handover to ``new``, signed by both; ``changes`` are made before they sign."""
+        old = old or self.identity
+        facts: dict[str, Any] = {"epoch": 1, "start": NOW} | changes
+        message = handover_message(old_identity=old.public_key, new_identity=new.public_key, **facts)
+        return Handover(
+            old_identity=old.public_key.hex(),
+            new_identity=new.public_key.hex(),
+            old_signature=sign(old, message).hex(),
+            new_signature=sign(new, message).hex(),
+            **facts,
+        )
+
+    def revocation(self, role: Role, key: bytes, *, by: SigningKey | None = None) -> Revocation:
+        """The record that revokes a key (its 16-byte id)."""
+        message = revocation_message(role=role, epoch=1, key=key, revoked_at=NOW)
+        return Revocation(
+            key=key.hex(),
+            role=role,
+            epoch=1,
+            revoked_at=NOW,
+            signature=sign(by or self.identity, message).hex(),
+        )
 
     def carried(self, sequence: int) -> list[str]:
         """The order ids in a bundle on the drop."""

@@ -222,7 +222,7 @@ def _return(inputs: Inputs) -> Output:
         (unit / KEYROLL_NAME).write_bytes(_raw(inputs, "keyroll"))
         (unit / RECORDS_NAME).write_bytes(_raw(inputs, "records"))
         with node.alone(), node.register() as register:
-            pull = Pull(node=node, register=register, spool=node.spool(), identity=identity)
+            pull = Pull(node=node, register=register, spool=node.spool())
             report = pull.run(root / "out")
         for error in report.refused:
             raise error

@@ -3,8 +3,8 @@
 Why here: the only place where what came back over the gap changes this node's roll, statuses and outbox.
 Must not: apply a byte of a return before all of it was verified, or trust a name or size that is not signed.
 
-Order of taking in: the verified copy is durable in `incoming`; roll, statuses and receipts are applied; receipted
-envelopes are deleted; last, the copy becomes `returns/NAME`, which marks it as taken and rides in the next bundle.
+Order of taking in: the verified copy is durable in `incoming`; revocations, identity, roll, statuses and receipts are
+applied; receipted envelopes are deleted; last, the copy becomes `returns/NAME`: it is taken and rides in the next bundle.
 A crash before that repeats all of it from the copy, to the same result.
 """
 
@@ -19,25 +19,24 @@ from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory
 from keys.errors import RuleError
-from keys.public.announcement import revocation_message
-from keys.public.minisign import MinisignPublicKey
+from keys.public.fingerprint import fingerprint
 from keys.public.roll import ROLL_LIMIT, Role
-from keys.public.verify import signature_is_good
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import Spool
+from transfer.sync import revoked, trust
 from transfer.sync.drop import copy_unit, list_units, read_file
+from transfer.sync.handover import Identities, Step, revocation_is_ours
 from transfer.sync.node import LAST_RETURN, WORTH_CONFIRMING, Node
 from transfer.sync.plan import newer_returns
 from transfer.sync.returned import (
     RETURN_MANIFEST_LIMIT,
     Expected,
     VerifiedReturn,
-    check_content,
     read_records,
     same_digest,
 )
-from transfer.sync.trust import RollChange, accept_roll, load_roll
+from transfer.sync.trust import RollChange
 from transfer.wire.manifest import (
     ENVELOPES_NAME,
     KEYROLL_NAME,
@@ -67,9 +66,16 @@ _KEPT = (MANIFEST_NAME, SIGNATURE_NAME)
 
 @dataclass(slots=True, kw_only=True)
 class PullReport:
-    """What one pull did. ``findings``: what a person must look at. ``refused``: returns that were not taken."""
+    """What one pull did. ``findings``: what a person must look at. ``refused``: returns that were not taken.
+
+    ``handover``: whether the offline identity's handover was announced or completed by this return. ``untold``:
+    orders of which a return of a new epoch should have told and did not.
+    """
 
     taken: str | None = None
+    handover: Step = Step.NONE
+    trusted: str = ""
+    untold: list[str] = field(default_factory=list)
     roll: RollChange | None = None
     statuses: int = 0
     unknown_orders: int = 0
@@ -87,7 +93,6 @@ class Pull:
     node: Node
     register: Register
     spool: Spool
-    identity: MinisignPublicKey
     report: PullReport = field(default_factory=PullReport)
 
     def run(self, drop: Path) -> PullReport:
@@ -110,11 +115,11 @@ class Pull:
             if found and (named := (int(found[1]), int(found[2]))) >= at_least:
                 try:
                     raw, signature = (copy / MANIFEST_NAME).read_bytes(), (copy / SIGNATURE_NAME).read_bytes()
-                    manifest = self._expected().judge(copy, raw, signature, named=named, taken=taken)
-                    check_content(copy, manifest, identity=self.identity)
+                    expected = self._expected()
+                    manifest, signer = expected.judge(copy, raw, signature, named=named, taken=taken)
+                    return expected.check_content(copy, manifest, signer)
                 except (RuleError, FileNotFoundError):
                     continue  # the copy was never finished, or some of its files are gone: it is fetched again
-                return VerifiedReturn(path=copy, manifest=manifest)
         return None
 
     def _newest_good(
@@ -130,8 +135,11 @@ class Pull:
 
     def _expected(self) -> Expected:
         return Expected(
-            node=self.node.node, identity=self.identity, last_sequence=self.register.last_sequence()
+            node=self.node.node, identities=self._identities(), last_sequence=self.register.last_sequence()
         )
+
+    def _identities(self) -> Identities:
+        return trust.load_identities(self.node.state)
 
     def _offered(self, drop: Path) -> Iterator[tuple[int, int]]:
         for name in list_units(drop, self.node.node, "r"):
@@ -143,7 +151,8 @@ class Pull:
         """Copy one return and verify the copy. Nothing large is copied before the signature is good."""
         raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
         signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
-        manifest = self._expected().judge(source, raw, signature, named=named, taken=taken)
+        expected = self._expected()
+        manifest, signer = expected.judge(source, raw, signature, named=named, taken=taken)
         shutil.rmtree(self.node.incoming, ignore_errors=True)
         make_directory(self.node.incoming)
         copy = self.node.incoming / source.name
@@ -158,23 +167,30 @@ class Pull:
             raise TransferError(
                 "RETURN-DAMAGED", f"{source} changed while it was copied", "repeat the command"
             )
-        check_content(copy, manifest, identity=self.identity)
-        return VerifiedReturn(path=copy, manifest=manifest)
+        return expected.check_content(copy, manifest, signer)
 
     def _apply(self, verified: VerifiedReturn) -> None:
-        copy, manifest = verified.path, verified.manifest
+        state, node = self.node.state, self.node.node
+        copy, manifest, signer = verified.path, verified.manifest, verified.signer
         before = self._roll_keys()
-        # The roll first: if it is refused as a fork, nothing of this return was used.
-        self.report.roll = accept_roll(
-            self.node.state, (copy / KEYROLL_NAME).read_bytes(), node=self.node.node
-        )
-        others: list[Record] = []
-        known, unknown = self.register.update_statuses(_statuses(copy / RECORDS_NAME, others))
+        raw_roll = (copy / KEYROLL_NAME).read_bytes()
+        # The roll is judged first: if it is a fork, nothing of this return was used.
+        trust.judge_roll(state, raw_roll, node=node, signer=signer)
+        others = [
+            record for record in read_records(copy / RECORDS_NAME) if not isinstance(record, StatusRecord)
+        ]
+        # Before the roll, so that no worker ever sees a roll that lists a key and not that it was revoked.
+        self._revoke([record for record in others if isinstance(record, Revocation)], verified.identities)
+        trust.follow(state, verified.identities)
+        self.report.roll = trust.accept_roll(state, raw_roll, node=node, signer=signer)
+        self._tell_handover(verified)
+        records = (record for record in read_records(copy / RECORDS_NAME) if isinstance(record, StatusRecord))
+        known, unknown = self.register.update_statuses(records, epoch=manifest.epoch)
         self.report.statuses, self.report.unknown_orders = known, unknown
-        receipts = [record for record in others if isinstance(record, Receipt)]
-        self.register.take_receipts(receipts)
+        self.register.take_receipts([record for record in others if isinstance(record, Receipt)])
         for record in others:
             self._take(record)
+        self._tell_new_epoch(manifest.epoch)
         self.register.set_fact(
             WORTH_CONFIRMING,
             known + unknown > 0 or any(not _answers_nothing(record) for record in others),
@@ -184,6 +200,7 @@ class Pull:
             {
                 "name": copy.name,
                 "time": manifest.time,
+                "epoch": manifest.epoch,
                 "accepted": manifest.accepted,
                 "findings": self.report.findings,
             },
@@ -194,10 +211,30 @@ class Pull:
         self.report.taken = copy.name
 
     def _roll_keys(self) -> set[bytes]:
+        """Every batch key that a worker may still choose, also one that it does not yet know to be revoked."""
         try:
-            return {entry.key_id for entry in load_roll(self.node.state, node=self.node.node).batch_keys}
+            return {
+                entry.key_id for entry in trust.listed_roll(self.node.state, node=self.node.node).batch_keys
+            }
         except RuleError:
             return set()
+
+    def _tell_handover(self, verified: VerifiedReturn) -> None:
+        self.report.handover = verified.step
+        self.report.trusted = fingerprint(verified.identities.pinned)
+        if broken := trust.chain_break(self.node.state):
+            self.report.findings.append(f"ROLL-CHAIN: {broken}")
+
+    def _tell_new_epoch(self, epoch: int) -> None:
+        """After a restore offline: which orders it does not know of any more, although it has given their receipts."""
+        last = self.register.fact(LAST_RETURN) or {}
+        if last and epoch > last.get("epoch", epoch):
+            self.report.untold = self.register.untold(epoch)
+        if self.report.untold:
+            self.report.findings.append(
+                f"EPOCH-UNTOLD: the offline side was restored (epoch {epoch}) and tells nothing of "
+                f"{len(self.report.untold)} orders whose receipts it gave before"
+            )
 
     def _take(self, record: Record) -> None:
         match record:
@@ -207,12 +244,8 @@ class Pull:
                 self.report.findings.append(
                     f"the offline side refused a bundle: {record.rule}; it waits for {bundle_name(record.expected)}"
                 )
-            case Revocation():
-                self._revoke(record)
-            case Handover():
-                self.report.findings.append(
-                    "the offline side announces a new identity: this version cannot follow; enrol a new node"
-                )
+            case Revocation() | Handover():
+                pass  # taken in before the key roll
             case SubjectAnswer():
                 self.report.subject_answers += 1
             case StatusRecord():
@@ -240,17 +273,20 @@ class Pull:
             fsync_directory(place)
             self.report.receipts.append(receipt.sequence)
 
-    def _revoke(self, record: Revocation) -> None:
-        key = bytes.fromhex(record.key)
-        message = revocation_message(
-            role=record.role, epoch=record.epoch, key=key, revoked_at=record.revoked_at
-        )
-        if not signature_is_good(self.identity.public_key, message, bytes.fromhex(record.signature)):
-            self.report.findings.append(f"a revocation of key {record.key} is not signed and was ignored")
-            return
-        if record.role is Role.BATCH:
-            self.spool.close(key)  # whatever a roll says, no worker begins a group on it again
-        self.report.revoked += 1
+    def _revoke(self, revocations: list[Revocation], identities: Identities) -> None:
+        good = []
+        for record in revocations:
+            if revocation_is_ours(identities, record):
+                good.append(record)
+            else:
+                self.report.findings.append(
+                    f"REVOCATION-SIGNATURE: a revocation of key {record.key} is not signed and was ignored"
+                )
+        revoked.remember(self.node.state, good)
+        for record in good:
+            if record.role is Role.BATCH:
+                self.spool.close(bytes.fromhex(record.key))  # also for a worker that has not looked yet
+        self.report.revoked = len(good)
 
     def _mark_taken(self, copy: Path) -> None:
         for path in copy.iterdir():
@@ -267,12 +303,3 @@ class Pull:
 def _answers_nothing(record: Record) -> bool:
     """A receipt of a bundle without orders: to confirm it would only bring another one."""
     return isinstance(record, Receipt) and record.outcome is Outcome.EMPTY
-
-
-def _statuses(path: Path, others: list[Record]) -> Iterator[StatusRecord]:
-    """The statuses one by one; the few other records are put aside."""
-    for record in read_records(path):
-        if isinstance(record, StatusRecord):
-            yield record
-        else:
-            others.append(record)

@@ -13,18 +13,17 @@ from pathlib import Path
 
 from keys.errors import RuleError
 from keys.public.digest import equal
-from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import decode_roll
 from transfer.errors import TransferError
+from transfer.sync.handover import Identities, Step, judge, signer_of
 from transfer.wire.ids import NodeId
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     RECORDS_NAME,
-    RETURN_COMMENT,
     ReturnManifest,
     decode_return_manifest,
 )
-from transfer.wire.records import RECORD_LIMIT, Record, decode_record
+from transfer.wire.records import RECORD_LIMIT, Handover, Record, decode_record
 
 RETURN_MANIFEST_LIMIT = 4096  # it must fit into a bundle's manifest as text
 _READ_SIZE = 1 << 20
@@ -32,18 +31,21 @@ _READ_SIZE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedReturn:
-    """A copy of a return that was verified whole."""
+    """A copy of a return that was verified whole; ``identities`` are those that the node trusts once it is taken in."""
 
     path: Path
     manifest: ReturnManifest
+    signer: bytes
+    identities: Identities
+    step: Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a return must fit: this node, the pinned identity, and the last bundle that this state knows."""
+    """What a return must fit: this node, the trusted identities, and the last bundle that this state knows."""
 
     node: NodeId
-    identity: MinisignPublicKey
+    identities: Identities
     last_sequence: int
 
     def judge(
@@ -54,17 +56,13 @@ class Expected:
         *,
         named: tuple[int, int],
         taken: tuple[int, int] | None,
-    ) -> ReturnManifest:
-        """The manifest, if it is ours and newer than ``taken``; (epoch, number) must be those it is ``named`` by.
+    ) -> tuple[ReturnManifest, bytes]:
+        """The manifest and who signed it, if it is ours and newer than ``taken``, and ``named`` as it should be.
 
-        Raises ``RETURN-SIGNATURE``, ``RETURN-FORMAT``, ``RETURN-NODE``, ``RETURN-OLD`` or ``NODE-BEHIND``.
+        Raises ``RETURN-SIGNATURE``, ``RETURN-FORMER``, ``RETURN-FORMAT``, ``RETURN-NODE``, ``RETURN-OLD`` or
+        ``NODE-BEHIND``.
         """
-        if not signature_matches(self.identity, raw, signature.decode("utf-8", "replace"), RETURN_COMMENT):
-            raise TransferError(
-                "RETURN-SIGNATURE",
-                f"{source} is not signed by the offline identity that this node trusts",
-                "find out where this medium comes from; nothing of it was used",
-            )
+        signer = signer_of(self.identities, raw, signature.decode("utf-8", "replace"), source=source)
         try:
             manifest = decode_return_manifest(raw)
         except RuleError as error:
@@ -94,11 +92,19 @@ class Expected:
                 f"but this state only knows {self.last_sequence}",
                 "this state is an old copy: retire the node and enrol it under a new node id",
             )
-        return manifest
+        return manifest, signer
+
+    def check_content(self, copy: Path, manifest: ReturnManifest, signer: bytes) -> VerifiedReturn:
+        """Check roll and records of our own copy whole, and the handover that it may bring.
+
+        Raises ``RETURN-DAMAGED``, ``RETURN-FORMAT``, or a rule of the roll or of handovers.
+        """
+        handovers = _check_files(copy, manifest, signer)
+        identities, step = judge(self.identities, signer, manifest, handovers)
+        return VerifiedReturn(path=copy, manifest=manifest, signer=signer, identities=identities, step=step)
 
 
-def check_content(copy: Path, manifest: ReturnManifest, *, identity: MinisignPublicKey) -> None:
-    """Check roll and records of our own copy whole: ``RETURN-DAMAGED``, ``RETURN-FORMAT`` or a rule of the roll."""
+def _check_files(copy: Path, manifest: ReturnManifest, signer: bytes) -> list[Handover]:
     roll = (copy / KEYROLL_NAME).read_bytes()
     with (copy / RECORDS_NAME).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -112,13 +118,18 @@ def check_content(copy: Path, manifest: ReturnManifest, *, identity: MinisignPub
             f"{copy.name} does not hold what the offline side signed",
             "have the offline side write it again, onto another medium",
         )
-    decode_roll(roll, node=manifest.node, identity=identity.public_key)
+    decode_roll(roll, node=manifest.node, identity=signer)
+    count, handovers = 0, []
     try:
-        count = sum(1 for _ in read_records(copy / RECORDS_NAME))
+        for record in read_records(copy / RECORDS_NAME):
+            count += 1
+            if isinstance(record, Handover):
+                handovers.append(record)
     except RuleError as error:
         raise TransferError("RETURN-FORMAT", f"{copy.name} is refused: {error.message}") from error
     if count != manifest.records:
         raise TransferError("RETURN-FORMAT", f"{copy.name} holds {count} records, not {manifest.records}")
+    return handovers
 
 
 def read_records(path: Path) -> Iterator[Record]:
