@@ -18,10 +18,10 @@ import click
 
 from keys import ceremony, console
 from keys.config import KeystoreConfig, load
-from keys.console import ExitCode, passphrase_option, say, shared_options
+from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore, claims_rehearsal
-from keys.passphrases import keystore_passphrase, new_keystore_passphrase
+from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases
 from keys.private.locked import harden_process
 
 _REHEARSAL: Final = "*** REHEARSAL: throwaway keys, for the simulated acquirer only ***"
@@ -54,9 +54,9 @@ def commands() -> None:
 
 @commands.command("init", epilog="Example: key-ceremony init --config offline.toml")
 @shared_options
-@passphrase_option
+@keystore_passphrase_option
 @click.option("--rehearsal", is_flag=True, help="Throwaway keys; every screen says so, and no real acquirer.")
-def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: bool) -> ExitCode:
+def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal: bool) -> ExitCode:
     """Make the offline identity, order key, vault key and key ring, in a new keystore."""
     settings = _settings(config)
     if os.path.lexists(settings.path):  # before anyone is asked for a passphrase
@@ -64,8 +64,8 @@ def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: b
         raise KeysError("KEYSTORE-EXISTS", f"{settings.path} exists already", remedy)
     _banner(as_json=as_json, rehearsal=rehearsal)
     with (
-        new_keystore_passphrase(settings, passphrase_fd, rehearsal=rehearsal) as passphrase,
-        Keystore.create(settings.path, passphrase, rehearsal=rehearsal, now=_now()) as keystore,
+        new_keystore_passphrases(settings, passphrase_fds, count=1, rehearsal=rehearsal) as passphrases,
+        Keystore.create(settings.path, passphrases, rehearsal=rehearsal, now=_now()) as keystore,
     ):
         report = ceremony.status(keystore, _now())
     if as_json:
@@ -80,7 +80,7 @@ def init(*, config: Path, as_json: bool, passphrase_fd: int | None, rehearsal: b
 
 @commands.command("enrol-node", epilog=_ENROL_EXAMPLE)
 @shared_options
-@passphrase_option
+@keystore_passphrase_option
 @click.option("--node", required=True, metavar="NAME", help="Node id: a-z, 0-9 and '-'.")
 @click.option(
     "--public-key",
@@ -109,7 +109,7 @@ def enrol_node(
     *,
     config: Path,
     as_json: bool,
-    passphrase_fd: int | None,
+    passphrase_fds: Descriptors,
     node: str,
     public_key: Path,
     spoken: str | None,
@@ -123,8 +123,8 @@ def enrol_node(
     if spoken is None:
         spoken = _ask_fingerprint(node)
     with (
-        keystore_passphrase(settings, passphrase_fd) as passphrase,
-        Keystore.open(settings.path, passphrase) as keystore,
+        keystore_passphrases(settings, passphrase_fds) as passphrases,
+        Keystore.open(settings.path, passphrases) as keystore,
     ):
         done = ceremony.enrol_node(
             keystore,
@@ -150,14 +150,14 @@ def enrol_node(
 
 @commands.command("status", epilog="Example: key-ceremony status --config offline.toml")
 @shared_options
-@passphrase_option
-def status(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
+@keystore_passphrase_option
+def status(*, config: Path, as_json: bool, passphrase_fds: Descriptors) -> ExitCode:
     """Show which keys there are, until when, and how many batch keys each node has left."""
     settings = _settings(config)
     _banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
     with (
-        keystore_passphrase(settings, passphrase_fd) as passphrase,
-        Keystore.open(settings.path, passphrase) as keystore,
+        keystore_passphrases(settings, passphrase_fds) as passphrases,
+        Keystore.open(settings.path, passphrases) as keystore,
     ):
         report = ceremony.status(keystore, _now())
     if as_json:

@@ -46,7 +46,11 @@ class Kind(StrEnum):
 
     SIGNING = "signing-key"
     KEYSTORE = "keystore"
+    KEYSTORE_FIRST = "keystore-first-half"
+    KEYSTORE_SECOND = "keystore-second-half"
     REHEARSAL = "rehearsal-keystore"
+    REHEARSAL_FIRST = "rehearsal-keystore-first-half"
+    REHEARSAL_SECOND = "rehearsal-keystore-second-half"
 
 
 @dataclass(frozen=True, slots=True)

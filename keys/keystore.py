@@ -1,10 +1,10 @@
-"""The offline keystore: one directory, opened with one passphrase.
+"""The offline keystore: one directory, opened with one passphrase or with two that two people hold.
 
-Why here: all private keys of the offline side are made, kept and found in this one place.
+Why here: all private keys of the offline side are made, kept, replaced and found in this one place.
 Must not: exist half-made, be opened by two processes at once, or let a rehearsal pass for the real thing.
 
-``master.key`` holds a random master key under the passphrase (the one Argon2id run). The master wraps
-``keys`` (identity, vault key, order keys) and ``ring.secret``, which wraps ``ring``; ``lock`` is held while
+``master.key`` (and ``master.second.key``) hold a random master key under the passphrases. The master wraps
+``keys`` (identity, vault key, order keys) and the ring's secret, which wraps ``ring``; ``lock`` is held while
 open.
 """
 
@@ -14,116 +14,283 @@ import contextlib
 import fcntl
 import os
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from keys import keyfile
+from keys import custody_copy, keystore_file, master_key, rotation
 from keys.durable import fsync_directory, make_directory
-from keys.entries import sign_entry
+from keys.entries import sign_entry, sign_revocation
 from keys.errors import KeysError
-from keys.keystore_file import MASTER_NAME, OrderKey, damaged, load, write_new
+from keys.keystore_index import OVERLAP, Cryptoperiods, DestroyedOrderKey, FormerIdentity
+from keys.master_key import claims_rehearsal
 from keys.private.locked import zero_stack
 from keys.private.secretbox import generate_key
+from keys.public.minisign import MinisignPublicKey
 from keys.public.roll import KeyEntry, KeyRoll, Role
 from keys.ring import KeyRing
+from keys.ring_index import DestroyReason, KeyRole, RingBackend, RingIndex
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from keys.custody import Custody
+    from keys.keystore_file import LongLivedKeys, OrderKey
     from keys.private.locked import LockedBuffer
     from keys.private.sign import SigningKey
     from keys.private.unseal import SealingKey
+    from keys.public.announcement import Handover, Revocation
 
-DAY: Final = 24 * 3600
-ORDER_SEAL: Final = 180 * DAY
-ORDER_DESTROY: Final = 400 * DAY
-BATCH_SEAL: Final = 14 * DAY
-BATCH_DESTROY: Final = 28 * DAY
+__all__ = ["Keystore", "claims_rehearsal"]
+
 _LOCK: Final = "lock"
-_KINDS: Final = (keyfile.Kind.KEYSTORE, keyfile.Kind.REHEARSAL)
+_ANNOUNCED: Final = (DestroyReason.REVOKED, DestroyReason.LOST)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Keystore:
-    """An open keystore. Leaving its ``with`` block (or ``close``) wipes every key and lets go of the lock."""
+    """An open keystore. Leaving its ``with`` block (or ``close``) wipes every key and lets go of the lock.
 
-    path: Path
-    rehearsal: bool
-    epoch: int
-    made_at: int
-    identity: SigningKey
-    vault_key: LockedBuffer
-    order_keys: tuple[OrderKey, ...]
-    ring: KeyRing
-    _master: LockedBuffer
-    _lock: int
+    Key ids have 16 bytes, times are Unix seconds. A method that changes something is durable on return.
+    """
+
+    __slots__ = ("_broken", "_kept", "_lock", "_master", "path", "ring")
+
+    def __init__(
+        self, *, path: Path, kept: LongLivedKeys, ring: KeyRing, master: LockedBuffer, lock: int
+    ) -> None:
+        self.path = path
+        self.ring = ring
+        self._kept = kept
+        self._master = master
+        self._lock = lock
+        self._broken = False
 
     @classmethod
     def create(
         cls,
         path: Path,
-        passphrase: LockedBuffer,
+        passphrases: Sequence[LockedBuffer],
         *,
         rehearsal: bool,
         now: int,
-        order_seal: int = ORDER_SEAL,
-        order_destroy: int = ORDER_DESTROY,
+        custody: Custody | None = None,
+        ring_backend: RingBackend = RingBackend.FILE,
+        periods: Cryptoperiods = Cryptoperiods(),  # noqa: B008  a frozen value
     ) -> Self:
-        """Make all keys, durably or not at all, and open the keystore.
+        """Make all keys, durably or not at all, and open the keystore. ``passphrases``: one, or two.
 
-        Raises ``KEYSTORE-EXISTS`` or ``KEYSTORE-BUSY``. ``order_seal`` and ``order_destroy`` are the
-        order key's cryptoperiod in seconds from ``now``.
+        Raises ``KEYSTORE-EXISTS``, ``KEYSTORE-BUSY`` or ``KEYSTORE-PASSPHRASES``.
         """
         _refuse_existing(path)
-        # Nothing of an unfinished creation was ever shown to anyone, so the next one starts from nothing.
-        building = path.with_name(f".{path.name}.creating")
-        make_directory(building)
-        with contextlib.ExitStack() as undo:
-            lock = _take_lock(building)
-            undo.callback(os.close, lock)
-            _refuse_existing(path)
-            for leftover in building.iterdir():
-                if leftover.name != _LOCK:
-                    leftover.unlink()
-            undo.callback(shutil.rmtree, building, ignore_errors=True)
-            master = undo.enter_context(generate_key())
-            cryptoperiod = (now, now + order_seal, now + order_destroy)
-            write_new(building, passphrase, master, rehearsal=rehearsal, order_times=cryptoperiod)
-            os.rename(building, path)
-            fsync_directory(path.parent)
-            keystore = cls._load(path, keyfile.read_header(path / MASTER_NAME), master, lock)
-            undo.pop_all()
-        return keystore
+        kept = rotation.first_keys(
+            rehearsal=rehearsal, now=now, custody=custody, ring_backend=ring_backend, periods=periods
+        )
+        ring = RingIndex(epoch=kept.index.epoch, nodes=[], batch_keys=[], hold_keys=[], destroyed=[])
+        return cls._build(path, passphrases, kept, ring)
 
     @classmethod
-    def open(cls, path: Path, passphrase: LockedBuffer) -> Self:
+    def recover(
+        cls,
+        path: Path,
+        passphrases: Sequence[LockedBuffer],
+        copy: bytes,
+        custody_key: SealingKey,
+        *,
+        now: int,
+        epoch_above: int = 0,
+        ring_backend: RingBackend = RingBackend.FILE,
+    ) -> Self:
+        """A new keystore from a custody copy: the same long-lived keys and nodes, a new epoch, no batch or hold key.
+
+        Raises ``CUSTODY-DAMAGED``, ``CUSTODY-OTHER`` or what ``create`` raises.
+        """
+        _refuse_existing(path)
+        kept, ring = custody_copy.opened(
+            copy, custody_key, now=now, epoch_above=epoch_above, ring_backend=ring_backend
+        )
+        return cls._build(path, passphrases, kept, ring)
+
+    @classmethod
+    def open(cls, path: Path, passphrases: Sequence[LockedBuffer]) -> Self:
         """Load all keys into locked memory, and settle what a crash left of a change.
 
-        Raises ``KEYSTORE-MISSING``, ``KEYSTORE-BUSY``, ``KEYSTORE-DAMAGED``, ``KEY-PASSPHRASE``,
-        ``KEY-FILE-DAMAGED`` or ``KEY-FILE-MODE``.
+        Raises ``KEYSTORE-MISSING``, ``KEYSTORE-BUSY``, ``KEYSTORE-DAMAGED``, or what ``master_key.read`` raises.
         """
-        if not (path / MASTER_NAME).exists():
-            remedy = "make it with `key-ceremony init`, or correct [keystore] path"
+        if not (path / master_key.FIRST_NAME).exists():
+            remedy = "make it with `key-ceremony`, or correct [keystore] path"
             raise KeysError("KEYSTORE-MISSING", f"there is no keystore at {path}", remedy)
         with contextlib.ExitStack() as undo:
             lock = _take_lock(path)
             undo.callback(os.close, lock)
-            header, master = keyfile.read(path / MASTER_NAME, _KINDS, passphrase)
+            stated, master = master_key.read(path, passphrases)
             undo.callback(master.close)
-            keystore = cls._load(path, header, master, lock)
+            keystore = cls._load(path, stated, master, lock)
             undo.pop_all()
         return keystore
 
-    def order_key(self, key_id: bytes) -> SealingKey | None:
-        """The order key of this 16-byte id; None when it is not ours."""
-        return next((order.key for order in self.order_keys if order.key.key_id == key_id), None)
+    # What it is
 
-    def order_entries(self, node: str, now: int) -> list[KeyEntry]:
+    @property
+    def rehearsal(self) -> bool:
+        return self._kept.index.rehearsal
+
+    @property
+    def epoch(self) -> int:
+        return self._kept.index.epoch
+
+    @property
+    def made_at(self) -> int:
+        return self._kept.index.made_at
+
+    @property
+    def periods(self) -> Cryptoperiods:
+        return self._kept.index.periods
+
+    @property
+    def ring_backend(self) -> RingBackend:
+        return self._kept.index.ring_backend
+
+    @property
+    def custody(self) -> Custody | None:
+        record = self._kept.index.custody
+        return None if record is None else record.custody()
+
+    @property
+    def vault_key(self) -> LockedBuffer:
+        return self._kept.vault_key
+
+    def custody_copy(self, now: int) -> bytes:
+        """All that outlives this machine, sealed to the custody key. ``CUSTODY-NONE``."""
+        return custody_copy.sealed(self._kept, self.ring.index(), now)
+
+    # The offline identity
+
+    @property
+    def identity(self) -> SigningKey:
+        """What signs now."""
+        return self._kept.identity
+
+    @property
+    def identities(self) -> tuple[MinisignPublicKey, ...]:
+        """The identity of now and all former ones, the newest first: for checking what we once signed."""
+        former = [bytes.fromhex(each.public_key) for each in reversed(self.former_identities)]
+        return tuple(MinisignPublicKey(public_key=key) for key in (self.identity.public_key, *former))
+
+    @property
+    def former_identities(self) -> tuple[FormerIdentity, ...]:
+        return self._kept.index.former_identities
+
+    @property
+    def handover(self) -> Handover | None:
+        """What the nodes that still trust the former identity must be shown; None when none waits for it."""
+        return self._kept.index.handover
+
+    @property
+    def handover_waits_for(self) -> tuple[str, ...]:
+        """The nodes that have not confirmed the handover."""
+        return rotation.waiting(self._kept.index, self.ring.nodes())
+
+    def signer_for(self, confirmed_handover: bool) -> SigningKey:  # noqa: FBT001  the contract's form
+        """What signs for a node that has, or has not, confirmed the handover."""
+        former = self._kept.former_identity
+        return self.identity if confirmed_handover or former is None else former
+
+    def signer_of(self, node: str) -> SigningKey:
+        """What signs for ``node``: the former identity until it has confirmed the handover."""
+        return self.signer_for(node not in self.handover_waits_for)
+
+    def confirm_handover(self, node: str) -> None:
+        """``node`` has confirmed the handover. With the last node the former identity's key is destroyed."""
+        if self.handover is not None:
+            self._adopt(rotation.confirmed(self._kept, node, self.ring.nodes()))
+
+    def rotate_identity(self, now: int, *, compromised: bool = False) -> Handover | None:
+        """A new offline identity, and the handover that the old one signs too; None when it is compromised.
+
+        Raises ``KEY-HANDOVER`` while an earlier handover lasts (not when ``compromised``).
+        """
+        nodes = [node.node for node in self.ring.nodes() if node.retired_at is None]
+        self._adopt(rotation.new_identity(self._kept, nodes, now, compromised=compromised))
+        return self.handover
+
+    # Order keys
+
+    @property
+    def order_keys(self) -> tuple[OrderKey, ...]:
+        """The live order keys, the newest last."""
+        return self._kept.order_keys
+
+    @property
+    def destroyed_order_keys(self) -> tuple[DestroyedOrderKey, ...]:
+        return self._kept.index.destroyed_order_keys
+
+    def order_key(self, key_id: bytes) -> SealingKey | None:
+        """The order key of this id; None when it is not ours, or is destroyed."""
+        return next((key for key in self._kept.order_private if key.key_id == key_id), None)
+
+    def rotate_order_key(self, now: int, overlap: int = OVERLAP) -> OrderKey:
+        """A new order key, in use at once; the older ones are sealed to for ``overlap`` seconds more at most."""
+        self._adopt(rotation.new_order_key(self._kept, now, overlap))
+        return self.order_keys[-1]
+
+    def revoke_order_key(self, number: int, now: int) -> OrderKey | None:
+        """Never seal to this order key again; it opens what it has until its time. ``KEY-UNKNOWN``.
+
+        Returns the new order key that was made because no other may be sealed to.
+        """
+        newest = self._kept.index.next_order_number
+        self._adopt(rotation.revoked(self._kept, number, now))
+        return self.order_keys[-1] if self.order_keys[-1].number == newest else None
+
+    def destroy_due_order_keys(self, now: int) -> list[DestroyedOrderKey]:
+        """Destroy the order keys whose time has come, in memory and on disk; what remains of them."""
+        before = len(self.destroyed_order_keys)
+        self._adopt(rotation.without_due_keys(self._kept, now))
+        return list(self.destroyed_order_keys[before:])
+
+    @property
+    def revocations(self) -> tuple[Revocation, ...]:
+        """All revoked or lost keys, signed by the identity of now."""
+        return self.revocations_by(self.identity)
+
+    def revocations_by(self, signer: SigningKey) -> tuple[Revocation, ...]:
+        """The same, signed by ``signer``: a node believes one identity at a time."""
+        index = self._kept.index
+        orders = [(key.key.key_id, key.revoked_at) for key in self.order_keys]
+        orders += [(bytes.fromhex(key.key_id), key.revoked_at) for key in index.destroyed_order_keys]
+        batch = [
+            dead
+            for dead in self.ring.destroyed_records()
+            if dead.role is KeyRole.BATCH and dead.reason in _ANNOUNCED
+        ]
+        return (
+            *(
+                sign_revocation(
+                    signer, role=Role.ORDER, node=None, epoch=self.epoch, key_id=key_id, revoked_at=revoked_at
+                )
+                for key_id, revoked_at in orders
+                if revoked_at is not None
+            ),
+            *(
+                sign_revocation(
+                    signer,
+                    role=Role.BATCH,
+                    node=dead.node,
+                    epoch=dead.epoch,
+                    key_id=bytes.fromhex(dead.key_id),
+                    revoked_at=dead.destroyed_at,
+                )
+                for dead in batch
+            ),
+        )
+
+    # What is issued to a node
+
+    def order_entries(self, node: str, now: int, signer: SigningKey | None = None) -> list[KeyEntry]:
         """The order keys that may still be sealed to, signed for ``node``, the newest last."""
         return [
             sign_entry(
-                self.identity,
+                signer or self.signer_of(node),
                 role=Role.ORDER,
                 node=node,
                 epoch=self.epoch,
@@ -133,30 +300,42 @@ class Keystore:
                 destroy_at=order.destroy_at,
             )
             for order in self.order_keys
-            if now < order.seal_until
+            if order.may_be_issued(now)
         ]
 
     def issue_batch_keys(
-        self, node: str, count: int, *, now: int, seal: int = BATCH_SEAL, destroy: int = BATCH_DESTROY
+        self, node: str, count: int, *, now: int, seal: int | None = None, destroy: int | None = None
     ) -> list[KeyEntry]:
         """``KeyRing.issue_batch_keys`` with this identity; ``seal``, ``destroy`` in seconds from ``now``."""
+        seal_until = now + (self.periods.batch_seal if seal is None else seal)
+        destroy_at = now + (self.periods.batch_destroy if destroy is None else destroy)
         return self.ring.issue_batch_keys(
-            node, count, identity=self.identity, now=now, seal_until=now + seal, destroy_at=now + destroy
+            node,
+            count,
+            identity=self.signer_of(node),
+            now=now,
+            seal_until=seal_until,
+            destroy_at=destroy_at,
         )
 
-    def make_roll(self, node: str, *, now: int) -> KeyRoll:
-        """The next key roll of ``node``: the order keys and its unused batch keys. ``KEY-NODE-UNKNOWN``."""
-        return self.ring.make_roll(node, order_keys=self.order_entries(node, now), now=now)
+    def make_roll(self, node: str, *, now: int, signer: SigningKey | None = None) -> KeyRoll:
+        """The next key roll of ``node``: order keys and unused batch keys that may be used. ``KEY-NODE-UNKNOWN``.
+
+        Every entry is signed by ``signer``, else by ``signer_of(node)``.
+        """
+        signs = signer or self.signer_of(node)
+        return self.ring.make_roll(
+            node, order_keys=self.order_entries(node, now, signs), now=now, signer=signs
+        )
+
+    # Its life
 
     def close(self) -> None:
         """Wipe every key from memory and let go of the lock; a second time does nothing."""
         if self._master.pointer is None:
             return
-        for order in self.order_keys:
-            order.key.close()
         self.ring.close()
-        self.identity.close()
-        self.vault_key.close()
+        self._kept.close()
         self._master.close()
         zero_stack()
         os.close(self._lock)
@@ -169,34 +348,66 @@ class Keystore:
     ) -> None:
         self.close()
 
+    def _adopt(self, changed: LongLivedKeys) -> None:
+        """Make ``changed`` durable, then wipe what is no longer in it."""
+        if changed is self._kept:
+            return
+        if self._broken:
+            raise KeysError(
+                "KEYSTORE-STATE",
+                "an earlier change of the keystore failed half-way",
+                "start the command again: opening the keystore repairs it",
+            )
+        self._broken = True  # until the end: what is on disk may differ from what is in memory
+        keystore_file.rewrite(self.path, self._master, changed)
+        rotation.close_dropped(self._kept, changed)
+        self._kept = changed
+        self._broken = False
+
     @classmethod
-    def _load(cls, path: Path, header: keyfile.Header, master: LockedBuffer, lock: int) -> Self:
-        kept = load(path, master)
-        ring = KeyRing.open(path, master)
+    def _build(
+        cls, path: Path, passphrases: Sequence[LockedBuffer], kept: LongLivedKeys, ring: RingIndex
+    ) -> Self:
+        # Nothing of an unfinished creation was ever shown to anyone, so the next one starts from nothing.
+        building = path.with_name(f".{path.name}.creating")
+        with contextlib.ExitStack() as undo:
+            undo.callback(kept.close)
+            make_directory(building)
+            lock = _take_lock(building)
+            undo.callback(os.close, lock)
+            _refuse_existing(path)
+            for leftover in building.iterdir():
+                if leftover.name != _LOCK:
+                    leftover.unlink()
+            undo.callback(shutil.rmtree, building, ignore_errors=True)
+            master = undo.enter_context(generate_key())
+            keystore_file.write_first(building, master, kept)
+            backend = kept.index.ring_backend
+            KeyRing.create(building, master, epoch=ring.epoch, backend=backend, index=ring).close()
+            # Last, and with an fsync of the directory: with the master key the keystore is complete.
+            stated = master_key.create(
+                building,
+                master,
+                passphrases,
+                identity=kept.identity.public_key,
+                rehearsal=kept.index.rehearsal,
+            )
+            os.rename(building, path)
+            fsync_directory(path.parent)
+            keystore = cls._load(path, stated, master, lock)
+            undo.pop_all()
+        kept.close()
+        return keystore
+
+    @classmethod
+    def _load(cls, path: Path, stated: master_key.Stated, master: LockedBuffer, lock: int) -> Self:
+        kept = keystore_file.load(path, master)
+        ring = KeyRing.open(path, master, backend=kept.index.ring_backend)
         # The passphrase authenticates what master.key says, the master key what `keys` and `ring` say.
-        stated = (header.kind is keyfile.Kind.REHEARSAL, header.public_key, ring.epoch)
-        if stated != (kept.rehearsal, kept.identity.public_key.hex(), kept.epoch):
-            raise damaged(path)
-        return cls(
-            path=path,
-            rehearsal=kept.rehearsal,
-            epoch=kept.epoch,
-            made_at=kept.made_at,
-            identity=kept.identity,
-            vault_key=kept.vault_key,
-            order_keys=kept.order_keys,
-            ring=ring,
-            _master=master,
-            _lock=lock,
-        )
-
-
-def claims_rehearsal(path: Path) -> bool:
-    """What the keystore says before it is opened: for prompts only, ``Keystore.rehearsal`` decides."""
-    try:
-        return keyfile.read_header(path / MASTER_NAME).kind is keyfile.Kind.REHEARSAL
-    except KeysError:
-        return False
+        index = kept.index
+        if (stated.rehearsal, stated.identity, ring.epoch) != (index.rehearsal, index.made_with, index.epoch):
+            raise keystore_file.damaged(path)
+        return cls(path=path, kept=kept, ring=ring, master=master, lock=lock)
 
 
 def _take_lock(directory: Path) -> int:

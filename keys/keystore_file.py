@@ -1,105 +1,122 @@
-"""What the keystore's directory holds of the keys that live long: identity, vault key, order keys.
+"""The file `keys`: the keys that live long (identity, vault key, order keys), rewritten whole at every change.
 
 Why here: the form on disk is one thing, the life of an open keystore (keys/keystore.py) another.
-Must not: hold batch or hold keys; those are in the key ring, and never in a backup.
+Must not: hold batch or hold keys (the key ring does), or leave a readable byte of an earlier version behind.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from keys import keyfile
 from keys.durable import write_new_file
 from keys.errors import KeysError
+from keys.keystore_index import KeystoreIndex, OrderKeyRecord
 from keys.private import strongbox
+from keys.private.erase import replace_erasing, settle
 from keys.private.locked import LockedBuffer
-from keys.private.secretbox import KEY_SIZE, UnwrapError, generate_key
-from keys.private.sign import SEED_SIZE, SigningKey, generate_signing_key, signing_key
-from keys.private.unseal import (
-    PRIVATE_KEY_SIZE,
-    SealingKey,
-    generate_sealing_key,
-    public_key_of,
-    sealing_key,
-)
-from keys.public.roll import Count, Hex32, Number
-from keys.ring import KeyRing
+from keys.private.secretbox import KEY_SIZE, UnwrapError
+from keys.private.sign import SEED_SIZE, SigningKey, signing_key
+from keys.private.unseal import PRIVATE_KEY_SIZE, SealingKey, public_key_of, sealing_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MASTER_NAME: Final = "master.key"
-_KEYS_NAME: Final = "keys"
-_FIRST_EPOCH: Final = 1
-
-
-class _OrderKeyRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    number: Number
-    public_key: Hex32
-    made_at: Count
-    seal_until: Count
-    destroy_at: Count
-
-
-class _Index(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="keystore"
-):
-    format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
-    rehearsal: bool
-    epoch: Number
-    made_at: Count
-    identity: Hex32
-    order_keys: list[_OrderKeyRecord]
+KEYS_NAME: Final = "keys"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderKey:
-    """An order key with its cryptoperiod (Unix seconds); ``number`` counts them from 1."""
+    """A live order key with its cryptoperiod (Unix seconds); ``number`` counts them from 1."""
 
     key: SealingKey
     number: int
     made_at: int
     seal_until: int
     destroy_at: int
+    revoked_at: int | None
+
+    def may_be_issued(self, now: int) -> bool:
+        """True while intake may seal to it."""
+        return now < self.seal_until and self.revoked_at is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LongLivedKeys:
-    """What `keys` holds, in locked memory."""
+    """What `keys` holds: the index, and in locked memory the secrets that belong to it."""
 
-    rehearsal: bool
-    epoch: int
-    made_at: int
+    index: KeystoreIndex
     identity: SigningKey
-    vault_key: LockedBuffer
-    order_keys: tuple[OrderKey, ...]
+    former_identity: SigningKey | None = None  # while a handover lasts
+    vault_key: LockedBuffer = field(repr=False)
+    order_private: tuple[SealingKey, ...]  # in the order of ``index.order_keys``
+
+    @property
+    def order_keys(self) -> tuple[OrderKey, ...]:
+        pairs = zip(self.index.order_keys, self.order_private, strict=True)
+        return tuple(_order_key(record, key) for record, key in pairs)
+
+    def secrets(self) -> list[memoryview]:
+        """Views of all secrets, as ``from_secrets`` reads them."""
+        former = [] if self.former_identity is None else [self.former_identity.seed]
+        private = [key.private.view for key in self.order_private]
+        return [self.identity.seed, *former, self.vault_key.view, *private]
+
+    def close(self) -> None:
+        """Wipe every key."""
+        for key in self.order_private:
+            key.close()
+        self.identity.close()
+        if self.former_identity is not None:
+            self.former_identity.close()
+        self.vault_key.close()
+
+
+def from_secrets(index: KeystoreIndex, secrets: memoryview) -> LongLivedKeys | None:
+    """Copy the keys out of ``secrets`` (joined); None when they are not those that the index names."""
+    lasts = index.handover is not None
+    start = SEED_SIZE * (2 if lasts else 1)
+    if secrets.nbytes != start + KEY_SIZE + PRIVATE_KEY_SIZE * len(index.order_keys):
+        return None
+    private = secrets[start + KEY_SIZE :]
+    keys = LongLivedKeys(
+        index=index,
+        identity=signing_key(secrets[:SEED_SIZE]),
+        former_identity=signing_key(secrets[SEED_SIZE:start]) if lasts else None,
+        vault_key=LockedBuffer(KEY_SIZE).copy_from(secrets[start : start + KEY_SIZE]),
+        order_private=tuple(
+            _private_key(record, private[place * PRIVATE_KEY_SIZE : (place + 1) * PRIVATE_KEY_SIZE])
+            for place, record in enumerate(index.order_keys)
+        ),
+    )
+    if not _belong(keys):
+        keys.close()
+        return None
+    return keys
 
 
 def load(path: Path, master: LockedBuffer) -> LongLivedKeys:
-    """Open `keys` under the master key; ``KEYSTORE-DAMAGED`` when it is not whole."""
+    """Open `keys` under the master key, after settling what a crash left. ``KEYSTORE-DAMAGED``."""
+    settle(path / KEYS_NAME)
     try:
-        file = (path / _KEYS_NAME).read_bytes()
-        with strongbox.opened(master, file, _Index, "keystore") as (index, secrets):
-            if secrets.nbytes != SEED_SIZE + KEY_SIZE + PRIVATE_KEY_SIZE * len(index.order_keys):
-                raise damaged(path)
-            identity = signing_key(secrets[:SEED_SIZE])
-            vault_key = LockedBuffer(KEY_SIZE).copy_from(secrets[SEED_SIZE : SEED_SIZE + KEY_SIZE])
-            order_keys = _order_keys(path, index, secrets[SEED_SIZE + KEY_SIZE :])
+        file = (path / KEYS_NAME).read_bytes()
+        with strongbox.opened(master, file, KeystoreIndex, "keystore") as (index, secrets):
+            keys = from_secrets(index, secrets)
     except (OSError, UnwrapError) as error:
         raise damaged(path) from error
-    if identity.public_key.hex() != index.identity:
+    if keys is None:
         raise damaged(path)
-    return LongLivedKeys(
-        rehearsal=index.rehearsal,
-        epoch=index.epoch,
-        made_at=index.made_at,
-        identity=identity,
-        vault_key=vault_key,
-        order_keys=order_keys,
-    )
+    return keys
+
+
+def write_first(directory: Path, master: LockedBuffer, keys: LongLivedKeys) -> None:
+    """Write `keys` in a new keystore; the caller makes the directory durable."""
+    write_new_file(directory / KEYS_NAME, [strongbox.lay_out(master, keys.index, keys.secrets())])
+
+
+def rewrite(path: Path, master: LockedBuffer, keys: LongLivedKeys) -> None:
+    """Replace `keys` durably, and overwrite what it held before."""
+    replace_erasing(path / KEYS_NAME, strongbox.lay_out(master, keys.index, keys.secrets()))
 
 
 def damaged(path: Path) -> KeysError:
@@ -108,57 +125,27 @@ def damaged(path: Path) -> KeysError:
     return KeysError("KEYSTORE-DAMAGED", f"the keystore {path} is damaged or was altered", remedy)
 
 
-def write_new(
-    directory: Path,
-    passphrase: LockedBuffer,
-    master: LockedBuffer,
-    *,
-    rehearsal: bool,
-    order_times: tuple[int, int, int],
-) -> None:
-    """Make all keys and write every file of a new keystore; ``order_times`` is made, seal until, destroy at."""
-    made_at, seal_until, destroy_at = order_times
-    order = generate_sealing_key()
-    record = _OrderKeyRecord(
-        number=1,
-        public_key=order.public_key.hex(),
-        made_at=made_at,
-        seal_until=seal_until,
-        destroy_at=destroy_at,
+def _order_key(record: OrderKeyRecord, key: SealingKey) -> OrderKey:
+    return OrderKey(
+        key=key,
+        number=record.number,
+        made_at=record.made_at,
+        seal_until=record.seal_until,
+        destroy_at=record.destroy_at,
+        revoked_at=record.revoked_at,
     )
-    identity = generate_signing_key()
-    index = _Index(
-        rehearsal=rehearsal,
-        epoch=_FIRST_EPOCH,
-        made_at=made_at,
-        identity=identity.public_key.hex(),
-        order_keys=[record],
-    )
-    with identity.secret, order.private, generate_key() as vault_key:
-        secrets = [identity.seed, vault_key.view, order.private.view]
-        write_new_file(directory / _KEYS_NAME, [strongbox.lay_out(master, index, secrets)])
-    KeyRing.create(directory, master, epoch=_FIRST_EPOCH).close()
-    kind = keyfile.Kind.REHEARSAL if rehearsal else keyfile.Kind.KEYSTORE
-    cost = keyfile.INTERACTIVE if rehearsal else keyfile.MODERATE
-    # Last, and with an fsync of the directory: with the master key the keystore is complete.
-    keyfile.create(directory / MASTER_NAME, kind, identity.public_key, master.view, passphrase, cost)
 
 
-def _order_keys(path: Path, index: _Index, secrets: memoryview) -> tuple[OrderKey, ...]:
-    keys = []
-    for place, record in enumerate(index.order_keys):
-        private = LockedBuffer(PRIVATE_KEY_SIZE)
-        private.copy_from(secrets[place * PRIVATE_KEY_SIZE : (place + 1) * PRIVATE_KEY_SIZE])
-        key = sealing_key(bytes.fromhex(record.public_key), private)
-        if public_key_of(private) != key.public_key:
-            raise damaged(path)
-        keys.append(
-            OrderKey(
-                key=key,
-                number=record.number,
-                made_at=record.made_at,
-                seal_until=record.seal_until,
-                destroy_at=record.destroy_at,
-            )
-        )
-    return tuple(keys)
+def _private_key(record: OrderKeyRecord, private: memoryview) -> SealingKey:
+    return sealing_key(bytes.fromhex(record.public_key), LockedBuffer(PRIVATE_KEY_SIZE).copy_from(private))
+
+
+def _belong(keys: LongLivedKeys) -> bool:
+    index, handover = keys.index, keys.index.handover
+    if keys.identity.public_key.hex() != index.identity:
+        return False
+    if keys.former_identity is not None and (
+        handover is None or keys.former_identity.public_key.hex() != handover.old_identity
+    ):
+        return False
+    return all(public_key_of(key.private) == key.public_key for key in keys.order_private)

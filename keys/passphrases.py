@@ -1,33 +1,58 @@
-"""Where a command gets the keystore's passphrase from: descriptor, configured file, or terminal, in this order.
+"""Where a command gets the keystore's passphrases from: descriptor, configured file, or terminal, in this order.
 
-Why here: key-ceremony and offline-processor must ask in the same way.
-Must not: keep a passphrase after it was handed over, or judge one that exists.
+Why here: key-ceremony and offline-processor must ask in the same way, for one passphrase or for two.
+Must not: keep a passphrase after its block has ended, or judge one that exists.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from keys.keystore import claims_rehearsal
+from keys.master_key import FIRST_NAME, MOST_PASSPHRASES, claims_rehearsal, wants
 from keys.private.passphrase import read_passphrase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from keys.config import KeystoreConfig
     from keys.private.locked import LockedBuffer
 
+Descriptors = tuple[int | None, int | None]
 
-def keystore_passphrase(settings: KeystoreConfig, descriptor: int | None) -> LockedBuffer:
-    """The passphrase of an existing keystore; close it when the keystore is open.
+
+@contextlib.contextmanager
+def keystore_passphrases(settings: KeystoreConfig, fds: Descriptors) -> Iterator[tuple[LockedBuffer, ...]]:
+    """The passphrases of an existing keystore, one or two as it wants; wiped at the end of the block.
 
     Raises as ``read_passphrase`` does.
     """
+    # A keystore that is not there is refused when it is opened, with its own words.
+    count = wants(settings.path) if (settings.path / FIRST_NAME).exists() else 1
     prompt = "REHEARSAL passphrase" if claims_rehearsal(settings.path) else "Passphrase of the keystore"
-    return read_passphrase(file=settings.passphrase_file, descriptor=descriptor, prompt=prompt)
+    yield from _asked(settings, fds, count, prompt, new=False)
 
 
-def new_keystore_passphrase(
-    settings: KeystoreConfig, descriptor: int | None, *, rehearsal: bool
-) -> LockedBuffer:
-    """The passphrase of a keystore that is about to be made: asked twice on a terminal, never a short one."""
+@contextlib.contextmanager
+def new_keystore_passphrases(
+    settings: KeystoreConfig, fds: Descriptors, *, count: int, rehearsal: bool
+) -> Iterator[tuple[LockedBuffer, ...]]:
+    """The passphrases of a keystore that is about to be made: asked twice on a terminal, never a short one."""
     prompt = "New REHEARSAL passphrase" if rehearsal else "New passphrase"
-    return read_passphrase(file=settings.passphrase_file, descriptor=descriptor, prompt=prompt, new=True)
+    yield from _asked(settings, fds, count, prompt, new=True)
+
+
+def _asked(
+    settings: KeystoreConfig, fds: Descriptors, count: int, prompt: str, *, new: bool
+) -> Iterator[tuple[LockedBuffer, ...]]:
+    files: tuple[Path | None, ...] = (settings.passphrase_file, settings.second_passphrase_file)
+    asked: list[LockedBuffer] = []
+    try:
+        for file, descriptor, which in list(zip(files, fds, ("first", "second"), strict=True))[:count]:
+            whose = f"{prompt} ({which} holder)" if count == MOST_PASSPHRASES else prompt
+            asked.append(read_passphrase(file=file, descriptor=descriptor, prompt=whose, new=new))
+        yield tuple(asked)
+    finally:
+        for passphrase in asked:
+            passphrase.close()

@@ -6,17 +6,27 @@ Must not: return before a change is durable, sign with another key than the give
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, Self
 
 from msgspec.structs import replace
 
-from keys.entries import sign_entry
+from keys import ring_nodes
+from keys.entries import sign_entry, signed_by
 from keys.errors import KeysError
 from keys.private.unseal import SealingKey, generate_sealing_key
-from keys.public.roll import NODE_PATTERN, KeyEntry, KeyRoll, Role, encode_roll, roll_digest
+from keys.public.roll import KeyEntry, KeyRoll, Role, encode_roll, roll_digest
 from keys.ring_file import RingFile
-from keys.ring_index import BatchKey, Destroyed, DestroyReason, HoldKey, KeyRole, RingIndex, RingNode
+from keys.ring_index import (
+    BatchKey,
+    Destroyed,
+    DestroyReason,
+    HoldKey,
+    RingBackend,
+    RingIndex,
+    RingNode,
+    epitaph_of_batch_key,
+    epitaph_of_hold_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,13 +37,12 @@ if TYPE_CHECKING:
     from keys.ring_file import Keys
 
 HOLD_LIMIT: Final = 72 * 3600
-_NO_ROLL: Final = "00" * 32
 
 
 class KeyRing:
     """All live batch and hold keys, in memory and on disk. Key ids are 16 bytes, times Unix seconds."""
 
-    __slots__ = ("_batch", "_destroyed", "_epoch", "_file", "_hold", "_keys", "_nodes")
+    __slots__ = ("_batch", "_destroyed", "_epoch", "_file", "_hold", "_keys", "_nodes", "lost_before_epoch")
 
     def __init__(self, file: RingFile, index: RingIndex, keys: Keys) -> None:
         self._file = file
@@ -43,24 +52,41 @@ class KeyRing:
         self._hold = {bytes.fromhex(key.key_id): key for key in index.hold_keys}
         self._destroyed = {bytes.fromhex(key.key_id): key for key in index.destroyed}
         self._keys = keys
+        self.lost_before_epoch = index.lost_before_epoch
 
     @classmethod
-    def create(cls, directory: Path, master: LockedBuffer, *, epoch: int) -> Self:
-        """An empty ring in a new keystore; the caller makes the directory durable."""
-        file = RingFile(directory, master)
-        index = RingIndex(epoch=epoch, nodes=[], batch_keys=[], hold_keys=[], destroyed=[])
+    def create(
+        cls,
+        directory: Path,
+        master: LockedBuffer,
+        *,
+        epoch: int,
+        backend: RingBackend = RingBackend.FILE,
+        index: RingIndex | None = None,
+    ) -> Self:
+        """A ring without keys in a new keystore, or with the ``index`` (without live keys) of a recovered one.
+
+        The caller makes the directory durable.
+        """
+        file = RingFile(directory, master, backend)
+        if index is None:
+            index = RingIndex(epoch=epoch, nodes=[], batch_keys=[], hold_keys=[], destroyed=[])
         file.create(index)
         return cls(file, index, {})
 
     @classmethod
-    def open(cls, directory: Path, master: LockedBuffer) -> Self:
+    def open(cls, directory: Path, master: LockedBuffer, *, backend: RingBackend = RingBackend.FILE) -> Self:
         """Load the ring and repair what a crash left of a change. Raises ``KEYSTORE-DAMAGED``."""
-        file = RingFile(directory, master)
+        file = RingFile(directory, master, backend)
         return cls(file, *file.open())
 
     @property
     def epoch(self) -> int:
         return self._epoch
+
+    def index(self) -> RingIndex:
+        """All that the ring knows, without a private key: what a custody copy carries of it."""
+        return self._index(self._nodes, self._batch, self._hold, self._destroyed)
 
     # Nodes and what is issued to them
 
@@ -76,34 +102,39 @@ class KeyRing:
         Raises ``KEY-NODE-NAME``, ``KEY-NODE-EXISTS`` (the name has another key, or is retired) or
         ``KEY-NODE-KEY`` (the key has another name).
         """
-        if re.search(NODE_PATTERN, node) is None:
-            remedy = "1 to 32 of a-z, 0-9 and '-', not '-' first"
-            raise KeysError("KEY-NODE-NAME", "this is not a node id", remedy)
-        known = self._nodes.get(node)
-        if known is not None and known.public_key == public_key.hex() and known.retired_at is None:
-            return
-        if known is not None:
-            remedy = "a restored or lost node never goes on: enrol it under a new node id"
-            raise KeysError("KEY-NODE-EXISTS", f"node {node} is enrolled with another key", remedy)
-        for other in self._nodes.values():
-            if other.public_key == public_key.hex():
-                remedy = "run `spool-sync init-node` on the new node: every node has a key of its own"
-                raise KeysError("KEY-NODE-KEY", f"this key belongs to node {other.node}", remedy)
-        enrolled = RingNode(
-            node=node,
-            public_key=public_key.hex(),
-            next_number=1,
-            roll_number=0,
-            roll_prev=_NO_ROLL,
-            enrolled_at=now,
-        )
-        self._save(nodes={**self._nodes, node: enrolled})
+        nodes = ring_nodes.enrol(self._nodes, node, public_key, now)
+        if nodes is not None:
+            self._save(nodes=nodes)
+
+    def rotate_node(self, node: str, public_key: bytes, now: int) -> None:
+        """Give ``node`` a new Ed25519 identity, whose fingerprint a person has compared. A repeat changes nothing.
+
+        The old one becomes a former key. Raises ``KEY-NODE-UNKNOWN`` or ``KEY-NODE-KEY``.
+        """
+        nodes = ring_nodes.rotate(self._nodes, node, public_key, now)
+        if nodes is not None:
+            self._save(nodes=nodes)
+
+    def settle_node_key(self, node: str, sequence: int, public_key: bytes | None = None) -> None:
+        """Bundle ``sequence`` signed by ``public_key`` (None: the present one) is accepted: older keys end before it."""
+        nodes = ring_nodes.settle(self._nodes, node, sequence, public_key)
+        if nodes is not None:
+            self._save(nodes=nodes)
+
+    def retire_node(self, node: str, now: int) -> list[Destroyed]:
+        """End ``node`` for ever, and destroy its unused keys, in one step. A repeat changes nothing."""
+        found = self._nodes.get(node)
+        if found is not None and found.retired_at is not None:
+            return []
+        retired = replace(ring_nodes.known(self._nodes, node), retired_at=now)
+        unused = [entry.key_id for entry in self.unused(node)]
+        return self._destroy(unused, DestroyReason.REVOKED, now, nodes={**self._nodes, node: retired})
 
     def issue_batch_keys(
         self, node: str, count: int, *, identity: SigningKey, now: int, seal_until: int, destroy_at: int
     ) -> list[KeyEntry]:
         """Make ``count`` numbered batch keys for ``node`` and sign their entries. ``KEY-NODE-UNKNOWN``."""
-        known = self._known(node)
+        known = ring_nodes.known(self._nodes, node)
         batch, keys = dict(self._batch), dict(self._keys)
         for number in range(known.next_number, known.next_number + count):
             key = generate_sealing_key()
@@ -131,9 +162,14 @@ class KeyRing:
         ]
         return sorted(entries, key=lambda entry: entry.number)
 
-    def make_roll(self, node: str, *, order_keys: Sequence[KeyEntry], now: int) -> KeyRoll:
-        """The next key roll of ``node``: ``order_keys`` (newest last) and all of its unused batch keys."""
-        known = self._known(node)
+    def make_roll(
+        self, node: str, *, order_keys: Sequence[KeyEntry], now: int, signer: SigningKey | None = None
+    ) -> KeyRoll:
+        """The next key roll of ``node``: ``order_keys`` (newest last) and its unused batch keys that may be used.
+
+        With a ``signer`` every batch key's entry is its, whoever signed when the key was issued.
+        """
+        known = ring_nodes.known(self._nodes, node)
         roll = KeyRoll(
             node=node,
             epoch=self._epoch,
@@ -141,7 +177,11 @@ class KeyRing:
             prev=known.roll_prev,
             issued_at=now,
             order_keys=list(order_keys),
-            batch_keys=self.unused(node),
+            batch_keys=[
+                entry if signer is None else signed_by(signer, entry)
+                for entry in self.unused(node)
+                if now < entry.seal_until
+            ],
         )
         rolled = replace(known, roll_number=roll.number, roll_prev=roll_digest(encode_roll(roll)).hex())
         self._save(nodes={**self._nodes, node: rolled})
@@ -159,6 +199,11 @@ class KeyRing:
 
     def batch_records(self) -> list[BatchKey]:
         return list(self._batch.values())
+
+    def knows_batch_key(self, node: str, key_id: bytes) -> bool:
+        """True when this key was issued to ``node``: it is live, destroyed, or listed as lost."""
+        live, dead = self._batch.get(key_id), self._destroyed.get(key_id)
+        return (live is not None and live.entry.node == node) or (dead is not None and dead.node == node)
 
     def mark_opened(self, key_id: bytes, now: int) -> None:
         """Note that a bundle of this key is being opened; only the first time counts. ``KEY-UNKNOWN``."""
@@ -209,19 +254,29 @@ class KeyRing:
         for key_id in wanted:
             if key_id not in self._keys and key_id not in self._destroyed:
                 raise _unknown(key_id)
-        dead = {key_id: self._epitaph(key_id, reason, now) for key_id in wanted if key_id in self._keys}
-        if not dead:
-            return []
-        doomed = [self._keys[key_id] for key_id in dead]
-        self._save(
-            batch={key_id: key for key_id, key in self._batch.items() if key_id not in dead},
-            hold={key_id: key for key_id, key in self._hold.items() if key_id not in dead},
-            destroyed={**self._destroyed, **dead},
-            keys={key_id: key for key_id, key in self._keys.items() if key_id not in dead},
-        )
-        for key in doomed:
-            key.close()
-        return list(dead.values())
+        dead = [key_id for key_id in wanted if key_id in self._keys]
+        return self._destroy(dead, reason, now) if dead else []
+
+    def revoke_batch_keys(self, node: str, numbers: Sequence[int] | None, now: int) -> list[Destroyed]:
+        """Destroy unused batch keys of ``node`` (None: all of them), so that nothing sealed to them opens.
+
+        Raises ``KEY-NODE-UNKNOWN``, ``KEY-UNKNOWN`` (never issued in this epoch) or ``KEY-IN-USE`` (a bundle
+        of it is being processed).
+        """
+        issued = ring_nodes.known(self._nodes, node).next_number
+        unused = {entry.number: entry.key_id for entry in self.unused(node)}
+        if numbers is None:
+            return self.destroy(unused.values(), reason=DestroyReason.REVOKED, now=now)
+        for number in numbers:
+            if not 0 < number < issued:
+                raise KeysError("KEY-UNKNOWN", f"node {node} was never issued a batch key {number}")
+            if any((key.entry.node, key.entry.number) == (node, number) for key in self._batch.values()):
+                if number in unused:
+                    continue
+                remedy = "finish it with `offline-processor run`, which destroys the key"
+                raise KeysError("KEY-IN-USE", f"a bundle of batch key {number} is being processed", remedy)
+        doomed = [unused[number] for number in dict.fromkeys(numbers) if number in unused]
+        return self.destroy(doomed, reason=DestroyReason.REVOKED, now=now)
 
     def overdue(self, now: int, *, hold_limit: int = HOLD_LIMIT) -> list[bytes]:
         """The ids of keys that must die: past ``destroy_at``, or opened ``hold_limit`` seconds ago."""
@@ -245,28 +300,26 @@ class KeyRing:
             key.close()
         self._file.close()
 
-    def _known(self, node: str) -> RingNode:
-        known = self._nodes.get(node)
-        if known is None or known.retired_at is not None:
-            remedy = "enrol it first: `key-ceremony enrol-node`"
-            raise KeysError("KEY-NODE-UNKNOWN", f"node {node} is not enrolled", remedy)
-        return known
+    def _destroy(
+        self, dead: Sequence[bytes], reason: DestroyReason, now: int, nodes: dict[str, RingNode] | None = None
+    ) -> list[Destroyed]:
+        records = {key_id: self._epitaph(key_id, reason, now) for key_id in dead}
+        doomed = [self._keys[key_id] for key_id in dead]
+        self._save(
+            nodes=nodes,
+            batch={key_id: key for key_id, key in self._batch.items() if key_id not in records},
+            hold={key_id: key for key_id, key in self._hold.items() if key_id not in records},
+            destroyed={**self._destroyed, **records},
+            keys={key_id: key for key_id, key in self._keys.items() if key_id not in records},
+        )
+        for key in doomed:
+            key.close()
+        return list(records.values())
 
     def _epitaph(self, key_id: bytes, reason: DestroyReason, now: int) -> Destroyed:
         if key_id in self._batch:
-            entry = self._batch[key_id].entry
-            role, node, number, order_id = KeyRole.BATCH, entry.node, entry.number, None
-        else:
-            role, node, number, order_id = KeyRole.HOLD, None, None, self._hold[key_id].order_id
-        return Destroyed(
-            key_id=key_id.hex(),
-            role=role,
-            node=node,
-            number=number,
-            order_id=order_id,
-            destroyed_at=now,
-            reason=reason,
-        )
+            return epitaph_of_batch_key(self._batch[key_id], reason, now)
+        return epitaph_of_hold_key(self._hold[key_id], self._epoch, reason, now)
 
     def _save(
         self,
@@ -283,19 +336,29 @@ class KeyRing:
         new_hold = self._hold if hold is None else hold
         new_destroyed = self._destroyed if destroyed is None else destroyed
         new_keys = self._keys if keys is None else keys
-        index = RingIndex(
-            epoch=self._epoch,
-            nodes=list(new_nodes.values()),
-            batch_keys=list(new_batch.values()),
-            hold_keys=list(new_hold.values()),
-            destroyed=list(new_destroyed.values()),
-        )
+        index = self._index(new_nodes, new_batch, new_hold, new_destroyed)
         if destroyed is None:
             self._file.save(index, new_keys)
         else:
             self._file.save_destroying(index, new_keys)
         self._nodes, self._batch, self._hold = new_nodes, new_batch, new_hold
         self._destroyed, self._keys = new_destroyed, new_keys
+
+    def _index(
+        self,
+        nodes: dict[str, RingNode],
+        batch: dict[bytes, BatchKey],
+        hold: dict[bytes, HoldKey],
+        destroyed: dict[bytes, Destroyed],
+    ) -> RingIndex:
+        return RingIndex(
+            epoch=self._epoch,
+            nodes=list(nodes.values()),
+            batch_keys=list(batch.values()),
+            hold_keys=list(hold.values()),
+            destroyed=list(destroyed.values()),
+            lost_before_epoch=self.lost_before_epoch,
+        )
 
 
 def _unknown(key_id: bytes) -> KeysError:

@@ -22,6 +22,14 @@ class DestroyReason(StrEnum):
     LIMIT = "limit"  # the hold limit, or a batch key open for too long
     EXPIRED = "expired"  # destroy_at of a key that was never used
     REVOKED = "revoked"
+    LOST = "lost"  # it was on a machine or medium that is gone; a new epoch began without it
+
+
+class RingBackend(StrEnum):
+    """Where the ring secret lives; only with a TPM can an old copy of the disk open nothing."""
+
+    FILE = "file"
+    TPM = "tpm"
 
 
 class KeyRole(StrEnum):
@@ -29,6 +37,18 @@ class KeyRole(StrEnum):
 
     BATCH = "batch"
     HOLD = "hold"
+
+
+class FormerKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An earlier identity of a node.
+
+    ``until`` is the last sequence that it may have signed; None while it may still sign the next bundle,
+    because no bundle of a newer key has been accepted yet.
+    """
+
+    public_key: Hex32
+    replaced_at: Count
+    until: Count | None = None
 
 
 class RingNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +61,7 @@ class RingNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     roll_prev: Hex32
     enrolled_at: Count
     retired_at: Count | None = None
+    former_keys: tuple[FormerKey, ...] = ()  # the oldest first
 
 
 class BatchKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,9 +87,12 @@ class Destroyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     key_id: Hex16
     role: KeyRole
+    epoch: Number  # in which it was issued
     node: Node | None = None
     number: Number | None = None
     order_id: Hex16 | None = None
+    issued_at: Count
+    opened_at: Count | None = None
     destroyed_at: Count
     reason: DestroyReason
 
@@ -84,3 +108,46 @@ class RingIndex(
     batch_keys: list[BatchKey]
     hold_keys: list[HoldKey]
     destroyed: list[Destroyed]
+    lost_before_epoch: Count = 0  # keys of earlier epochs may be lost without being listed; 0: none are
+
+
+def epitaph_of_batch_key(key: BatchKey, reason: DestroyReason, now: int) -> Destroyed:
+    """What remains of a batch key that dies at ``now``."""
+    return Destroyed(
+        key_id=key.entry.key_id.hex(),
+        role=KeyRole.BATCH,
+        epoch=key.entry.epoch,
+        node=key.entry.node,
+        number=key.entry.number,
+        issued_at=key.issued_at,
+        opened_at=key.opened_at,
+        destroyed_at=now,
+        reason=reason,
+    )
+
+
+def epitaph_of_hold_key(key: HoldKey, epoch: int, reason: DestroyReason, now: int) -> Destroyed:
+    """What remains of a hold key of this ``epoch`` that dies at ``now``."""
+    return Destroyed(
+        key_id=key.key_id,
+        role=KeyRole.HOLD,
+        epoch=epoch,
+        order_id=key.order_id,
+        issued_at=key.made_at,
+        destroyed_at=now,
+        reason=reason,
+    )
+
+
+def lost(index: RingIndex, *, epoch: int, now: int) -> RingIndex:
+    """The ring of a recovered keystore: every key that ``index`` had is gone, and a new epoch begins."""
+    gone = [epitaph_of_batch_key(key, DestroyReason.LOST, now) for key in index.batch_keys]
+    gone += [epitaph_of_hold_key(key, index.epoch, DestroyReason.LOST, now) for key in index.hold_keys]
+    return RingIndex(
+        epoch=epoch,
+        nodes=index.nodes,
+        batch_keys=[],
+        hold_keys=[],
+        destroyed=index.destroyed + gone,
+        lost_before_epoch=epoch,
+    )

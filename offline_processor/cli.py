@@ -22,7 +22,7 @@ from keys.config import KeystoreConfig
 from keys.console import ExitCode
 from keys.durable import make_directory
 from keys.keystore import Keystore
-from keys.passphrases import keystore_passphrase
+from keys.passphrases import Descriptors, keystore_passphrases
 from keys.private.locked import harden_process
 from offline_processor import evidence, summary
 from offline_processor.acquirers.simulator import SimulatedAcquirer
@@ -76,9 +76,9 @@ def cli() -> None:
     "--confirm", metavar="TOTAL", help="The control total, for runs without a person at the terminal."
 )
 @click.option("--clock-is-right", is_flag=True, help="Accept a clock far ahead of the newest ledger entry.")
-@console.passphrase_option
+@console.keystore_passphrase_option
 def run(
-    *, config: Path, confirm: str | None, clock_is_right: bool, passphrase_fd: int | None, as_json: bool
+    *, config: Path, confirm: str | None, clock_is_right: bool, passphrase_fds: Descriptors, as_json: bool
 ) -> ExitCode:
     """Receive, verify, open, screen and charge what lies in the drop, and write the returns.
 
@@ -86,7 +86,7 @@ def run(
     confirmed: typed at the terminal, or given with --confirm. Safe to repeat after a crash or a pulled plug.
     """
     settings = _settings(config)
-    with _opened(settings, passphrase_fd) as (keystore, ledger, marks):
+    with _opened(settings, passphrase_fds) as (keystore, ledger, marks):
         if clock_is_right:
             ledger.confirm_clock(_clock())
         for mark in [] if as_json else marks:
@@ -179,14 +179,14 @@ def verify_ledger(*, config: Path, as_json: bool) -> ExitCode:
 )
 @console.shared_options
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@console.passphrase_option
-def try_open(*, config: Path, bundle: Path, passphrase_fd: int | None, as_json: bool) -> ExitCode:
+@console.keystore_passphrase_option
+def try_open(*, config: Path, bundle: Path, passphrase_fds: Descriptors, as_json: bool) -> ExitCode:
     """Try to open the cards of a bundle's copy with the keys there are: proof that they are gone, or are not yet.
 
     Tries the batch key that each envelope names, and then every other key of the ring. Shows no card.
     """
     settings = _settings(config)
-    with _opened(settings, passphrase_fd) as (keystore, _, marks):
+    with _opened(settings, passphrase_fds) as (keystore, _, marks):
         found = evidence.try_open(bundle, keystore)
     if as_json:
         console.print_json({"marks": marks, **found.as_document()})
@@ -196,12 +196,12 @@ def try_open(*, config: Path, bundle: Path, passphrase_fd: int | None, as_json: 
 
 
 @contextmanager
-def _opened(settings: Settings, passphrase_fd: int | None) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
+def _opened(settings: Settings, passphrase_fds: Descriptors) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
     """An open keystore and ledger on a machine that was checked, with the marks that every screen must show."""
     harden_process()
     found = ways_out()
-    with keystore_passphrase(settings.keystore, passphrase_fd) as passphrase:
-        keystore = Keystore.open(settings.keystore.path, passphrase)
+    with keystore_passphrases(settings.keystore, passphrase_fds) as passphrases:
+        keystore = Keystore.open(settings.keystore.path, passphrases)
     with keystore:
         marks = [REHEARSAL] if keystore.rehearsal else []
         if found and not keystore.rehearsal:

@@ -117,7 +117,7 @@ def _build(root: Path, size: int) -> None:
 
 def _run(root: Path, size: int) -> None:
     with passphrase() as secret:
-        keystore = Keystore.open(root / "keystore", secret)
+        keystore = Keystore.open(root / "keystore", [secret])
     shop = Shop(root=root, keystore=keystore, node_key=keystore.identity, window=500)
     before = bare_rates()[1]
     start = time.perf_counter()

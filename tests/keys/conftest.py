@@ -26,7 +26,7 @@ def locked(content: bytes) -> LockedBuffer:
 def keystore_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("keystore") / "template"
     with locked(PASSPHRASE) as passphrase:
-        Keystore.create(path, passphrase, rehearsal=True, now=NOW).close()
+        Keystore.create(path, [passphrase], rehearsal=True, now=NOW).close()
     return path
 
 
@@ -41,7 +41,7 @@ def keystore_path(keystore_template: Path, tmp_path: Path) -> Path:
 def open_keystore(keystore_path: Path) -> Callable[[], Keystore]:
     def opener() -> Keystore:
         with locked(PASSPHRASE) as passphrase:
-            return Keystore.open(keystore_path, passphrase)
+            return Keystore.open(keystore_path, [passphrase])
 
     return opener
 

@@ -75,7 +75,7 @@ def main() -> None:
     memory, maps = (os.open(f"/proc/self/{name}", os.O_RDONLY) for name in ("mem", "maps"))
     harden_process()
     with from_descriptor(int(descriptor)) as passphrase:
-        keystore = Keystore.open(Path(path), passphrase)
+        keystore = Keystore.open(Path(path), [passphrase])
     card_box = Path(box).read_bytes()
     leaked: list[bytes] = []
     if mode == "leak":

@@ -273,7 +273,7 @@ def test_killed_creation_leaves_a_whole_keystore_or_none(tmp_path: Path) -> None
             try:
                 passphrase = locked(PASSPHRASE)
                 Kill(at)
-                Keystore.create(path, passphrase, rehearsal=True, now=NOW)
+                Keystore.create(path, [passphrase], rehearsal=True, now=NOW)
                 os._exit(DONE)
             finally:
                 os._exit(1)
@@ -281,10 +281,10 @@ def test_killed_creation_leaves_a_whole_keystore_or_none(tmp_path: Path) -> None
         with locked(PASSPHRASE) as passphrase:
             if path.exists():
                 made += 1
-                Keystore.open(path, passphrase).close()
+                Keystore.open(path, [passphrase]).close()
             else:
                 assert ended == KILLED
-                Keystore.create(path, passphrase, rehearsal=True, now=NOW).close()
+                Keystore.create(path, [passphrase], rehearsal=True, now=NOW).close()
         assert [file.name for file in path.parent.iterdir()] == ["keystore"]
         if ended == DONE:
             break

@@ -10,7 +10,8 @@ import pytest
 
 from keys import keyfile
 from keys.errors import KeysError
-from keys.keystore import BATCH_DESTROY, BATCH_SEAL, ORDER_DESTROY, ORDER_SEAL, Keystore, claims_rehearsal
+from keys.keystore import Keystore, claims_rehearsal
+from keys.keystore_index import BATCH_DESTROY, BATCH_SEAL, ORDER_DESTROY, ORDER_SEAL
 from keys.private.sign import sign
 from keys.private.unseal import open_box
 from keys.public.roll import Role, check_entry, decode_roll, encode_roll, roll_digest
@@ -27,16 +28,16 @@ NODE_KEY = b"\x07" * 32
 
 def refusal_of(path: Path, passphrase: bytes = PASSPHRASE) -> str:
     with locked(passphrase) as given, pytest.raises(KeysError) as refusal:
-        Keystore.open(path, given).close()
+        Keystore.open(path, [given]).close()
     return refusal.value.rule
 
 
 def test_keys_come_back_as_they_were_made(keystore_path: Path) -> None:
     with locked(PASSPHRASE) as passphrase:
-        with Keystore.open(keystore_path, passphrase) as first:
+        with Keystore.open(keystore_path, [passphrase]) as first:
             identity, order = first.identity.public_key, first.order_keys[0]
             vault = bytes(first.vault_key.view)
-        with Keystore.open(keystore_path, passphrase) as again:
+        with Keystore.open(keystore_path, [passphrase]) as again:
             assert again.rehearsal is True
             assert again.epoch == 1
             assert again.identity.public_key == identity
@@ -56,7 +57,7 @@ def test_real_keystore_is_no_rehearsal_and_costs_more_to_guess(tmp_path: Path) -
     path = tmp_path / "keystore"
     with (
         locked(PASSPHRASE) as passphrase,
-        Keystore.create(path, passphrase, rehearsal=False, now=NOW) as keystore,
+        Keystore.create(path, [passphrase], rehearsal=False, now=NOW) as keystore,
     ):
         assert keystore.rehearsal is False
     assert claims_rehearsal(path) is False
@@ -92,7 +93,7 @@ def test_damage_or_loss_of_any_file_is_said_plainly(keystore_path: Path, name: s
     (keystore_path / name).write_bytes(good)
     (keystore_path / name).chmod(0o600)
     with locked(PASSPHRASE) as passphrase:
-        Keystore.open(keystore_path, passphrase).close()
+        Keystore.open(keystore_path, [passphrase]).close()
 
 
 def test_rehearsal_flag_cannot_be_edited(keystore_path: Path) -> None:
@@ -115,7 +116,7 @@ def with_checksum(file: bytes) -> bytes:
 def test_files_of_two_keystores_do_not_mix(keystore_path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     with locked(PASSPHRASE) as passphrase:
-        Keystore.create(other, passphrase, rehearsal=True, now=NOW).close()
+        Keystore.create(other, [passphrase], rehearsal=True, now=NOW).close()
     for name in ("keys", "ring", "ring.secret", "master.key"):
         mixed = tmp_path / f"mixed-{name}"
         shutil.copytree(keystore_path, mixed)
@@ -137,7 +138,7 @@ def test_missing_keystore_is_refused(tmp_path: Path) -> None:
 def test_existing_output_is_refused_and_left_alone(keystore_path: Path) -> None:
     before = {file.name: file.read_bytes() for file in keystore_path.iterdir()}
     with locked(PASSPHRASE) as passphrase, pytest.raises(KeysError) as refusal:
-        Keystore.create(keystore_path, passphrase, rehearsal=True, now=NOW)
+        Keystore.create(keystore_path, [passphrase], rehearsal=True, now=NOW)
     assert refusal.value.rule == "KEYSTORE-EXISTS"
     assert {file.name: file.read_bytes() for file in keystore_path.iterdir()} == before
 
@@ -147,13 +148,13 @@ def test_failed_creation_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> N
     closed = locked(PASSPHRASE)
     closed.close()
     with pytest.raises(TypeError):  # the last step, the master key's file, fails
-        Keystore.create(path, closed, rehearsal=True, now=NOW)
+        Keystore.create(path, [closed], rehearsal=True, now=NOW)
     assert list(tmp_path.iterdir()) == []
     leftover = tmp_path / ".keystore.creating"
     leftover.mkdir(mode=0o700)
     (leftover / "ring").write_bytes(b"of a creation that was killed")
     with locked(PASSPHRASE) as passphrase:
-        Keystore.create(path, passphrase, rehearsal=True, now=NOW).close()
+        Keystore.create(path, [passphrase], rehearsal=True, now=NOW).close()
     assert [file.name for file in tmp_path.iterdir()] == ["keystore"]
 
 

@@ -269,7 +269,7 @@ class Shop:
         """Close the keystore, as the end of a process does, and open it again."""
         self.keystore.close()
         with passphrase() as secret:
-            self.keystore = Keystore.open(self.root / "keystore", secret)
+            self.keystore = Keystore.open(self.root / "keystore", [secret])
 
 
 def id_of(number: int) -> str:
@@ -280,7 +280,7 @@ def id_of(number: int) -> str:
 def open_shop(root: Path, *, batch_keys: int = 5, rehearsal: bool = True, now: int = NOW) -> Shop:
     """A new shop whose node is enrolled."""
     with passphrase() as secret:
-        keystore = Keystore.create(root / "keystore", secret, rehearsal=rehearsal, now=now - 1000)
+        keystore = Keystore.create(root / "keystore", [secret], rehearsal=rehearsal, now=now - 1000)
     node_key = generate_signing_key()
     keystore.ring.enrol_node("shop-a", node_key.public_key, now - 1000)
     keystore.issue_batch_keys("shop-a", batch_keys, now=now - 1000)
