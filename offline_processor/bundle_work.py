@@ -19,7 +19,7 @@ from offline_processor.ahead import one_ahead
 from offline_processor.attempts import MAX_ATTEMPTS, OpenedWindow, ReadyOrder, Till, charge
 from offline_processor.cards import CardTable
 from offline_processor.frames import numbered
-from offline_processor.ledger import bundles, orders
+from offline_processor.ledger import bundles, orders, reports
 from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.staging import stage
 from offline_processor.opening import open_order, unopened
@@ -43,12 +43,18 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     ledger, done = place.ledger, bundle.screened_to
     batch_key_id = bytes.fromhex(bundle.batch_key or "")
     order_keys = {order.key.key_id: order.key for order in place.keystore.order_keys}
+    charged = reports.pending_ids(ledger)
     frames = numbered(envelopes_of(place, bundle), done)
 
     def judge(window: list[tuple[int, bytes]]) -> list[ScreenedOrder | Quarantined]:
-        if bundle.outcome is Outcome.EXPIRED:
-            return [unopened(raw, position=position, rule="KEY-DESTROYED") for position, raw in window]
-        return [_judge(position, raw, order_keys, batch_key_id) for position, raw in window]
+        if bundle.outcome is not Outcome.EXPIRED:
+            return [_judge(position, raw, order_keys, batch_key_id) for position, raw in window]
+        closed = [unopened(raw, position=position, rule="KEY-DESTROYED") for position, raw in window]
+        # Who was charged must be sent the goods: such an order is opened, though its card never can be again.
+        return [
+            _judge(position, raw, order_keys, batch_key_id) if order.order_id in charged else order
+            for order, (position, raw) in zip(closed, window, strict=True)
+        ]
 
     for judged in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
         done += len(judged)

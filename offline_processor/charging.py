@@ -38,6 +38,8 @@ class Event(StrEnum):
     REVERSAL_GIVEN_UP = "reversal given up"
     VOID_ANSWERED = "void answered"
     TIME_RAN_OUT = "time ran out"
+    REPORTED_APPROVED = "reported approved"
+    REPORTED_OTHERWISE = "reported otherwise"
 
 
 TRANSITIONS: dict[tuple[AttemptState, Event], AttemptState] = {
@@ -48,6 +50,12 @@ TRANSITIONS: dict[tuple[AttemptState, Event], AttemptState] = {
     (AttemptState.REVERSAL_PENDING, Event.REVERSAL_SENT): AttemptState.REVERSAL_PENDING,
     (AttemptState.REVERSAL_PENDING, Event.REVERSAL_ANSWERED): AttemptState.REVERSED,
     (AttemptState.REVERSAL_PENDING, Event.REVERSAL_GIVEN_UP): AttemptState.MANUAL,
+    (AttemptState.INTENT, Event.REPORTED_APPROVED): AttemptState.APPROVED,
+    (AttemptState.UNKNOWN, Event.REPORTED_APPROVED): AttemptState.APPROVED,
+    (AttemptState.REVERSAL_PENDING, Event.REPORTED_APPROVED): AttemptState.APPROVED,
+    (AttemptState.INTENT, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
+    (AttemptState.UNKNOWN, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
+    (AttemptState.REVERSAL_PENDING, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
     (AttemptState.APPROVED, Event.VOID_ANSWERED): AttemptState.VOIDED,
     (AttemptState.APPROVED, Event.TIME_RAN_OUT): AttemptState.EXPIRED,
 }

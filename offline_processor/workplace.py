@@ -73,6 +73,9 @@ class RunReport:
         self.strays += len(staged.strays)
         self.rules.update(rule for rule in staged.strays if rule == "ORDER-ID-CONFLICT")
         self.rules.update(order.rule for order in judged if isinstance(order, Quarantined))
+        for outcome in staged.reported:
+            self.count(outcome.state, 1)
+            self.rules.update([outcome.rule] if outcome.rule else [])
 
     def add(self, settled: Iterable[Settled], amounts: Mapping[str, tuple[int, str]]) -> None:
         """Count the outcomes of a window; ``amounts`` gives each order's amount and currency."""

@@ -13,6 +13,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.acquirers.report import ReportLine, ReportOutcome
 from offline_processor.charging import APPROVED_CODE, Answer, Reference
 
 BY_LAST_FOUR = {
@@ -53,9 +54,15 @@ def books(database: sqlite_utils.Database) -> None:
     database.execute("CREATE INDEX reversals ON booking (rrn) WHERE kind = 'reversal'")
 
 
+@migrations()
+def times(database: sqlite_utils.Database) -> None:
+    """When each message was sent, Unix seconds, for the report."""
+    database.execute("ALTER TABLE booking ADD COLUMN at INTEGER NOT NULL DEFAULT 0")
+
+
 _INSERT = (
-    "INSERT INTO booking (kind, reference, stan, rrn, amount, currency, bin, last_four, code, answered)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO booking (kind, reference, stan, rrn, amount, currency, bin, last_four, code, answered, at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -126,6 +133,34 @@ def unreversed_approvals(path: Path) -> dict[str, int]:
     return dict(rows)
 
 
+def report(path: Path) -> list[ReportLine]:
+    """Every authorisation in the books with what became of it, as an acquirer's report of transactions has it."""
+    database = sqlite_utils.Database(path)
+    try:
+        migrations.apply(database)
+        rows = database.execute(
+            """SELECT reference, rrn, stan, at, amount, currency, code, EXISTS (SELECT 1 FROM booking AS r
+               WHERE r.kind = 'reversal' AND r.rrn = a.rrn AND r.id > a.id)
+               FROM booking AS a WHERE kind = 'authorisation' ORDER BY id"""
+        ).fetchall()
+    finally:
+        database.close()
+    return [
+        ReportLine(
+            order_id=reference,
+            rrn=rrn,
+            stan=stan,
+            at=at,
+            amount=amount,
+            currency=currency,
+            outcome=ReportOutcome.REVERSED
+            if taken_back
+            else (ReportOutcome.APPROVED if code == APPROVED_CODE else ReportOutcome.DECLINED),
+        )
+        for reference, rrn, stan, at, amount, currency, code, taken_back in rows
+    ]
+
+
 def _row(
     kind: str, sent: Reference, bin_digits: str, last_four: str, code: str, *, answered: bool
 ) -> tuple[object, ...]:
@@ -140,6 +175,7 @@ def _row(
         last_four,
         code,
         int(answered),
+        sent.sent_at,
     )
 
 

@@ -7,7 +7,7 @@ Must not: commit by itself, or see a card beyond BIN and last four.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from offline_processor.charging import FINISHED, AttemptState, Event, Reference, advance
 from offline_processor.ledger.ledger import Ledger, Row
@@ -16,6 +16,7 @@ from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
 STAN_LIMIT = 999_999
+_AFTER_NO_CHARGE = frozenset({OrderState.ORDER_AGAIN, OrderState.DECLINED})
 _NEXT_RETURN = "(SELECT return_number + 1 FROM node WHERE node.node = orders.node)"
 _SETTLE = (
     f"UPDATE orders SET state = ?, reason = ?, rule = ?, changed_at = ?, told = {_NEXT_RETURN}"  # noqa: S608
@@ -216,7 +217,12 @@ def settle_charged(ledger: Ledger, outcomes: Sequence[tuple[Reference, str, Sett
 
 
 def settle(ledger: Ledger, outcomes: Sequence[Settled], *, now: int) -> None:
-    """Give orders their new state; each is told to its node in the next return."""
+    """Give orders their new state; each is told to its node in the next return.
+
+    An order that the acquirer's report shows charged is never told to order again: a person decides
+    (``RECONCILE-ORDER``).
+    """
+    outcomes = _charged_is_not_ordered_again(ledger, outcomes)
     for outcome in outcomes:
         facts = {"state": outcome.state.value, "reason": outcome.reason.value, "rule": outcome.rule}
         ledger.append("settled", outcome.order_id, now, facts)
@@ -228,6 +234,20 @@ def settle(ledger: Ledger, outcomes: Sequence[Settled], *, now: int) -> None:
         ],
     )
     _retell(ledger, [outcome.order_id for outcome in outcomes])
+
+
+def _charged_is_not_ordered_again(ledger: Ledger, outcomes: Sequence[Settled]) -> Sequence[Settled]:
+    none_charged = not any(outcome.state in _AFTER_NO_CHARGE for outcome in outcomes)
+    if none_charged or ledger.row("SELECT 1 FROM reported LIMIT 1") is None:
+        return outcomes
+    charged = {order_id for (order_id,) in list(ledger.rows("SELECT order_id FROM reported"))}
+    held = {"state": OrderState.QUARANTINED, "reason": Reason.UNDER_REVIEW, "rule": "RECONCILE-ORDER"}
+    return [
+        replace(outcome, **held)  # type: ignore[arg-type]
+        if outcome.state in _AFTER_NO_CHARGE and outcome.order_id in charged
+        else outcome
+        for outcome in outcomes
+    ]
 
 
 def _retell(ledger: Ledger, order_ids: Sequence[str]) -> None:

@@ -90,11 +90,34 @@ _MIRROR_AND_EPOCHS = (
     # and in their newest entry are the same (ledger/mirror.py).
     "CREATE TABLE commit_mark (number INTEGER NOT NULL, token BLOB NOT NULL) STRICT",
     "INSERT INTO commit_mark (number, token) VALUES (0, x'')",
+    # Return numbers go on across epochs, names do not.
+    "ALTER TABLE return_made ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1",
+    # What the acquirer's report shows approved, of orders that this ledger does not have as paid yet: their bundle
+    # is still to come (again), or a person has to decide. The database itself keeps such an order from being
+    # charged, and from being told to order again.
+    """CREATE TABLE reported (
+        rrn TEXT PRIMARY KEY, order_id TEXT NOT NULL, stan INTEGER NOT NULL, at INTEGER NOT NULL,
+        amount INTEGER NOT NULL, currency TEXT NOT NULL) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX reported_orders ON reported (order_id)",
+    """CREATE TRIGGER reported_is_not_charged_again BEFORE INSERT ON live_attempt
+        WHEN NEW.state = 'intent' AND EXISTS (SELECT 1 FROM reported) AND EXISTS (
+            SELECT 1 FROM orders AS o JOIN reported AS r USING (order_id) WHERE o.number = NEW.number)
+        BEGIN SELECT RAISE(ABORT, 'the acquirer has charged this order already'); END""",
+    """CREATE TRIGGER reported_is_not_ordered_again BEFORE UPDATE OF state ON orders
+        WHEN NEW.state IN ('order-again', 'declined')
+            AND EXISTS (SELECT 1 FROM reported AS r WHERE r.order_id = NEW.order_id)
+        BEGIN SELECT RAISE(ABORT, 'the acquirer has charged this order already'); END""",
+    # What every return of a node carries until a bundle confirms one that did; told: the first such return.
+    """CREATE TABLE announcement (
+        node TEXT NOT NULL, what TEXT NOT NULL, told INTEGER NOT NULL, PRIMARY KEY (node, what)
+        ) STRICT, WITHOUT ROWID""",
+    # What the last run saw, for `status`, which opens no key.
+    "CREATE TABLE seen (name TEXT PRIMARY KEY, at INTEGER NOT NULL, document TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
 
 @migrations()
 def second_form(database: Database) -> None:
-    """The mark of each transaction."""
+    """The mark of each transaction; epochs, reconciliation, announcements."""
     for statement in _MIRROR_AND_EPOCHS:
         database.execute(statement)

@@ -15,7 +15,8 @@ import msgspec
 from keys.public.digest import digest, equal
 from offline_processor.ledger.bundles import chain_of
 from offline_processor.ledger.ledger import Ledger, Row
-from offline_processor.stages import OrderState, Quarantined, ScreenedOrder
+from offline_processor.ledger.reports import settle_staged
+from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
 
 _SALT_SIZE = 16
 _STAGE = (
@@ -29,10 +30,14 @@ _person_encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """What of a window was not new: orders known already, and the rules of what was put aside as strays."""
+    """What of a window was not new: orders known already, and the rules of what was put aside as strays.
+
+    ``reported``: the outcomes of orders that the acquirer's report shows charged (ledger/reports.py).
+    """
 
     repeated: int
     strays: list[str]
+    reported: tuple[Settled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,9 @@ def stage(
     ledger.execute_many(_STAGE, rows)
     ledger.execute_many(_PERSON, people)
     _put_aside(ledger, strays)
-    return Staged(repeated=repeated, strays=[stray[4] for stray in strays])
+    screened = [order.order_id for order in judged if isinstance(order, ScreenedOrder)]
+    reported = settle_staged(ledger, screened, now=now)
+    return Staged(repeated=repeated, strays=[stray[4] for stray in strays], reported=tuple(reported.values()))
 
 
 def _claim(order: ScreenedOrder | Quarantined, number: int, node: str, sequence: int) -> _Known:

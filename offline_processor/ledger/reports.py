@@ -1,0 +1,191 @@
+"""Charges that only the acquirer's report knows, and the orders that they belong to.
+
+Why here: the ledger's own side of a reconciliation; staging and settling must see it in the same transaction.
+Must not: let an order that was charged be charged again, or its customer be told to order again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from offline_processor.charging import AttemptState, Event, Reference, advance
+from offline_processor.ledger import orders
+from offline_processor.ledger.ledger import Ledger, Row
+from offline_processor.stages import OrderState, Settled
+from transfer.wire.ids import OrderId
+from transfer.wire.records import Reason
+
+_APPROVED = (
+    "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
+    " VALUES (?, ?, 'approved', ?, ?, ?, ?, ?, NULL)"
+)
+_OPEN = frozenset({AttemptState.INTENT, AttemptState.UNKNOWN, AttemptState.REVERSAL_PENDING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charged:
+    """An approved authorisation that stands, by the acquirer's report. ``at`` Unix seconds; minor units."""
+
+    order_id: str
+    rrn: str
+    stan: int
+    at: int
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownOrder:
+    """What the ledger has of an order that a report names."""
+
+    number: int
+    state: OrderState
+    amount: int
+    currency: str
+    attempts: int
+
+
+def remember(ledger: Ledger, charge: Charged) -> None:
+    """Keep a charge until its order comes, or a person has decided; in the caller's transaction."""
+    ledger.execute(
+        "INSERT OR REPLACE INTO reported (rrn, order_id, stan, at, amount, currency) VALUES (?, ?, ?, ?, ?, ?)",
+        (charge.rrn, charge.order_id, charge.stan, charge.at, charge.amount, charge.currency),
+    )
+
+
+def pending(ledger: Ledger) -> list[Charged]:
+    """The charges that no order of this ledger accounts for yet, by time."""
+    rows = ledger.rows("SELECT order_id, rrn, stan, at, amount, currency FROM reported ORDER BY at, rrn")
+    return [_charged(row) for row in list(rows)]
+
+
+def unknown_orders(ledger: Ledger) -> list[str]:
+    """The ids of charged orders that never came to this ledger."""
+    rows = ledger.rows(
+        "SELECT DISTINCT r.order_id FROM reported AS r WHERE NOT EXISTS (SELECT 1 FROM orders AS o"
+        " WHERE o.order_id = r.order_id) ORDER BY r.order_id"
+    )
+    return [order_id for (order_id,) in list(rows)]
+
+
+def pending_ids(ledger: Ledger) -> frozenset[str]:
+    """The ids of the orders that these charges are for."""
+    return frozenset(order_id for (order_id,) in list(ledger.rows("SELECT DISTINCT order_id FROM reported")))
+
+
+def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
+    """The order of this id, or None."""
+    row = ledger.row(
+        "SELECT number, state, amount, currency, attempts FROM orders WHERE order_id = ?", (order_id,)
+    )
+    if row is None:
+        return None
+    number, state, amount, currency, attempts = row
+    return KnownOrder(
+        number=number, state=OrderState(state), amount=amount, currency=currency, attempts=attempts
+    )
+
+
+def settle_staged(ledger: Ledger, order_ids: Iterable[str], *, now: int) -> dict[str, Settled]:
+    """Give orders that have just been staged as screened the outcome that the report shows, if it shows one."""
+    charges: dict[str, list[Charged]] = {}
+    wanted = set(order_ids)
+    if wanted and ledger.row("SELECT 1 FROM reported LIMIT 1") is not None:
+        for charge in pending(ledger):
+            if charge.order_id in wanted:
+                charges.setdefault(charge.order_id, []).append(charge)
+    settled = {}
+    for order_id, found in charges.items():
+        order = known_order(ledger, order_id)
+        if order is not None and order.state is OrderState.SCREENED:
+            settled[order_id] = settle_paid(ledger, order, found, now=now)
+    return settled
+
+
+def settle_paid(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *, now: int) -> Settled:
+    """Settle an order by the charges of the report: paid, or quarantined (``RECONCILE-AMOUNT``)."""
+    attempt = _live_attempt(ledger, order.number)
+    fitting = [
+        charge for charge in charges if (charge.amount, charge.currency) == (order.amount, order.currency)
+    ]
+    chosen = next(
+        (charge for charge in fitting if attempt is not None and attempt[0].rrn == charge.rrn), None
+    )
+    chosen = chosen or next(iter(fitting), None)
+    order_id = OrderId(charges[0].order_id)
+    if chosen is None:
+        for charge in charges:
+            remember(ledger, charge)
+        outcome = Settled(
+            order_id=order_id,
+            state=OrderState.QUARANTINED,
+            reason=Reason.UNDER_REVIEW,
+            rule="RECONCILE-AMOUNT",
+        )
+    else:
+        _adopt(ledger, order, attempt, chosen, now=now)
+        ledger.execute("DELETE FROM reported WHERE order_id = ?", (order_id,))
+        outcome = Settled(order_id=order_id, state=OrderState.PAID)
+    orders.settle(ledger, [outcome], now=now)
+    return outcome
+
+
+def _adopt(
+    ledger: Ledger,
+    order: KnownOrder,
+    attempt: tuple[Reference, AttemptState] | None,
+    charge: Charged,
+    *,
+    now: int,
+) -> None:
+    """Make the reported charge the order's live attempt; an open one of our own moves by what the report says."""
+    ours = attempt is not None and attempt[0].rrn == charge.rrn
+    if attempt is not None:
+        sent, state = attempt
+        if state not in _OPEN:
+            return
+        event = Event.REPORTED_APPROVED if ours else Event.REPORTED_OTHERWISE
+        after = advance(state, event)
+        facts = {"attempt": sent.attempt, "stan": sent.stan, "state": after.value, "code": ""}
+        ledger.append("attempt", charge.order_id, now, facts)
+        if ours:
+            ledger.execute(
+                "UPDATE live_attempt SET state = 'approved', vault = NULL WHERE number = ?", (order.number,)
+            )
+        else:
+            ledger.execute("DELETE FROM live_attempt WHERE number = ?", (order.number,))
+    if not ours:
+        number = order.attempts + 1
+        ledger.execute(
+            _APPROVED,
+            (order.number, number, charge.stan, charge.rrn, charge.at, charge.amount, charge.currency),
+        )
+        ledger.execute("UPDATE orders SET attempts = ? WHERE number = ?", (number, order.number))
+
+
+def _live_attempt(ledger: Ledger, number: int) -> tuple[Reference, AttemptState] | None:
+    row = ledger.row(
+        "SELECT o.order_id, l.attempt, l.stan, l.rrn, l.sent_at, l.amount, l.currency, l.state"
+        " FROM live_attempt AS l JOIN orders AS o USING (number) WHERE l.number = ?",
+        (number,),
+    )
+    if row is None:
+        return None
+    order_id, attempt, stan, rrn, sent_at, amount, currency, state = row
+    sent = Reference(
+        number=number,
+        order_id=order_id,
+        attempt=attempt,
+        stan=stan,
+        rrn=rrn,
+        sent_at=sent_at,
+        amount=amount,
+        currency=currency,
+    )
+    return sent, AttemptState(state)
+
+
+def _charged(row: Row) -> Charged:
+    order_id, rrn, stan, at, amount, currency = row
+    return Charged(order_id=order_id, rrn=rrn, stan=stan, at=at, amount=amount, currency=currency)

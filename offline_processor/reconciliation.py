@@ -1,0 +1,198 @@
+"""Reconciliation after a restore: what the acquirer charged since the backup is brought into the ledger.
+
+Why here: until it is done nothing may be charged, and nobody told to order again (DESIGN, section 6, point 5).
+Must not: settle by anything but the report's own words, or leave half of a report in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from offline_processor.acquirers.report import Report, ReportLine, ReportOutcome, in_words
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger import reports
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.reports import Charged
+from offline_processor.stages import OrderState
+
+UNRECONCILED = "unreconciled"
+FORGOTTEN = "forgotten-before-epoch"
+
+
+@dataclass(slots=True, kw_only=True)
+class Reconciled:
+    """What a reconciliation did. Each list holds order ids (hex)."""
+
+    lines: int = 0
+    unknown: int = 0
+    paid: list[str] = field(default_factory=list)
+    to_come: list[str] = field(default_factory=list)
+    amount_differs: list[str] = field(default_factory=list)
+    told_otherwise: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    not_at_the_acquirer: list[str] = field(default_factory=list)
+
+    def needs_person(self) -> bool:
+        return bool(self.amount_differs or self.told_otherwise or self.twice or self.not_at_the_acquirer)
+
+
+def require(ledger: Ledger) -> None:
+    """From now on nothing is charged or answered until a report has been reconciled; in the caller's transaction."""
+    ledger.set_counter(UNRECONCILED, 1)
+
+
+def is_required(ledger: Ledger) -> bool:
+    """True between a restore and its reconciliation."""
+    return bool(ledger.counter(UNRECONCILED))
+
+
+def check_reconciled(ledger: Ledger) -> None:
+    """Refuse (``LEDGER-UNRECONCILED``) to work with a restored ledger that does not know what was charged since."""
+    if is_required(ledger):
+        since = in_words(_needed_from(ledger)) if ledger.newest else "the first order on"
+        raise ProcessorError(
+            "LEDGER-UNRECONCILED",
+            "this ledger was restored, and does not know yet what was charged after the backup",
+            "ask the acquirer for its report of transactions from"
+            f" {since} until now, then: offline-processor reconcile REPORT."
+            " Nothing was received, charged or answered, so that nobody pays twice",
+        )
+
+
+def reconcile(
+    ledger: Ledger, report: Report, *, start: int, until: int, who: str, epoch: int, now: int
+) -> Reconciled:
+    """Bring a report that covers ``start`` to ``until`` (Unix seconds, as ``who`` states) into the ledger, or refuse.
+
+    One transaction: all of it, or nothing. ``REPORT-PERIOD`` when the report cannot cover what is missing.
+    """
+    _check_period(ledger, report, start=start, until=until, now=now)
+    done = Reconciled(lines=len(report.lines))
+    known = _known_references(ledger)
+    with ledger.atomic():
+        for line in report.lines:
+            if line.rrn not in known:
+                done.unknown += 1
+                ledger.append("reported", line.order_id, now, _facts(line))
+        for order_id, charges in _approved(report.lines).items():
+            _settle(ledger, order_id, charges, done, now=now)
+        _find_missing(ledger, report.lines, done, start=start, until=until)
+        ledger.set_counter(UNRECONCILED, 0)
+        ledger.set_counter("behind", 0)
+        ledger.set_counter(FORGOTTEN, epoch)
+        facts = {
+            "report": report.sha256,
+            "from": start,
+            "until": until,
+            "lines": done.lines,
+            "unknown": done.unknown,
+            "paid": len(done.paid),
+            "to-come": len(done.to_come),
+            "persons": len(done.amount_differs) + len(done.told_otherwise) + len(done.twice),
+        }
+        ledger.append("reconciled", who, now, facts)
+    return done
+
+
+def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Reconciled, *, now: int) -> None:
+    if len(charges) > 1:
+        done.twice.append(order_id)
+    order = reports.known_order(ledger, order_id)
+    if order is None:
+        for charge in charges:
+            reports.remember(ledger, charge)
+        done.to_come.append(order_id)
+    elif order.state is not OrderState.PAID:
+        told_otherwise = order.state in (OrderState.ORDER_AGAIN, OrderState.DECLINED)
+        settled = reports.settle_paid(ledger, order, charges, now=now)
+        (done.paid if settled.state is OrderState.PAID else done.amount_differs).append(order_id)
+        if told_otherwise:
+            done.told_otherwise.append(order_id)
+
+
+def _check_period(ledger: Ledger, report: Report, *, start: int, until: int, now: int) -> None:
+    needed_from, needed_until = _needed_from(ledger), ledger.newest
+    fault = ""
+    if start > needed_from:
+        fault = f"it begins on {in_words(start)}, but is needed from {in_words(needed_from)} on"
+    elif until < needed_until:
+        fault = f"it ends on {in_words(until)}, but is needed until {in_words(needed_until)} at least"
+    elif until > now:
+        fault = f"it is said to reach until {in_words(until)}, which is still to come"
+    elif any(not start <= line.at <= until for line in report.lines):
+        fault = f"it has transactions outside {in_words(start)} to {in_words(until)}"
+    if fault:
+        raise ProcessorError(
+            "REPORT-PERIOD",
+            f"the report does not cover the time that this ledger is missing: {fault}",
+            "ask the acquirer for a report of the whole time; state from when until when it reaches",
+        )
+
+
+def _needed_from(ledger: Ledger) -> int:
+    """The time of the newest entry from before the restore, or of the oldest attempt that is still open."""
+    row = ledger.row(
+        "SELECT max(at) FROM entry WHERE kind NOT IN ('restored', 'epoch-begun', 'sequence-set')"
+    )
+    oldest = ledger.row(
+        "SELECT min(sent_at) FROM live_attempt WHERE state IN ('intent', 'unknown', 'reversal-pending')"
+    )
+    times = [found[0] for found in (row, oldest) if found is not None and found[0] is not None]
+    return min(times, default=0)
+
+
+def _known_references(ledger: Ledger) -> set[str]:
+    """The retrieval references of every intent and of every report that this ledger knows."""
+    facts = ledger.rows("SELECT facts FROM entry WHERE kind IN ('intent', 'reported')")
+    return {_decode_rrn(text).rrn for (text,) in facts}
+
+
+class _Rrn(msgspec.Struct, frozen=True):
+    rrn: str
+
+
+def _decode_rrn(text: str) -> _Rrn:
+    return msgspec.json.decode(text, type=_Rrn)
+
+
+def _approved(lines: Iterable[ReportLine]) -> dict[str, list[Charged]]:
+    found: dict[str, list[Charged]] = {}
+    for line in lines:
+        if line.outcome is ReportOutcome.APPROVED:
+            charge = Charged(
+                order_id=line.order_id,
+                rrn=line.rrn,
+                stan=line.stan,
+                at=line.at,
+                amount=line.amount,
+                currency=line.currency,
+            )
+            found.setdefault(line.order_id, []).append(charge)
+    return found
+
+
+def _find_missing(
+    ledger: Ledger, lines: Iterable[ReportLine], done: Reconciled, *, start: int, until: int
+) -> None:
+    """Orders that are paid here, by an authorisation of this time that the report does not show approved."""
+    approved = {line.rrn for line in lines if line.outcome is ReportOutcome.APPROVED}
+    rows = ledger.rows(
+        "SELECT o.order_id, l.rrn FROM live_attempt AS l JOIN orders AS o USING (number)"
+        " WHERE l.state = 'approved' AND l.sent_at BETWEEN ? AND ? ORDER BY o.number",
+        (start, until),
+    )
+    done.not_at_the_acquirer += [order_id for order_id, rrn in list(rows) if rrn not in approved]
+
+
+def _facts(line: ReportLine) -> dict[str, str | int]:
+    return {
+        "rrn": line.rrn,
+        "stan": line.stan,
+        "at": line.at,
+        "amount": line.amount,
+        "currency": line.currency,
+        "outcome": line.outcome.value,
+    }
