@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from keys.config import Risk
 from keys.master_key import FIRST_NAME, MOST_PASSPHRASES, claims_rehearsal, wants
 from keys.private.passphrase import read_passphrase
+from keys.private.swap import OnSwap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,9 @@ def keystore_passphrases(settings: KeystoreConfig, fds: Descriptors) -> Iterator
     """
     # A keystore that is not there is refused when it is opened, with its own words.
     count = wants(settings.path) if (settings.path / FIRST_NAME).exists() else 1
-    prompt = "REHEARSAL passphrase" if claims_rehearsal(settings.path) else "Passphrase of the keystore"
-    yield from _asked(settings, fds, count, prompt, new=False)
+    rehearsal = claims_rehearsal(settings.path)
+    prompt = "REHEARSAL passphrase" if rehearsal else "Passphrase of the keystore"
+    yield from _asked(settings, fds, count, prompt, new=False, rehearsal=rehearsal)
 
 
 @contextlib.contextmanager
@@ -40,18 +43,33 @@ def new_keystore_passphrases(
 ) -> Iterator[tuple[LockedBuffer, ...]]:
     """The passphrases of a keystore that is about to be made: asked twice on a terminal, never a short one."""
     prompt = "New REHEARSAL passphrase" if rehearsal else "New passphrase"
-    yield from _asked(settings, fds, count, prompt, new=True)
+    yield from _asked(settings, fds, count, prompt, new=True, rehearsal=rehearsal)
+
+
+def on_swap(settings: KeystoreConfig, *, rehearsal: bool) -> OnSwap:
+    """What to do where this machine's swap is not encrypted. Only throwaway keys and a named risk go on."""
+    if rehearsal:
+        return OnSwap.REHEARSAL
+    return OnSwap.ACCEPT if Risk.UNENCRYPTED_SWAP in settings.accept_risk else OnSwap.REFUSE
 
 
 def _asked(
-    settings: KeystoreConfig, fds: Descriptors, count: int, prompt: str, *, new: bool
+    settings: KeystoreConfig, fds: Descriptors, count: int, prompt: str, *, new: bool, rehearsal: bool
 ) -> Iterator[tuple[LockedBuffer, ...]]:
     files: tuple[Path | None, ...] = (settings.passphrase_file, settings.second_passphrase_file)
     asked: list[LockedBuffer] = []
     try:
         for file, descriptor, which in list(zip(files, fds, ("first", "second"), strict=True))[:count]:
             whose = f"{prompt} ({which} holder)" if count == MOST_PASSPHRASES else prompt
-            asked.append(read_passphrase(file=file, descriptor=descriptor, prompt=whose, new=new))
+            asked.append(
+                read_passphrase(
+                    file=file,
+                    descriptor=descriptor,
+                    prompt=whose,
+                    new=new,
+                    on_swap=on_swap(settings, rehearsal=rehearsal),
+                )
+            )
         yield tuple(asked)
     finally:
         for passphrase in asked:
