@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from keys.durable import write_new_file
+from keys.durable import replace_erasing, settle_erasing, write_new_file
 from keys.errors import KeysError
 from keys.keystore_index import KeystoreIndex, OrderKeyRecord
 from keys.private import strongbox
-from keys.private.erase import replace_erasing, settle
 from keys.private.locked import LockedBuffer
 from keys.private.secretbox import KEY_SIZE, UnwrapError
 from keys.private.sign import SEED_SIZE, SigningKey, signing_key
@@ -97,7 +96,7 @@ def from_secrets(index: KeystoreIndex, secrets: memoryview) -> LongLivedKeys | N
 
 def load(path: Path, master: LockedBuffer) -> LongLivedKeys:
     """Open `keys` under the master key, after settling what a crash left. ``KEYSTORE-DAMAGED``."""
-    settle(path / KEYS_NAME)
+    settle_erasing(path / KEYS_NAME)
     try:
         file = (path / KEYS_NAME).read_bytes()
         with strongbox.opened(master, file, KeystoreIndex, "keystore") as (index, secrets):
