@@ -11,6 +11,7 @@ import mmap
 import os
 import resource
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from keys.errors import KeysError
@@ -44,7 +45,7 @@ def zero_stack() -> None:
 class _Pages:
     """Locked pages from the system; secrets are laid in one after the other and no place is used twice."""
 
-    __slots__ = ("_map", "_used", "_users", "capacity", "life", "pointer", "view")
+    __slots__ = ("__weakref__", "_map", "_used", "_users", "capacity", "life", "pointer", "view")
 
     def __init__(self, size: int) -> None:
         self.capacity = -(-size // PAGE_SIZE) * PAGE_SIZE
@@ -59,6 +60,7 @@ class _Pages:
         for offset in range(0, self.capacity, PAGE_SIZE):
             if sodium.lib.sodium_mlock(self.pointer + offset, PAGE_SIZE) != 0:
                 raise _lock_refused(self.capacity)
+        _living.add(self)
 
     def take(self, size: int) -> int | None:
         """The offset of ``size`` unused bytes, or None when this page is full."""
@@ -75,6 +77,8 @@ class _Pages:
         return self._users == 0
 
 
+_living: weakref.WeakSet[_Pages] = weakref.WeakSet()
+_parents: list[_Pages] = []
 _shared: _Pages | None = None
 _guard = threading.RLock()  # reentrant, because a forgotten buffer may be closed while another is made
 _life = 0  # counts forks: a child has none of its parent's locked pages and must not touch their addresses
@@ -83,6 +87,8 @@ _life = 0  # counts forks: a child has none of its parent's locked pages and mus
 def _forget_parent() -> None:
     global _shared, _guard, _life  # noqa: PLW0603
     _shared = None
+    # Kept for ever: to let go of such a map would unmap an address where this process has something else by now.
+    _parents.extend(_living)
     _guard = threading.RLock()
     _life += 1
 
