@@ -103,6 +103,15 @@ class UnsettledOrder:
     missing: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncutKey:
+    """A batch key whose partition waits for a cut. ``oldest``: when its oldest order came."""
+
+    batch_key_id: bytes
+    orders: int
+    oldest: int
+
+
 class Register:
     """The register at ``path``, made when missing. Any number of processes; threads of one may share an instance."""
 
@@ -209,6 +218,22 @@ class Register:
         query = _KNOWN + " AND +batch_key_id = ? AND +sequence IS NULL"
         with self._reading:
             return dict(self._reader.conn.execute(query, (json.dumps(order_ids), batch_key_id)))
+
+    def uncut_of(self, batch_key_id: bytes) -> dict[str, bytes]:
+        """The same for all orders of this key."""
+        query = "SELECT order_id, basket_digest FROM orders WHERE batch_key_id = ? AND sequence IS NULL"
+        with self._reading:
+            return dict(self._reader.conn.execute(query, (batch_key_id,)))
+
+    def uncut_tally(self) -> list[UncutKey]:
+        """For each key with orders that wait for a cut: how many, and since when. Missing orders wait for nothing."""
+        query = (
+            "SELECT batch_key_id, count(*), min(received_at) FROM orders"
+            " WHERE sequence IS NULL AND order_id NOT IN (SELECT order_id FROM missing) GROUP BY batch_key_id"
+        )
+        with self._reading:
+            rows = self._reader.conn.execute(query).fetchall()
+        return [UncutKey(batch_key_id=key, orders=count, oldest=oldest) for key, count, oldest in rows]
 
     def uncut_keys(self) -> list[bytes]:
         """The batch keys for which orders were acknowledged that are in no bundle and not known to be missing."""

@@ -23,9 +23,10 @@ from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
 from transfer.register import BundleRow, Register
-from transfer.spool import Spool, frame_of, read_group
+from transfer.spool import Spool, read_group, scan_group
 from transfer.sync.drop import list_units, read_file, remove_unit, write_unit
 from transfer.sync.node import WORTH_CONFIRMING, Node
+from transfer.sync.own import former_identities
 from transfer.sync.plan import (
     Clear,
     Cut,
@@ -38,6 +39,7 @@ from transfer.sync.plan import (
     plan_repairs,
     plan_writes,
 )
+from transfer.sync.retired import load_retired
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,
     COUNT_LIMIT,
@@ -107,8 +109,11 @@ class Push:
         on_drop = list_units(drop, self.node.node, "b")  # before a key is used up: is there a drop at all?
         self.settle()
         self._refuse_old_copy(drop, on_drop)
-        self.cut_all()
-        if not self.report.cut and (empty or self._must_confirm()):
+        retired = load_retired(self.node.state)
+        if retired is None or not retired.lost:
+            self.cut_all()
+        # A retired node asks for no keys and confirms nothing: its chain ends with its last orders.
+        if retired is None and not self.report.cut and (empty or self._must_confirm()):
             self._make_bundle(None, ())
         self._write(drop, on_drop)
         return self.report
@@ -155,7 +160,8 @@ class Push:
             signature = read_file(unit, SIGNATURE_NAME, SIGNATURE_LIMIT).decode("utf-8", "replace")
         except TransferError:
             return False
-        return signature_matches(self.identity, raw, signature, BUNDLE_COMMENT)
+        ours = (self.identity, *former_identities(self.node.state))
+        return any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in ours)
 
     def cut_all(self) -> None:
         """Cut every partition that holds groups, in the order of the keys. An empty one keeps its key."""
@@ -176,11 +182,7 @@ class Push:
     def _cut(self, key: bytes) -> None:
         self.spool.close(key)
         with self.spool.exclusive(key):
-            groups = self.spool.groups(key)
-            # An order whose worker died between its group and its row gets its row now, so that a retry of it
-            # anywhere is answered as known and it cannot come into a second bundle.
-            self.register.index_groups(key, groups, self.now)
-            self._make_bundle(key, groups)
+            self._make_bundle(key, self.spool.groups(key))
             self.spool.remove(key)
 
     def _clear(self, key: bytes) -> None:
@@ -238,21 +240,29 @@ class Push:
 
     def _gather(self, key: bytes | None, groups: Iterable[Path], contents: _Contents) -> int:
         """Add every order of the groups once, and only where the register says it belongs; count the others."""
+        if key is None:
+            return 0
         repeats = 0
+        ours = self.register.uncut_of(key)
         for group in groups:
-            entries = list(read_group(group))
-            ours = self.register.uncut(key or b"", [entry.order_id for entry in entries])
+            data, entries = scan_group(group)
+            if any(order_id not in ours for order_id, _, _, _ in entries):
+                # An order whose worker died between its group and its row gets its row now, so that a retry of it
+                # anywhere is answered as known and it cannot come into a second bundle.
+                self.register.index_groups(key, [group], self.now)
+                ours |= self.register.uncut(key, [order_id for order_id, _, _, _ in entries])
+            kept = contents.order_ids
+            before = len(kept)
             frames = []
-            for entry in entries:
-                if (
-                    ours.get(entry.order_id) == entry.basket_digest
-                    and entry.order_id not in contents.order_ids
-                ):
-                    contents.order_ids.add(entry.order_id)
-                    frames.append(frame_of(entry))
-                else:
-                    repeats += 1
-            contents.add(frames)
+            for order_id, digest, start, end in entries:
+                if ours.get(order_id) == digest and order_id not in kept:
+                    kept.add(order_id)
+                    frames.append((start, end))
+            if len(kept) - before == len(entries):
+                contents.add(data)
+            else:
+                repeats += len(entries) - len(frames)
+                contents.add(b"".join(data[start:end] for start, end in frames))
         return repeats
 
     def _record_found(self, sequence: int) -> None:
@@ -313,8 +323,7 @@ class _Contents:
     def sha256(self) -> str:
         return self._state.hexdigest()
 
-    def add(self, frames: list[bytes]) -> None:
-        data = b"".join(frames)
+    def add(self, data: bytes) -> None:
         self._state.update(data)
         self.size += len(data)
         if len(self.order_ids) > COUNT_LIMIT or self.size > ENVELOPES_LIMIT:
