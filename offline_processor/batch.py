@@ -6,10 +6,11 @@ Must not: hold rules of its own; each stage's module decides, this one calls the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from keys.ring_index import DestroyReason
-from offline_processor import holding, reporting
+from offline_processor import announcing, holding, reporting
 from offline_processor.attempts import (
     MAX_ATTEMPTS,
     OpenedWindow,
@@ -28,12 +29,21 @@ from offline_processor.bundle_work import (
 )
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
+from offline_processor.epochs import begin_epoch
 from offline_processor.ledger import bundles, orders
+from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.old_ledger import check_not_behind
 from offline_processor.reception import receive_all
+from offline_processor.reconciliation import check_reconciled
 from offline_processor.screening import expired
 from offline_processor.stages import OrderState, Settled
-from offline_processor.workplace import RunReport, Workplace, destroy_keys
+from offline_processor.workplace import (
+    RunReport,
+    Workplace,
+    destroy_keys,
+    destroy_order_keys,
+    is_missing,
+)
 from transfer.errors import TransferError
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
@@ -46,6 +56,8 @@ def run(place: Workplace) -> RunReport:
     """
     report = RunReport()
     place.ledger.check_clock(place.clock())
+    begin_epoch(place.ledger, place.keystore, now=place.clock())
+    check_reconciled(place.ledger)
     check_not_behind(place.ledger, place.keystore.ring)
     with CardTable(place.window) as cards, CardTable(place.window) as more_cards:
         till = Till(
@@ -58,14 +70,15 @@ def run(place: Workplace) -> RunReport:
         _destroy_overdue(place, report)
         # Before anything is sent: a bundle may prove that this ledger is an old copy.
         receive_all(place, report)
+        announcing.take_confirmations(place.ledger, place.keystore)
         _finish_old_business(place, till, cards, report)
-        for bundle in bundles.unsettled(place.ledger):
+        for bundle in _at_work(place):
             screen_bundle(place, bundle, report)
             expire_bundle(place, bundle, report)
         total = waiting_total(place.ledger)
         if total.orders:
             place.confirm(total)
-        for bundle in bundles.unsettled(place.ledger):
+        for bundle in _at_work(place):
             if not bundle.confirmed:
                 with place.ledger.atomic():
                     bundles.mark_confirmed(place.ledger, bundle, str(total), now=place.clock())
@@ -77,6 +90,11 @@ def run(place: Workplace) -> RunReport:
     return report
 
 
+def _at_work(place: Workplace) -> Iterator[BundleRecord]:
+    """The bundles with work to do; one whose copy is lost waits until it is fetched again (``BUNDLE-COPY``)."""
+    return (bundle for bundle in bundles.unsettled(place.ledger) if not is_missing(place, bundle))
+
+
 def _destroy_overdue(place: Workplace, report: RunReport) -> None:
     """Keys at their limit die first, so that a bundle which comes too late is known for what it is."""
     ring = place.keystore.ring
@@ -86,6 +104,7 @@ def _destroy_overdue(place: Workplace, report: RunReport) -> None:
     report.keys_destroyed += destroy_keys(place, never_used, DestroyReason.EXPIRED)
     used = [key_id for key_id in overdue if key_id not in unused]
     report.keys_destroyed += destroy_keys(place, used, DestroyReason.LIMIT)
+    report.order_keys_destroyed += destroy_order_keys(place)
 
 
 def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
@@ -157,12 +176,14 @@ def _again(order_id: OrderId, reason: Reason, rule: str) -> Settled:
 def _write_returns(place: Workplace, report: RunReport) -> None:
     outbox = place.state / "returns"
     for node in place.keystore.ring.nodes():
-        if reporting.is_due(place.ledger, place.keystore, node.node, now=place.clock()):
+        if node.retired_at is not None:
+            continue
+        if reporting.is_due(place.ledger, place.keystore, node.node, now=place.clock()) or reporting.is_lost(
+            place.ledger, outbox, node.node
+        ):
             reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
         try:
-            written = reporting.write_newest(
-                place.ledger, outbox, place.drop_out, node.node, epoch=place.keystore.epoch
-            )
+            written = reporting.write_newest(place.ledger, outbox, place.drop_out, node.node)
             report.returns += [written] if written else []
         except TransferError as error:
             report.refused.append(error)  # the return is kept, and the next run writes it

@@ -23,7 +23,9 @@ def check_not_behind(ledger: Ledger, ring: KeyRing) -> None:
                 "LEDGER-BEHIND",
                 f"key {gone.key_id} died when its work was done, but this ledger knows nothing of that:"
                 " it is an old copy",
-                "put the newest ledger back; with this one, paid orders could be ordered and charged again",
+                "put the newest ledger back, or the mirror's (offline-processor mirror --take); with this one, paid"
+                " orders could be ordered and charged again. If both are lost, move this keystore away, restore the"
+                " last backup (offline-processor restore) and reconcile it (offline-processor reconcile)",
             )
 
 

@@ -7,7 +7,7 @@ Must not: read from a medium, open an order, or accept a bundle in part.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +37,15 @@ from transfer.wire.manifest import (
 from transfer.wire.records import RefusalRule
 
 _READ_SIZE = 1 << 20
+_OLD_COPY = (
+    "this ledger is an old copy: put the newest one back, or the mirror's (offline-processor mirror --take). If both"
+    " are lost, restore the last backup into an empty place (offline-processor restore) and reconcile it with the"
+    " acquirer's report (offline-processor reconcile)"
+)
+_GONE = (
+    "; if it cannot, because the ledger that was lost had accepted that bundle, a quorum goes on behind it:"
+    " offline-processor set-sequence"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +53,15 @@ class Knowledge:
     """What the offline side knows, asked of ledger and key ring while a bundle is checked.
 
     ``return_of`` gives the manifest digest of a return that was made, ``used_by`` the bundle that used a batch key
-    (hex), ``issued`` whether a batch key was ever issued to this node.
+    (hex), ``issued`` whether a batch key was ever issued to this node. ``node_keys`` are those that may have signed
+    this bundle, ``identities`` those that ever signed our returns; returns of epochs before ``forgotten_before`` may
+    be unknown, because the ledger was restored and reconciled since.
     """
 
     chain: NodeChain
-    epoch: int
-    node_key: MinisignPublicKey
-    identity: MinisignPublicKey
+    node_keys: Sequence[MinisignPublicKey]
+    identities: Sequence[MinisignPublicKey]
+    forgotten_before: int
     used_by: Callable[[str], tuple[str, int] | None]
     issued: Callable[[str], bool]
     return_of: Callable[[int], str | None]
@@ -67,7 +78,8 @@ class BundleRefusedError(ProcessorError):
 def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle:
     """Verify the copy by FORMAT.md, section 10; raises ``BundleRefusedError`` with one of its rules."""
     raw = (spooled.path / MANIFEST_NAME).read_bytes()
-    check_signature(raw, (spooled.path / SIGNATURE_NAME).read_bytes(), known.node_key, spooled.name)
+    signature = (spooled.path / SIGNATURE_NAME).read_bytes()
+    signed_by = check_signature(raw, signature, known.node_keys, spooled.name)
     manifest = _manifest(raw, spooled)
     manifest_digest = bundle_manifest_digest(raw)
     confirms = _confirmed_return(manifest.newest_return, known)
@@ -82,17 +94,26 @@ def receive(spooled: SpooledBundle, known: Knowledge) -> ReceivedBundle:
         manifest_digest=manifest_digest,
         confirms=confirms,
         envelopes=envelopes,
+        signed_by=signed_by.public_key,
     )
 
 
-def check_signature(manifest: bytes, signature: bytes, node_key: MinisignPublicKey, name: str) -> None:
-    """Refuse a manifest that the node has not signed; asked of the medium too, before anything large is copied."""
-    if not signature_matches(node_key, manifest, signature.decode("utf-8", "replace"), BUNDLE_COMMENT):
-        raise BundleRefusedError(
-            RefusalRule.SIGNATURE,
-            f"{name} is not signed by the node in whose place it lies",
-            "find out where this medium comes from; nothing of it was read",
-        )
+def check_signature(
+    manifest: bytes, signature: bytes, node_keys: Sequence[MinisignPublicKey], name: str
+) -> MinisignPublicKey:
+    """Refuse a manifest that the node has not signed; asked of the medium too, before anything large is copied.
+
+    Returns the one of ``node_keys`` that did.
+    """
+    text = signature.decode("utf-8", "replace")
+    for node_key in node_keys:
+        if signature_matches(node_key, manifest, text, BUNDLE_COMMENT):
+            return node_key
+    raise BundleRefusedError(
+        RefusalRule.SIGNATURE,
+        f"{name} is not signed by the node in whose place it lies",
+        "find out where this medium comes from; nothing of it was read",
+    )
 
 
 def _manifest(raw: bytes, spooled: SpooledBundle) -> BundleManifest:
@@ -109,12 +130,15 @@ def _manifest(raw: bytes, spooled: SpooledBundle) -> BundleManifest:
 
 
 def _confirmed_return(signed: SignedText | None, known: Knowledge) -> int:
-    """The number of the return that the bundle confirms, 0 for none of this epoch."""
+    """The number of the return that the bundle confirms; 0 for none, or one that a restored ledger has forgotten."""
     if signed is None:
         return 0
     raw = signed.manifest.encode("utf-8", errors="replace")
     try:
-        if not signature_matches(known.identity, raw, signed.signature, RETURN_COMMENT):
+        if not any(
+            signature_matches(identity, raw, signed.signature, RETURN_COMMENT)
+            for identity in known.identities
+        ):
             raise BundleRefusedError(RefusalRule.RETURN, "the return manifest inside the bundle is not ours")
         confirmed: ReturnManifest = decode_return_manifest(raw)
     except RuleError as error:
@@ -126,15 +150,15 @@ def _confirmed_return(signed: SignedText | None, known: Knowledge) -> int:
         raise BundleRefusedError(
             RefusalRule.RETURN, "the return manifest inside the bundle is another node's"
         )
-    if confirmed.epoch < known.epoch:
-        return 0
-    if confirmed.epoch > known.epoch or known.return_of(confirmed.number) != return_manifest_digest(raw):
+    if known.return_of(confirmed.number) == return_manifest_digest(raw):
+        return confirmed.number
+    if confirmed.epoch >= known.forgotten_before:
         raise BundleRefusedError(
             RefusalRule.LEDGER_BEHIND,
             f"{chain.node} has seen return {confirmed.number}, which this ledger does not know",
-            "this ledger is an old copy: charge nothing until it was reconciled with the acquirer's report",
+            _OLD_COPY,
         )
-    return confirmed.number
+    return 0
 
 
 def _check_chain(manifest: BundleManifest, known: Knowledge) -> None:
@@ -149,7 +173,8 @@ def _check_chain(manifest: BundleManifest, known: Knowledge) -> None:
         raise BundleRefusedError(
             RefusalRule.SEQUENCE,
             f"bundle {manifest.sequence} of {chain.node} came, but bundle {chain.last_sequence + 1} is next",
-            f"have the online side write bundle {chain.last_sequence + 1} again (spool-sync push)",
+            f"have the online side write bundle {chain.last_sequence + 1} again (spool-sync push)"
+            + (_GONE if known.forgotten_before else ""),
         )
 
 
@@ -161,6 +186,15 @@ def _check_batch_key(manifest: BundleManifest, known: Knowledge) -> None:
             RefusalRule.KEY,
             f"bundle {manifest.sequence} uses a batch key that was not issued to this node or was used before",
         )
+
+
+def check_copy(path: Path, manifest_digest: str) -> None:
+    """Check a copy that was fetched once more against the accepted manifest; ``BUNDLE-DAMAGED`` if it differs."""
+    raw = (path / MANIFEST_NAME).read_bytes()
+    manifest = decode_bundle_manifest(raw)
+    if bundle_manifest_digest(raw) != manifest_digest:
+        raise _damaged(manifest)
+    _check_envelopes(path / ENVELOPES_NAME, manifest)
 
 
 def _check_envelopes(path: Path, manifest: BundleManifest) -> None:

@@ -10,14 +10,18 @@ import shutil
 from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory
+from keys.errors import RuleError
 from keys.public.digest import equal
 from keys.public.minisign import MinisignPublicKey
 from keys.ring import KeyRing
 from offline_processor import reporting
+from offline_processor.errors import ProcessorError
 from offline_processor.ledger import bundles
-from offline_processor.receiving import BundleRefusedError, Knowledge, check_signature, receive
+from offline_processor.ledger.bundles import BundleRecord
+from offline_processor.receiving import BundleRefusedError, Knowledge, check_copy, check_signature, receive
+from offline_processor.reconciliation import FORGOTTEN
 from offline_processor.stages import ReceivedBundle, SpooledBundle
-from offline_processor.workplace import RunReport, Workplace
+from offline_processor.workplace import RunReport, Workplace, is_missing, spooled_copy
 from transfer.errors import TransferError
 from transfer.sync.drop import copy_unit, list_units, read_file
 from transfer.wire.ids import NodeId
@@ -46,15 +50,60 @@ def receive_all(place: Workplace, report: RunReport) -> None:
         spool = place.state / "spool" / node.node
         make_directory(spool)
         _remove_settled(place, spool)
-        node_key = MinisignPublicKey(public_key=bytes.fromhex(node.public_key))
         try:
             names = list_units(place.drop_in, node.node, "b")
         except TransferError as error:
             report.refused.append(error)  # this medium is no good; what is in the ledger goes on
             continue
+        _fetch_lost_copies(place, node.node, names, report)
+        if node.retired_at is not None:
+            _refuse_retired(place, node.node, names, report)
+            continue
         for name in names:
-            if not _receive_one(place, NodeId(node.node), node_key, name, report):
+            if not _receive_one(place, NodeId(node.node), name, report):
                 break
+
+
+def _fetch_lost_copies(place: Workplace, node: str, names: list[str], report: RunReport) -> None:
+    """Our copy of a bundle at work may be gone with a disk; the node keeps the bundle until its receipt is in."""
+    for bundle in bundles.unsettled(place.ledger):
+        if bundle.node != node or not is_missing(place, bundle):
+            continue
+        name, copy = bundle_name(bundle.sequence), spooled_copy(place, bundle)
+        try:
+            if name not in names:
+                raise _copy_gone(bundle)
+            fetched = copy.with_name(f"new-{name}")
+            shutil.rmtree(fetched, ignore_errors=True)
+            copy_unit(place.drop_in / node / name, fetched, BUNDLE_FILES)
+            check_copy(fetched, bundle.manifest)
+            fetched.rename(copy)
+            fsync_directory(copy.parent)
+        except RuleError as error:
+            report.refused.append(error)
+
+
+def _copy_gone(bundle: BundleRecord) -> ProcessorError:
+    return ProcessorError(
+        "BUNDLE-COPY",
+        f"bundle {bundle.sequence} of {bundle.node} is accepted, but our copy of it is gone and it is not in the drop",
+        "have the online side write it again (spool-sync push); what the ledger knows of it waits until then."
+        " If the online side has it no more, a quorum goes on behind it: offline-processor set-sequence",
+    )
+
+
+def _refuse_retired(place: Workplace, node: str, names: list[str], report: RunReport) -> None:
+    """A retired node has no say any more; nothing of its new bundles is read, and nothing goes back."""
+    last = bundle_name(bundles.chain_of(place.ledger, node).last_sequence)
+    late = [name for name in names if name > last]
+    if late:
+        report.refused.append(
+            ProcessorError(
+                "BUNDLE-RETIRED",
+                f"{node} is retired, but {', '.join(late[:5])} came from it",
+                "find out who still runs this node; its orders must be placed again at a node that is in use",
+            )
+        )
 
 
 def _remove_settled(place: Workplace, spool: Path) -> None:
@@ -69,23 +118,22 @@ def _remove_settled(place: Workplace, spool: Path) -> None:
             shutil.rmtree(copy)
 
 
-def _receive_one(
-    place: Workplace, node: NodeId, node_key: MinisignPublicKey, name: str, report: RunReport
-) -> bool:
+def _receive_one(place: Workplace, node: NodeId, name: str, report: RunReport) -> bool:
     """Receive one bundle; False when nothing behind it can be taken either."""
     source, spool = place.drop_in / node / name, place.state / "spool" / node
+    keys = _node_keys(place.keystore.ring, node, int(name[1:]))
     try:
         if _is_known(place, node, source):
             # Its receipt needs no new return: every return carries it until a bundle confirms it.
             report.repeated.append(f"{node}/{name}")
             return True
         manifest = read_file(source, MANIFEST_NAME, MANIFEST_LIMIT)
-        check_signature(manifest, read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT), node_key, name)
+        check_signature(manifest, read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT), keys, name)
         # Whatever is not known is copied aside first, so that no copy of a bundle at work is overwritten.
         spooled = SpooledBundle(node=node, name=name, path=spool / f"new-{name}")
         shutil.rmtree(spooled.path, ignore_errors=True)
         copy_unit(source, spooled.path, BUNDLE_FILES)
-        received = receive(spooled, _knowledge(place, node, node_key))
+        received = receive(spooled, _knowledge(place, node, keys))
     except BundleRefusedError as error:
         shutil.rmtree(spool / f"new-{name}", ignore_errors=True)
         _refuse(place, node, error, report)
@@ -124,8 +172,8 @@ def _accept(place: Workplace, received: ReceivedBundle) -> None:
     ring, key = place.keystore.ring, received.manifest.batch_key
     outcome = Outcome.PROCESSED if received.manifest.count else Outcome.EMPTY
     if key is not None:
-        if ring.find_destroyed(bytes.fromhex(key)) is not None:
-            outcome = Outcome.EXPIRED
+        if ring.batch_record(bytes.fromhex(key)) is None:
+            outcome = Outcome.EXPIRED  # destroyed, or lost with an earlier epoch
         else:
             ring.mark_opened(bytes.fromhex(key), now=place.clock())
     copy = received.envelopes.parent
@@ -133,6 +181,8 @@ def _accept(place: Workplace, received: ReceivedBundle) -> None:
     fsync_directory(copy.parent)
     with place.ledger.atomic():
         bundles.accept(place.ledger, received, outcome=outcome, now=place.clock())
+    # From here on an earlier key of this node verifies repeats only; after a crash the next bundle does this.
+    ring.settle_node_key(received.node, received.sequence, received.signed_by)
 
 
 def _refuse(place: Workplace, node: NodeId, error: BundleRefusedError, report: RunReport) -> None:
@@ -141,20 +191,25 @@ def _refuse(place: Workplace, node: NodeId, error: BundleRefusedError, report: R
     report.refused.append(error)
 
 
-def _knowledge(place: Workplace, node: NodeId, node_key: MinisignPublicKey) -> Knowledge:
+def _node_keys(ring: KeyRing, node: NodeId, sequence: int) -> list[MinisignPublicKey]:
+    """The keys of the node that may have signed this bundle, the one of now first."""
+    known = ring.node(node)
+    if known is None:
+        return []
+    former = [
+        key.public_key for key in reversed(known.former_keys) if key.until is None or sequence <= key.until
+    ]
+    return [MinisignPublicKey(public_key=bytes.fromhex(key)) for key in (known.public_key, *former)]
+
+
+def _knowledge(place: Workplace, node: NodeId, node_keys: list[MinisignPublicKey]) -> Knowledge:
     ledger, ring = place.ledger, place.keystore.ring
     return Knowledge(
         chain=bundles.chain_of(ledger, node),
-        epoch=place.keystore.epoch,
-        node_key=node_key,
-        identity=MinisignPublicKey(public_key=place.keystore.identity.public_key),
+        node_keys=node_keys,
+        identities=place.keystore.identities,
+        forgotten_before=ledger.counter(FORGOTTEN),
         used_by=lambda key: bundles.sequence_of_key(ledger, key),
-        issued=lambda key: _issued(ring, bytes.fromhex(key), node),
+        issued=lambda key: ring.knows_batch_key(node, bytes.fromhex(key)),
         return_of=lambda number: reporting.return_of(ledger, node, number),
     )
-
-
-def _issued(ring: KeyRing, key_id: bytes, node: NodeId) -> bool:
-    live, destroyed = ring.batch_record(key_id), ring.find_destroyed(key_id)
-    issued_to = live.entry.node if live is not None else destroyed.node if destroyed is not None else None
-    return issued_to == node

@@ -11,12 +11,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory, write_durable
 from keys.keystore import Keystore
 from keys.private.sign import sign_file
 from keys.public.roll import encode_roll
+from offline_processor import announcing
 from offline_processor.ledger.bundles import chain_of, save_chain
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import STATUS_OF, OrderState
@@ -60,33 +62,47 @@ class ReturnWritten:
 
 
 def is_due(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> bool:
-    """True when a receipt, refusal or status of this node is in no return yet, or it runs low on batch keys."""
+    """True when something for this node is in no return yet, or it runs low on batch keys, or an epoch is new."""
     made = chain_of(ledger, node).return_number
-    return _usable_keys(keystore, node, now) < BATCH_KEYS_KEPT // 2 or any(
-        ledger.row(f"SELECT 1 FROM {table} WHERE node = ? AND told > ? LIMIT 1", (node, made)) is not None  # noqa: S608
-        for table in ("bundle", "orders", "refusal", "repeat", "stray")
+    return (
+        usable_keys(keystore, node, now) < BATCH_KEYS_KEPT // 2
+        or any(
+            ledger.row(f"SELECT 1 FROM {table} WHERE node = ? AND told > ? LIMIT 1", (node, made)) is not None  # noqa: S608
+            for table in ("bundle", "orders", "refusal", "repeat", "stray")
+        )
+        or announcing.is_due(ledger, keystore, node)
+        or (bool(made) and _epoch_of(ledger, node, made) != keystore.epoch)
     )
+
+
+def is_lost(ledger: Ledger, outbox: Path, node: str) -> bool:
+    """True when our own copy of the newest return is gone, with the disk it was on: a new one must be made."""
+    number = chain_of(ledger, node).return_number
+    return bool(number) and not (_unit(ledger, outbox, node, number) / SIGNATURE_NAME).is_file()
 
 
 def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> None:
     """Build, sign and record the next return of a node in ``outbox``; it may then be written to any drop."""
     refill(keystore, node, now=now)
-    chain = chain_of(ledger, node)
-    number = chain.return_number + 1
+    before = chain_of(ledger, node)
+    number = before.return_number + 1
     name = return_name(keystore.epoch, number)
     unit = outbox / node / name
     shutil.rmtree(unit, ignore_errors=True)  # a return that was built but never recorded never left
     make_directory(unit)
-    roll = encode_roll(keystore.make_roll(node, now=now))
+    signer = keystore.signer_of(node)
+    roll = encode_roll(keystore.make_roll(node, now=now, signer=signer))
     write_durable(unit / KEYROLL_NAME, roll)
-    count, size, sha256 = _write_records(unit / RECORDS_NAME, _records(ledger, node))
+    announced = announcing.waiting(ledger, keystore, node)
+    records = chain((record for _, record in announced), _records(ledger, node))
+    count, size, sha256 = _write_records(unit / RECORDS_NAME, records)
     manifest = encode_manifest(
         ReturnManifest(
             node=node,
             epoch=keystore.epoch,
             number=number,
-            prev=return_of(ledger, node, chain.return_number) or NO_PREVIOUS,
-            accepted=chain.last_sequence,
+            prev=return_of(ledger, node, before.return_number) or NO_PREVIOUS,
+            accepted=before.last_sequence,
             keyroll_sha256=hashlib.sha256(roll).hexdigest(),
             records=count,
             records_sha256=sha256,
@@ -95,24 +111,26 @@ def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, 
         )
     )
     write_durable(unit / MANIFEST_NAME, manifest)
-    write_durable(unit / SIGNATURE_NAME, sign_file(keystore.identity, manifest, RETURN_COMMENT).encode())
+    write_durable(unit / SIGNATURE_NAME, sign_file(signer, manifest, RETURN_COMMENT).encode())
     fsync_directory(unit.parent)
     with ledger.atomic():
         digest = return_manifest_digest(manifest)
         ledger.execute(
-            "INSERT INTO return_made (node, number, manifest) VALUES (?, ?, ?)", (node, number, digest)
+            "INSERT INTO return_made (node, number, manifest, epoch) VALUES (?, ?, ?, ?)",
+            (node, number, digest, keystore.epoch),
         )
-        save_chain(ledger, replace(chain, return_number=number))
+        save_chain(ledger, replace(before, return_number=number))
+        announcing.mark_told(ledger, node, announced, number=number, now=now)
         ledger.append("return-made", f"{node}/{number}", now, {"manifest": digest, "records": count})
 
 
-def write_newest(ledger: Ledger, outbox: Path, drop: Path, node: str, *, epoch: int) -> ReturnWritten | None:
+def write_newest(ledger: Ledger, outbox: Path, drop: Path, node: str) -> ReturnWritten | None:
     """Write the newest return of a node to ``drop`` and delete older ones; None when it is there, or there is none."""
     number = chain_of(ledger, node).return_number
     if not number:
         return None
-    name = return_name(epoch, number)
-    unit = outbox / node / name
+    unit = _unit(ledger, outbox, node, number)
+    name = unit.name
     written = write_unit(drop, node, name, {file: unit / file for file in RETURN_FILES})
     for older in (outbox / node).iterdir():
         if older.name < name:
@@ -129,14 +147,24 @@ def return_of(ledger: Ledger, node: str, number: int) -> str | None:
     return str(row[0]) if row else None
 
 
+def _unit(ledger: Ledger, outbox: Path, node: str, number: int) -> Path:
+    return outbox / node / return_name(_epoch_of(ledger, node, number), number)
+
+
+def _epoch_of(ledger: Ledger, node: str, number: int) -> int:
+    row = ledger.row("SELECT epoch FROM return_made WHERE node = ? AND number = ?", (node, number))
+    return int(row[0]) if row else 0
+
+
 def refill(keystore: Keystore, node: str, *, now: int) -> None:
     """Issue batch keys to a node until it has enough unused ones again."""
-    missing = BATCH_KEYS_KEPT - _usable_keys(keystore, node, now)
+    missing = BATCH_KEYS_KEPT - usable_keys(keystore, node, now)
     if missing > 0:
         keystore.issue_batch_keys(node, missing, now=now)
 
 
-def _usable_keys(keystore: Keystore, node: str, now: int) -> int:
+def usable_keys(keystore: Keystore, node: str, now: int) -> int:
+    """How many batch keys the node has that it may still seal to."""
     return sum(entry.seal_until > now for entry in keystore.ring.unused(node))
 
 

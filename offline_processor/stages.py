@@ -51,7 +51,10 @@ class SpooledBundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedBundle:
-    """A bundle whose copy was verified whole: signature, chain, digest, frames. ``confirms`` is a return's number."""
+    """A bundle whose copy was verified whole: signature, chain, digest, frames. ``confirms`` is a return's number.
+
+    ``signed_by`` is the node's Ed25519 key that signed it.
+    """
 
     node: NodeId
     sequence: int
@@ -59,6 +62,7 @@ class ReceivedBundle:
     manifest_digest: str
     confirms: int
     envelopes: Path
+    signed_by: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from keys.errors import RuleError
 from keys.keystore import Keystore
+from keys.keystore_index import DestroyedOrderKey
+from keys.ring import KeyRing
 from keys.ring_index import Destroyed, DestroyReason
 from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.control_total import ControlTotal
-from offline_processor.ledger.bundles import BundleRecord
+from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.staging import Staged
 from offline_processor.reporting import ReturnWritten
@@ -59,6 +61,7 @@ class RunReport:
     interrupted: int = 0
     reversed: int = 0
     keys_destroyed: list[Destroyed] = field(default_factory=list)
+    order_keys_destroyed: list[DestroyedOrderKey] = field(default_factory=list)
     returns: list[ReturnWritten] = field(default_factory=list)
     acquirer_silent: bool = False
 
@@ -93,6 +96,15 @@ def spooled_copy(place: Workplace, bundle: BundleRecord) -> Path:
     return place.state / "spool" / bundle.node / bundle_name(bundle.sequence)
 
 
+def is_missing(place: Workplace, bundle: BundleRecord) -> bool:
+    """True when our copy is gone though the bundle's work still needs it: to screen, or to charge with a live key."""
+    wanted = bundle.state is BundleState.ACCEPTED or (
+        bundle.batch_key is not None
+        and place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key)) is not None
+    )
+    return wanted and not envelopes_of(place, bundle).is_file()
+
+
 def envelopes_of(place: Workplace, bundle: BundleRecord) -> Path:
     """The envelopes file of our own copy of an accepted bundle."""
     return spooled_copy(place, bundle) / ENVELOPES_NAME
@@ -100,8 +112,13 @@ def envelopes_of(place: Workplace, bundle: BundleRecord) -> Path:
 
 def destroy_keys(place: Workplace, key_ids: Iterable[bytes], reason: DestroyReason) -> list[Destroyed]:
     """Destroy keys in the ring, then say so in the ledger; what a crash left unsaid is said by the next call."""
-    ring, ledger, now = place.keystore.ring, place.ledger, place.clock()
-    ring.destroy(key_ids, reason=reason, now=now)
+    ring = place.keystore.ring
+    ring.destroy(key_ids, reason=reason, now=place.clock())
+    return say_destroyed(place.ledger, ring, now=place.clock())
+
+
+def say_destroyed(ledger: Ledger, ring: KeyRing, *, now: int) -> list[Destroyed]:
+    """Record what the ring has destroyed and the ledger does not have yet."""
     said = ledger.counter("keys-destroyed")
     unsaid = ring.destroyed_records()[said:]
     with ledger.atomic():
@@ -113,4 +130,19 @@ def destroy_keys(place: Workplace, key_ids: Iterable[bytes], reason: DestroyReas
             }
             ledger.append("key-destroyed", record.key_id, now, facts)
         ledger.set_counter("keys-destroyed", said + len(unsaid))
+    return unsaid
+
+
+def destroy_order_keys(place: Workplace) -> list[DestroyedOrderKey]:
+    """Destroy the order keys whose time has come, and record each, also those that a crash left unsaid."""
+    ledger, now = place.ledger, place.clock()
+    place.keystore.destroy_due_order_keys(now)
+    gone, said = place.keystore.destroyed_order_keys, ledger.counter("order-keys-destroyed")
+    unsaid = list(gone[said:])
+    if unsaid:
+        with ledger.atomic():
+            for key in unsaid:
+                facts = {"number": key.number, "destroyed_at": key.destroyed_at}
+                ledger.append("order-key-destroyed", key.key_id, now, facts)
+            ledger.set_counter("order-keys-destroyed", len(gone))
     return unsaid

@@ -136,7 +136,9 @@ def check_not_behind(ledger: Ledger) -> None:
         raise ProcessorError(
             "LEDGER-BEHIND",
             "an intake node has seen a return that this ledger does not know: it is an old copy",
-            "put the newest ledger back; with this one, orders could be charged a second time",
+            "put the newest ledger back, or the mirror's (offline-processor mirror --take); with this one, orders"
+            " could be charged a second time. If both are lost, move the keystore away, restore the last backup"
+            " (offline-processor restore) and reconcile it (offline-processor reconcile)",
         )
 
 

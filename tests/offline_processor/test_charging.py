@@ -75,7 +75,13 @@ def test_nothing_leads_back_to_sending() -> None:
     assert AttemptState.INTENT not in TRANSITIONS.values()
     unknown = {AttemptState.UNKNOWN, AttemptState.REVERSAL_PENDING}
     after = {target for (state, _), target in TRANSITIONS.items() if state in unknown}
-    assert after == {AttemptState.REVERSAL_PENDING, AttemptState.REVERSED, AttemptState.MANUAL}
+    # APPROVED only by the acquirer's own report: what is paid is not sent again either.
+    assert after == {
+        AttemptState.REVERSAL_PENDING,
+        AttemptState.REVERSED,
+        AttemptState.MANUAL,
+        AttemptState.APPROVED,
+    }
 
 
 def test_only_what_was_declined_or_reversed_allows_another_attempt() -> None:

@@ -1,0 +1,53 @@
+"""Epochs: a keystore that was recovered begins a new one, and the ledger takes note before anything else happens.
+
+Why here: after a recovery batch and hold keys are gone and the ring's memory begins anew; the ledger must know.
+Must not: let a ledger that remembers nothing pass for one that nothing happened to.
+"""
+
+from __future__ import annotations
+
+from keys.keystore import Keystore
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.reconciliation import require
+
+FIRST_EPOCH = 1
+
+
+def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
+    """Record the keystore's epoch when it is new to the ledger; True when it is. ``LEDGER-EPOCH`` when it is past.
+
+    The keys that the recovery lost are recorded as destroyed, once each.
+    """
+    known = ledger.counter("epoch")
+    if keystore.epoch == known:
+        return False
+    if keystore.epoch < known:
+        raise ProcessorError(
+            "LEDGER-EPOCH",
+            f"this keystore is of epoch {keystore.epoch}, but the ledger has seen epoch {known}:"
+            " the keystore is an old copy",
+            "put the newest keystore back; with this one, keys that were revoked would be used again",
+        )
+    with ledger.atomic():
+        if keystore.epoch > FIRST_EPOCH:
+            _begin(ledger, keystore, known, now=now)
+        ledger.set_counter("epoch", keystore.epoch)
+    return keystore.epoch > FIRST_EPOCH
+
+
+def _begin(ledger: Ledger, keystore: Keystore, known: int, *, now: int) -> None:
+    if not ledger.newest:
+        require(ledger)  # what was charged in earlier epochs is known to the acquirer alone
+    ledger.append("epoch-begun", str(keystore.epoch), now, {"epoch": keystore.epoch, "before": known})
+    said = {key for (key,) in list(ledger.rows("SELECT subject FROM entry WHERE kind = 'key-destroyed'"))}
+    records = keystore.ring.destroyed_records()
+    for record in records:
+        if record.key_id not in said:
+            facts = {
+                "role": record.role.value,
+                "reason": record.reason.value,
+                "destroyed_at": record.destroyed_at,
+            }
+            ledger.append("key-destroyed", record.key_id, now, facts)
+    ledger.set_counter("keys-destroyed", len(records))
