@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory, write_all
@@ -46,6 +46,14 @@ from transfer.wire.manifest import SIGNATURE_NAME
 _UNIT = re.compile(r"b[0-9]{8}|r[0-9]{4}-[0-9]{8}", re.ASCII)
 ENTRIES_LIMIT = 100_000
 _NO_LIMIT = 1 << 62  # for files of our own
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the unit, how many bytes are done, and of how many."""
+
+
+def no_progress(name: str, done: int, total: int) -> None:
+    """Nobody watches."""
 
 
 def list_units(drop: Path, node: str, prefix: str) -> list[str]:
@@ -96,7 +104,9 @@ def node_folder(top: int, drop: Path, node: str) -> Iterator[int | None]:
         yield folder
 
 
-def write_unit(drop: Path, node: str, name: str, files: Mapping[str, Path]) -> bool:
+def write_unit(
+    drop: Path, node: str, name: str, files: Mapping[str, Path], progress: Progress = no_progress
+) -> bool:
     """Write a unit of ``files`` (name in the unit: source path); False when it is there already, byte for byte.
 
     Everything is written, fsynced, read back past the cache and compared before the signature file makes it whole.
@@ -115,7 +125,7 @@ def write_unit(drop: Path, node: str, name: str, files: Mapping[str, Path]) -> b
         _refuse_strangers(unit, files, where)
         written = not all(_is_there_already(unit, file, files[file]) for file in files)
         if written:
-            _write_anew(unit, files, where)
+            _write_anew(unit, files, where, progress)
         sync_all(unit, folder, top)
     return written
 
@@ -199,17 +209,26 @@ def _medium_chunks(descriptor: int, most: int, where: Path) -> Iterator[bytes]:
         yield part
 
 
-def _write_anew(unit: int, files: Mapping[str, Path], where: Path) -> None:
+def _write_anew(unit: int, files: Mapping[str, Path], where: Path, progress: Progress) -> None:
     body = [file for file in files if file != SIGNATURE_NAME]
     # Without its signature the unit is ignored, so a half-written one is never taken for whole.
     for file in (SIGNATURE_NAME, *body):
         remove_file(unit, file, where)
-    check_room(unit, sum(path.stat().st_size for path in files.values()), len(files), where)
-    written = {file: _write(unit, file, files[file]) for file in body}
+    size = sum(path.stat().st_size for path in files.values())
+    check_room(unit, size, len(files), where)
+    done = 0
+
+    def count(part: int) -> None:
+        nonlocal done
+        done += part
+        progress(where.name, done, 2 * size)  # written, and read back
+
+    written = {file: _write(unit, file, files[file], count) for file in body}
     os.fsync(unit)
     for file in body:
         _read_back(unit, file, written[file], where)
-    signature = _write(unit, SIGNATURE_NAME, files[SIGNATURE_NAME])
+        count(written[file].size)
+    signature = _write(unit, SIGNATURE_NAME, files[SIGNATURE_NAME], count)
     os.fsync(unit)
     try:
         _read_back(unit, SIGNATURE_NAME, signature, where)
@@ -225,7 +244,7 @@ def _is_there_already(unit: int, file: str, source: Path) -> bool:
         return matches(unit, file, measure(chunks(descriptor, _NO_LIMIT)))
 
 
-def _write(unit: int, file: str, source: Path) -> Measured:
+def _write(unit: int, file: str, source: Path, count: Callable[[int], None]) -> Measured:
     """Copy ``source`` to a new file of the unit, durably, and digest it on the way."""
     with (
         closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC)) as descriptor,
@@ -235,6 +254,7 @@ def _write(unit: int, file: str, source: Path) -> Measured:
         def written() -> Iterator[bytes]:
             for part in chunks(descriptor, _NO_LIMIT):
                 write_all(copy, part)
+                count(len(part))
                 yield part
 
         measured = measure(written())

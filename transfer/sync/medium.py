@@ -21,6 +21,7 @@ from keys.durable import write_all
 from keys.errors import RuleError
 from keys.public import canonical
 from keys.public.roll import Count, Node
+from transfer.config import ShopName
 from transfer.errors import TransferError
 from transfer.sync.drop import entries_of
 from transfer.sync.media import (
@@ -44,7 +45,6 @@ MARKER_NAME = "medium.json"
 _MARKER_LIMIT = 4096
 _PREFIX = {"in": "b", "out": "r"}
 
-Shop = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z")]
 Label = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]([ -~]{0,38}[!-~])?\Z")]
 
 
@@ -62,7 +62,7 @@ class Marker(
 
     format: Version = 1
     label: Label
-    shop: Shop
+    shop: ShopName
     node: Node
     direction: Direction
     prepared_at: Count

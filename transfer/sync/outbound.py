@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import assert_never
 
 from keys.durable import create_durable, fsync_directory, make_directory, write_all, write_new_file
+from keys.errors import RuleError
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
 from transfer.register import BundleRow, Register
 from transfer.spool import Spool, read_group, scan_group
-from transfer.sync.drop import list_units, read_file, remove_unit, write_unit
+from transfer.sync.drop import Progress, list_units, no_progress, read_file, remove_unit, write_unit
 from transfer.sync.node import WORTH_CONFIRMING, Node
 from transfer.sync.own import former_identities
 from transfer.sync.plan import (
@@ -38,6 +39,7 @@ from transfer.sync.plan import (
     plan_cuts,
     plan_repairs,
     plan_writes,
+    sign_of_life_is_due,
 )
 from transfer.sync.retired import load_retired
 from transfer.wire.manifest import (
@@ -74,7 +76,10 @@ class CutBundle:
 
 @dataclass(slots=True, kw_only=True)
 class PushReport:
-    """What one push did. ``missing``: orders that were acknowledged, but lay in no group any more."""
+    """What one push did. ``missing``: orders that were acknowledged, but lay in no group any more.
+
+    ``refused``: what of the medium could not be used. ``safe_to_remove``: its label, once all of it is durable there.
+    """
 
     cut: list[CutBundle] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
@@ -82,6 +87,8 @@ class PushReport:
     already_there: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    refused: list[RuleError] = field(default_factory=list)
+    safe_to_remove: str = ""
 
     @property
     def did_something(self) -> bool:
@@ -99,6 +106,8 @@ class Push:
     identity: MinisignPublicKey
     sign: Sign
     now: int
+    sign_of_life: int = 0  # seconds after which a bundle without orders says that this node lives; 0: never
+    progress: Progress = no_progress
     report: PushReport = field(default_factory=PushReport)
 
     def run(self, drop: Path, *, empty: bool = False) -> PushReport:
@@ -296,18 +305,41 @@ class Push:
             worth_it=self.register.fact(WORTH_CONFIRMING) is not False,
         )
 
+    def _must_show_life(self) -> bool:
+        recorded = self.register.last_sequence()
+        last = self.register.bundle(recorded)
+        listing = self.node.outbox_listing(recorded=recorded)
+        return sign_of_life_is_due(
+            last_cut=last.cut_at if last else 0,
+            in_flight=len(plan_writes(listing)),
+            now=self.now,
+            every=self.sign_of_life,
+        )
+
     def _write(self, drop: Path, on_drop: list[str]) -> None:
         listing = self.node.outbox_listing(recorded=self.register.last_sequence())
-        due = plan_writes(listing)
-        for sequence in due:
-            name, place = bundle_name(sequence), self.node.bundle(sequence)
-            fresh = write_unit(drop, self.node.node, name, {file: place / file for file in BUNDLE_FILES})
+        for sequence in plan_writes(listing):
+            name = bundle_name(sequence)
+            try:
+                fresh = write_bundle(self.node, sequence, drop, self.progress)
+            except TransferError as error:
+                self.report.refused.append(error)
+                if error.rule == "MEDIUM-UNEXPECTED":
+                    continue  # what lies in this one's place stops none of the others
+                return
             (self.report.written if fresh else self.report.already_there).append(name)
         # What has its receipt only takes up room on the medium.
         settled = {bundle_name(bundle.sequence) for bundle in listing if not bundle.envelopes}
         for name in settled.intersection(on_drop):
             remove_unit(drop, self.node.node, name, dict.fromkeys(BUNDLE_FILES))
             self.report.removed.append(name)
+
+
+def write_bundle(node: Node, sequence: int, drop: Path, progress: Progress = no_progress) -> bool:
+    """Write a kept bundle to ``drop``; False when it is there already, whole. Raises as ``write_unit`` does."""
+    place = node.bundle(sequence)
+    files = {file: place / file for file in BUNDLE_FILES}
+    return write_unit(drop, node.node, bundle_name(sequence), files, progress)
 
 
 class _Contents:

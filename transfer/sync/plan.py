@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from transfer.errors import TransferError
 
+_DAY = 86_400
+_NEAR_THE_END = _DAY  # a key's orders must reach the offline side before it destroys the key
+_DOUBLINGS = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleSeen:
@@ -115,6 +119,42 @@ def must_confirm(*, newest: str | None, carried: str | None, worth_it: bool) -> 
 def lost_keys(uncut: Iterable[bytes], with_groups: Collection[bytes]) -> list[bytes]:
     """Keys for which orders were acknowledged, but whose partition holds nothing at all."""
     return sorted(set(uncut) - set(with_groups))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Orders of one batch key that wait for a cut: how many, since when, and until when the key may be sealed to."""
+
+    orders: int
+    oldest: int
+    seal_until: int
+
+
+def cut_is_due(
+    waiting: Sequence[Waiting], *, in_flight: int, now: int, patience: int, max_orders: int
+) -> bool:
+    """Whether ``watch`` cuts now. A push that a person or cron starts always cuts: they know why they start it.
+
+    A key that is full or near its end is cut at once. Otherwise orders wait ``patience`` seconds for others, twice as
+    long for each bundle that is on its way without an answer, a day at most: each cut uses up a batch key, and only
+    an answer brings new ones.
+    """
+    if not waiting:
+        return False
+    if len(waiting) > 1 or any(
+        key.orders >= max_orders or key.seal_until - now < _NEAR_THE_END for key in waiting
+    ):
+        return True
+    patience = min(patience << min(in_flight, _DOUBLINGS), _DAY)
+    return now - min(key.oldest for key in waiting) >= patience
+
+
+def sign_of_life_is_due(*, last_cut: int, in_flight: int, now: int, every: int) -> bool:
+    """Whether a bundle without orders is due, so that each side can tell "no orders" from "nobody carries".
+
+    Never before the first bundle, and never while one waits for its answer: that one says it already.
+    """
+    return every > 0 and last_cut > 0 and in_flight == 0 and now - last_cut >= every
 
 
 def _gap(sequence: int) -> TransferError:
