@@ -7,21 +7,22 @@ Must not: decide what is cut or taken (the plan does), or take a secret on the c
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from keys import console
-from keys.config import load
 from keys.console import ExitCode, passphrase_option, say, shared_options, warn
-from transfer.config import NodeConfig, SyncConfig
+from keys.public.fingerprint import words
+from transfer import cli_node
+from transfer.cli_settings import current_time, date, read_settings
 from transfer.sync import status as overview
 from transfer.sync import trust
+from transfer.sync.handover import Step
 from transfer.sync.inbound import Pull, PullReport
 from transfer.sync.node import Node
+from transfer.sync.notices import Notice
 from transfer.sync.outbound import Push, PushReport
 from transfer.sync.signing import Signer, harden_process, init_node
 
@@ -32,6 +33,8 @@ Examples:
   spool-sync push --config node.toml
   spool-sync pull --config node.toml --json
   spool-sync status --config node.toml
+  spool-sync rotate-identity --config node.toml
+  spool-sync retire --config node.toml
 \b
 The node identity's passphrase is read from --passphrase-fd, else from the file that [node] passphrase_file
 names, else from the terminal:
@@ -45,20 +48,27 @@ def commands() -> None:
     harden_process()
 
 
+cli_node.register(commands)
+
+
 @commands.command("init-node", epilog="Example: spool-sync init-node --config node.toml")
 @shared_options
 @passphrase_option
 def init_node_command(*, config: Path, as_json: bool, passphrase_fd: int | None) -> ExitCode:
     """Make the state directory and the identity with which this node signs its bundles."""
-    settings, _ = _settings(config)
+    settings, _ = read_settings(config)
     node = Node.of(settings)
     fingerprint = init_node(node.state, passphrase_file=settings.passphrase_file, descriptor=passphrase_fd)
     public = node.state / trust.NODE_IDENTITY_NAME
+    spoken = words(trust.node_identity(node.state).public_key)
     if as_json:
-        console.print_json({"node": node.node, "fingerprint": fingerprint, "public_key": public})
+        console.print_json(
+            {"node": node.node, "fingerprint": fingerprint, "words": spoken, "public_key": public}
+        )
         return ExitCode.DONE
     say(f"Node {node.node} has an identity now. Its public key is {public}")
     say(f"Fingerprint: {fingerprint}", style="bold")
+    say(f"   in words: {spoken}", style="bold")
     say("Next: carry the public key to the offline side, and read the fingerprint out to its operator:")
     say(
         f"  key-ceremony enrol-node --config offline.toml --node {node.node} --public-key identity.pub --out DIR"
@@ -73,7 +83,7 @@ def init_node_command(*, config: Path, as_json: bool, passphrase_fd: int | None)
 @click.option("--empty", is_flag=True, help="Make a bundle even without orders; it asks for new keys.")
 def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool) -> ExitCode:
     """Cut the waiting orders into signed bundles, and write every bundle without a receipt to the drop."""
-    settings, sync = _settings(config)
+    settings, sync = read_settings(config)
     node = Node.of(settings)
     identity = trust.node_identity(node.state)
     trusted = trust.load(node.state, node=node.node)
@@ -86,14 +96,14 @@ def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool)
             roll=trusted.roll,
             identity=identity,
             sign=sign,
-            now=_now(),
+            now=current_time(),
         ).run(sync.drop_in, empty=empty)
-        warnings = overview.look(node, register, now=_now()).warnings
+        notices = overview.look(node, register, now=current_time()).notices
     if as_json:
-        console.print_json(dataclasses.asdict(report) | {"warnings": warnings})
+        console.print_json(dataclasses.asdict(report) | _as_documents(notices))
     else:
         _show_push(report, sync.drop_in)
-        _show_warnings(warnings)
+        _show_notices(notices)
     if report.missing:
         return ExitCode.NEEDS_PERSON
     return ExitCode.DONE if report.did_something else ExitCode.NOTHING_TO_DO
@@ -103,12 +113,12 @@ def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool)
 @shared_options
 def pull(*, config: Path, as_json: bool) -> ExitCode:
     """Take the newest return in: key roll, statuses, receipts. Bundles with a receipt are deleted here."""
-    settings, sync = _settings(config)
+    settings, sync = read_settings(config)
     node = Node.of(settings)
     trust.load_identity(node.state)
     with node.alone(), node.register() as register:
         report = Pull(node=node, register=register, spool=node.spool()).run(sync.drop_out)
-        warnings = overview.look(node, register, now=_now()).warnings
+        notices = overview.look(node, register, now=current_time()).notices
     if as_json:
         refused = [
             {"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused
@@ -123,14 +133,17 @@ def pull(*, config: Path, as_json: bool) -> ExitCode:
                 "receipts": report.receipts,
                 "revoked": report.revoked,
                 "subject_answers": report.subject_answers,
+                "handover": report.handover,
+                "trusted": report.trusted,
+                "untold": report.untold,
                 "findings": report.findings,
                 "refused": refused,
-                "warnings": warnings,
             }
+            | _as_documents(notices)
         )
     else:
         _show_pull(report)
-        _show_warnings(warnings)
+        _show_notices(notices)
     if report.refused:
         return ExitCode.REFUSED
     if report.findings:
@@ -141,17 +154,17 @@ def pull(*, config: Path, as_json: bool) -> ExitCode:
 @commands.command("status", epilog="Example: spool-sync status --config node.toml --json")
 @shared_options
 def status(*, config: Path, as_json: bool) -> ExitCode:
-    """Show the keys that are left, the orders that wait, the bundles on their way and the last return."""
-    settings, _ = _settings(config)
+    """Show keys, trust, orders that wait, bundles on their way and the last return; 3 if a person is needed."""
+    settings, _ = read_settings(config)
     node = Node.of(settings)
     trust.node_identity(node.state)
     with node.register() as register:
-        seen = overview.look(node, register, now=_now())
+        seen = overview.look(node, register, now=current_time())
     if as_json:
-        console.print_json(dataclasses.asdict(seen))
+        console.print_json(overview.document(seen))
     else:
         _show_status(seen)
-    return ExitCode.NEEDS_PERSON if seen.missing or seen.findings else ExitCode.DONE
+    return ExitCode.NEEDS_PERSON if seen.needs_person else ExitCode.DONE
 
 
 def _show_push(report: PushReport, drop: Path) -> None:
@@ -187,16 +200,39 @@ def _show_pull(report: PullReport) -> None:
     say(f"Return {report.taken} taken in: {report.statuses} statuses.", style="bold")
     if report.roll is trust.RollChange.NEWER:
         say("A new key roll is in use.")
+    _show_identity(report)
+    if report.revoked:
+        say(f"{report.revoked} keys are revoked: nothing is sealed to them any more.")
     if report.receipts:
         say(f"Receipts came for bundles {', '.join(map(str, report.receipts))}; their envelopes are deleted.")
     if report.unknown_orders:
         warn(f"{report.unknown_orders} statuses are of orders that this node does not know.")
     for finding in report.findings:
         warn(f"For a person: {finding}")
+    for order_id in report.untold[:20]:
+        warn(f"  {order_id}")
+
+
+def _show_identity(report: PullReport) -> None:
+    if report.handover is Step.ANNOUNCED:
+        warn(
+            "The offline side hands its identity over to a new key: push, so that the next bundle confirms it."
+        )
+    if report.handover is Step.COMPLETED:
+        say(
+            f"This node trusts the offline side's new identity {report.trusted} now, and the old one no more."
+        )
 
 
 def _show_status(seen: overview.Overview) -> None:
     say(f"Node {seen.node}, fingerprint {seen.fingerprint}", style="bold")
+    if seen.next_fingerprint:
+        say(f"Its next identity waits to be activated: {seen.next_fingerprint}")
+    if seen.trusted.fingerprint:
+        say(f"Trusts the offline identity {seen.trusted.fingerprint}")
+        say(f"  in words: {seen.trusted.words}")
+    if seen.trusted.revoked:
+        say(f"Keys that were revoked and are never sealed to: {seen.trusted.revoked}")
     say(f"Batch keys left: {seen.keys_left}. Orders waiting for a push: {seen.waiting}.")
     console.table(
         "Spool",
@@ -209,34 +245,31 @@ def _show_status(seen: overview.Overview) -> None:
     console.table(
         "Bundles without a receipt",
         ("sequence", "orders", "bytes", "cut"),
-        [(made.sequence, made.orders, made.size, _date(made.cut_at)) for made in seen.in_flight],
+        [(made.sequence, made.orders, made.size, date(made.cut_at)) for made in seen.in_flight],
     )
     if seen.last_return:
-        say(f"Last return: {seen.last_return}, of {_date(seen.last_return_time)}")
+        say(f"Last return: {seen.last_return}, of {date(seen.last_return_time)}")
     else:
         say("No return was taken in yet.")
-    _show_warnings([*seen.warnings, *seen.findings])
+    _show_notices(seen.notices)
+    for finding in seen.findings:
+        warn(f"For a person: {finding}")
+    for order_id in seen.untold[:20]:
+        warn(f"  no word of {order_id}")
 
 
-def _show_warnings(warnings: list[str]) -> None:
-    for warning in warnings:
-        warn(f"Warning: {warning}")
+def _show_notices(notices: list[Notice]) -> None:
+    for notice in notices:
+        warn(f"Warning: {notice.text}")
+        if notice.remedy:
+            warn(f"  What to do: {notice.remedy}")
 
 
-def _settings(path: Path) -> tuple[NodeConfig, SyncConfig]:
-    loaded = load(path, {"node": NodeConfig, "sync": SyncConfig}, os.environ)
-    node, sync = loaded["node"], loaded["sync"]
-    if not isinstance(node, NodeConfig) or not isinstance(sync, SyncConfig):
-        raise TypeError("load gives what it is asked for")
-    return node, sync
-
-
-def _date(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-
-
-def _now() -> int:
-    return int(time.time())
+def _as_documents(notices: list[Notice]) -> dict[str, object]:
+    return {
+        "notices": [dataclasses.asdict(notice) for notice in notices],
+        "warnings": [notice.text for notice in notices],
+    }
 
 
 def main() -> NoReturn:

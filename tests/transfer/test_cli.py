@@ -93,7 +93,7 @@ def test_orders_go_out_and_statuses_come_back(desk: Desk) -> None:
     pushed = desk.report("push")
     assert [(made["sequence"], made["orders"]) for made in pushed["cut"]] == [(1, 2)]
     assert pushed["written"] == ["b00000001"]
-    seen = desk.report("status")
+    seen = desk.report("status", code=3)
     assert (seen["keys_left"], seen["waiting"]) == (4, 0)
     assert [(made["sequence"], made["orders"]) for made in seen["in_flight"]] == [(1, 2)]
     assert any("4 batch keys" in warning for warning in seen["warnings"])
@@ -102,7 +102,7 @@ def test_orders_go_out_and_statuses_come_back(desk: Desk) -> None:
     pulled = desk.report("pull")
     assert (pulled["taken"], pulled["roll"], pulled["statuses"]) == ("r0001-00000001", "newer", 2)
     assert pulled["receipts"] == [1]
-    assert desk.report("status")["in_flight"] == []
+    assert desk.report("status", code=3)["in_flight"] == []
     confirming = desk.report("push")
     assert [(made["sequence"], made["orders"]) for made in confirming["cut"]] == [(2, 0)]
 

@@ -92,15 +92,7 @@ def judge(
     Raises ``HANDOVER-SIGNATURE``, ``HANDOVER-FROM``, ``HANDOVER-EPOCH``, ``HANDOVER-BACK``, ``HANDOVER-CONFLICT``,
     ``HANDOVER-EARLY`` or ``HANDOVER-MISSING``.
     """
-    brought = list(handovers)
-    for handover in brought:
-        check_handover(handover, signer=signer)
-        if handover.epoch > manifest.epoch:
-            raise _refusal("HANDOVER-EPOCH", "a handover of a later epoch than the return that brings it")
-    if len(brought) > 1:
-        raise _refusal("HANDOVER-CONFLICT", "a return that brings more than one handover")
-    offered = brought[0] if brought else None
-    step = Step.NONE
+    offered = _only_one(list(handovers), signer, manifest)
     announced = known.announced
     if announced and signer == known.pinned:
         if offered is None:
@@ -108,6 +100,7 @@ def judge(
         if offered != announced:
             raise _refusal("HANDOVER-CONFLICT", "another handover than the one that this node has taken")
         return known, Step.NONE
+    step = Step.NONE
     if announced:
         if manifest.time < announced.start:
             raise _refusal("HANDOVER-EARLY", "a return that the new identity signed before its time")
@@ -119,6 +112,16 @@ def judge(
         known = Identities(pinned=known.pinned, handover=offered, former=known.former)
         step = Step.ANNOUNCED if step is Step.NONE else step
     return known, step
+
+
+def _only_one(brought: list[Handover], signer: bytes, manifest: ReturnManifest) -> Handover | None:
+    for handover in brought:
+        check_handover(handover, signer=signer)
+        if handover.epoch > manifest.epoch:
+            raise _refusal("HANDOVER-EPOCH", "a handover of a later epoch than the return that brings it")
+    if len(brought) > 1:
+        raise _refusal("HANDOVER-CONFLICT", "a return that brings more than one handover")
+    return brought[0] if brought else None
 
 
 def check_handover(handover: Handover, *, signer: bytes) -> None:

@@ -3,8 +3,8 @@
 Why here: the only place where what came back over the gap changes this node's roll, statuses and outbox.
 Must not: apply a byte of a return before all of it was verified, or trust a name or size that is not signed.
 
-Order of taking in: the verified copy is durable in `incoming`; revocations, identity, roll, statuses and receipts are
-applied; receipted envelopes are deleted; last, the copy becomes `returns/NAME`: it is taken and rides in the next bundle.
+Order of taking in: the verified copy is durable in `incoming`; revocations, identity, roll, statuses and receipts
+are applied; receipted envelopes are deleted; last, the copy becomes `returns/NAME` and rides in the next bundle.
 A crash before that repeats all of it from the copy, to the same result.
 """
 

@@ -1,25 +1,27 @@
 """How a node stands: keys left, orders waiting, bundles on their way, the last return, and what to worry about.
 
-Why here: the command line and later the online status board show the same facts.
+Why here: the command lines and later the online status board show the same facts.
 Must not: change anything, or need a passphrase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from keys.errors import RuleError
-from keys.public.fingerprint import fingerprint
+from keys.public.fingerprint import fingerprint, words
 from keys.public.roll import KeyRoll
 from transfer.register import Register
+from transfer.sync import notices, trust
+from transfer.sync.handover import Identities
 from transfer.sync.node import LAST_RETURN, Node
-from transfer.sync.trust import load_identity, load_roll, node_identity
+from transfer.sync.notices import KeyFacts, Notice
+from transfer.sync.own import next_public_key
+from transfer.sync.retired import Retired, load_retired
+from transfer.sync.revoked import revocations
 from transfer.wire.manifest import MANIFEST_NAME, decode_bundle_manifest
-
-LOW_KEYS = 5
-_LATE = 7 * 86_400
-_SOON = 14 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +46,24 @@ class BundleStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustStatus:
+    """The offline identity that is trusted, in both forms; ``successor``: the announced one; both "" for none."""
+
+    fingerprint: str = ""
+    words: str = ""
+    successor: str = ""
+    former: int = 0
+    revoked: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """Everything that may be shown of a node. Times are Unix seconds, 0 for never."""
 
     node: str
     fingerprint: str
-    trusted: str
+    next_fingerprint: str
+    trusted: TrustStatus
     roll: int
     keys_left: int
     waiting: int
@@ -57,34 +71,48 @@ class Overview:
     in_flight: list[BundleStatus]
     last_return: str
     last_return_time: int
+    retired: Retired | None
     missing: list[str]
+    untold: list[str]
     findings: list[str]
-    warnings: list[str]
+    notices: list[Notice]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notices as texts."""
+        return [notice.text for notice in self.notices]
+
+    @property
+    def needs_person(self) -> bool:
+        return bool(self.notices or self.findings)
 
 
 def look(node: Node, register: Register, *, now: int) -> Overview:
-    """The node's state at ``now``. ``NODE-MISSING`` before ``init-node``; a missing roll is a warning."""
-    own = node_identity(node.state)
+    """The node's state at ``now``. ``NODE-MISSING`` before ``init-node``; a missing roll is a notice."""
+    own, following = trust.node_identity(node.state), next_public_key(node.state)
     partitions = node.spool().partitions()
-    roll, warnings = _roll(node)
     spent = {part.batch_key_id for part in partitions if part.closed or node.spool().is_full(part)}
-    left = keys_left(roll, spent, now=now) if roll else 0
-    in_flight = _in_flight(node, register)
     last = register.fact(LAST_RETURN) or {}
+    roll, fault = _roll(node)
+    facts = key_facts(roll, spent, returned_at=last.get("time", 0))
+    in_flight = _in_flight(node, register)
+    retired = load_retired(node.state)
     missing = register.missing()
-    if roll:
-        warnings += _key_warnings(roll, left, now)
-    if missing:
-        warnings.append(f"{len(missing)} acknowledged orders are missing from the spool")
-    late = [bundle.sequence for bundle in in_flight if now - bundle.cut_at > _LATE]
-    if late:
-        warnings.append(f"no receipt for bundle {late[0]} for more than {_LATE // 86_400} days")
+    untold = register.untold(last["epoch"]) if last.get("epoch", 1) > 1 else []
+    found = [retired.notice] if retired else []
+    found += [Notice.of(fault, stops=True)] if fault else []
+    found += notices.of_keys(facts, now) if roll and not retired else []
+    found += notices.of_clock(facts, now)
+    found += notices.late_bundles([(bundle.sequence, bundle.cut_at) for bundle in in_flight], now)
+    found += of_trust(node)
+    found += _of_orders(missing, untold)
     return Overview(
         node=node.node,
         fingerprint=fingerprint(own.public_key),
+        next_fingerprint=fingerprint(following.public_key) if following else "",
         trusted=_trusted(node),
         roll=roll.number if roll else 0,
-        keys_left=left,
+        keys_left=0 if retired else facts.keys_left(now),
         waiting=register.waiting(),
         partitions=[
             PartitionStatus(
@@ -100,43 +128,105 @@ def look(node: Node, register: Register, *, now: int) -> Overview:
         in_flight=in_flight,
         last_return=last.get("name", ""),
         last_return_time=last.get("time", 0),
+        retired=retired,
         missing=missing,
+        untold=untold,
         findings=last.get("findings", []),
-        warnings=warnings,
+        notices=found,
     )
 
 
-def keys_left(roll: KeyRoll, spent: Collection[bytes], *, now: int) -> int:
-    """How many batch keys may still be sealed to."""
-    return sum(now < entry.seal_until and entry.key_id not in spent for entry in roll.batch_keys)
+def document(seen: Overview) -> dict[str, Any]:
+    """An overview as the JSON report that every command prints."""
+    shown = asdict(seen)
+    shown["retired"] = (
+        None if seen.retired is None else {"at": seen.retired.retired_at, "lost": seen.retired.lost}
+    )
+    shown["warnings"] = seen.warnings
+    return shown
 
 
-def _roll(node: Node) -> tuple[KeyRoll | None, list[str]]:
+def key_facts(roll: KeyRoll | None, spent: Collection[bytes], *, returned_at: int) -> KeyFacts:
+    """What ``of_keys`` and ``of_clock`` judge, from a roll without its revoked keys. ``spent``: used batch keys."""
+    if roll is None:
+        return KeyFacts(heard_at=returned_at)
+    return KeyFacts(
+        order_ends=tuple(entry.seal_until for entry in roll.order_keys),
+        unused_ends=tuple(entry.seal_until for entry in roll.batch_keys if entry.key_id not in spent),
+        heard_at=max(roll.issued_at, returned_at),
+    )
+
+
+def of_trust(node: Node) -> list[Notice]:
+    """HANDOVER-PENDING, ROLL-CHAIN: what is going on with the identity that signs all that comes back."""
+    found = []
+    known = _identities(node)
+    if known and known.announced:
+        new = fingerprint(bytes.fromhex(known.announced.new_identity))
+        found.append(
+            Notice(
+                rule="HANDOVER-PENDING",
+                message=f"the offline side hands over to a new identity, {new}",
+                remedy="compare it with what the offline operator reads out; then push: the next bundle confirms it, "
+                "and the first return of the new identity ends all trust in the old one",
+            )
+        )
+    if broken := trust.chain_break(node.state):
+        remedy = "ask the offline operator whether it was restored from a copy; the keys themselves are good"
+        found.append(Notice(rule="ROLL-CHAIN", message=broken, remedy=remedy))
+    return found
+
+
+def _of_orders(missing: list[str], untold: list[str]) -> list[Notice]:
+    found = []
+    if missing:
+        found.append(
+            Notice(
+                rule="ORDERS-MISSING",
+                message=f"{len(missing)} acknowledged orders are missing from the spool",
+                remedy="find out who touched the spool; ask these customers to order again",
+            )
+        )
+    if untold:
+        found.append(
+            Notice(
+                rule="EPOCH-UNTOLD",
+                message=f"{len(untold)} orders had a receipt before the offline side was restored, but no end since",
+                remedy="give their numbers to the offline operator: the acquirer's report says what was charged",
+            )
+        )
+    return found
+
+
+def _roll(node: Node) -> tuple[KeyRoll | None, RuleError | None]:
     try:
-        return load_roll(node.state, node=node.node), []
+        return trust.load_roll(node.state, node=node.node), None
     except RuleError as error:
-        return None, [f"{error.rule}: {error.message}"]
+        return None, error
 
 
-def _trusted(node: Node) -> str:
+def _identities(node: Node) -> Identities | None:
     try:
-        return fingerprint(load_identity(node.state).public_key)
+        return trust.load_identities(node.state)
     except RuleError:
-        return ""
+        return None
 
 
-def _key_warnings(roll: KeyRoll, left: int, now: int) -> list[str]:
-    warnings = []
-    if left == 0:
-        warnings.append("out of batch keys: no order can be taken until a return brings new ones")
-    elif left < LOW_KEYS:
-        warnings.append(f"only {left} batch keys are left: push, and bring a return soon")
-    end = max((entry.seal_until for entry in roll.order_keys), default=0)
-    if end <= now:
-        warnings.append("the order key has expired: no order can be taken until a return brings a new one")
-    elif end - now < _SOON:
-        warnings.append(f"the order key expires in {(end - now) // 86_400} days: bring a return soon")
-    return warnings
+def _trusted(node: Node) -> TrustStatus:
+    known = _identities(node)
+    if known is None:
+        return TrustStatus()
+    try:
+        revoked = len(revocations(node.state))
+    except RuleError:
+        revoked = 0  # said by the roll, which cannot be used then
+    return TrustStatus(
+        fingerprint=fingerprint(known.pinned),
+        words=words(known.pinned),
+        successor=fingerprint(known.successor) if known.successor else "",
+        former=len(known.former),
+        revoked=revoked,
+    )
 
 
 def _in_flight(node: Node, register: Register) -> list[BundleStatus]:
