@@ -41,7 +41,17 @@ class ExitCode(IntEnum):
 
 
 # Rules that speak about how the command was called or this machine was set up; every other rule is a refusal.
-_USAGE_RULES = ("CEREMONY-", "CONFIG-", "CUSTODY-", "KEY-", "KEYSTORE-", "MEMORY-", "SWAP-", "USAGE-")
+_USAGE_RULES = (
+    "CEREMONY-",
+    "CONFIG-",
+    "CUSTODY-",
+    "KEY-",
+    "KEYSTORE-",
+    "MEMORY-",
+    "RING-",
+    "SWAP-",
+    "USAGE-",
+)
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:

@@ -23,6 +23,7 @@ from keys.errors import KeysError
 from keys.keystore_index import OVERLAP, Cryptoperiods, DestroyedOrderKey, FormerIdentity
 from keys.master_key import claims_rehearsal
 from keys.private.locked import zero_stack
+from keys.private.ring_secret_tpm import discard
 from keys.private.secretbox import generate_key
 from keys.public.minisign import MinisignPublicKey
 from keys.public.roll import KeyEntry, KeyRoll, Role
@@ -376,10 +377,11 @@ class Keystore:
             lock = _take_lock(building)
             undo.callback(os.close, lock)
             _refuse_existing(path)
+            discard(building)
             for leftover in building.iterdir():
                 if leftover.name != _LOCK:
                     leftover.unlink()
-            undo.callback(shutil.rmtree, building, ignore_errors=True)
+            undo.callback(_abandon, building)
             master = undo.enter_context(generate_key())
             keystore_file.write_first(building, master, kept)
             backend = kept.index.ring_backend
@@ -408,6 +410,13 @@ class Keystore:
         if (stated.rehearsal, stated.identity, ring.epoch) != (index.rehearsal, index.made_with, index.epoch):
             raise keystore_file.damaged(path)
         return cls(path=path, kept=kept, ring=ring, master=master, lock=lock)
+
+
+def _abandon(building: Path) -> None:
+    """Leave nothing of a creation that failed; what a TPM that cannot be asked still has, the next one removes."""
+    with contextlib.suppress(KeysError):
+        discard(building)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _take_lock(directory: Path) -> int:

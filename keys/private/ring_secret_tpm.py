@@ -22,7 +22,7 @@ from keys.errors import KeysError
 from keys.private import strongbox, tpm
 from keys.private.derive import derive
 from keys.private.locked import LockedBuffer
-from keys.private.secretbox import KEY_SIZE, UnwrapError
+from keys.private.secretbox import KEY_SIZE
 from keys.public import canonical
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class TpmRingSecret:
             file = self._place.read_bytes()
             with strongbox.opened(self._master, file[:_SIZE_LIMIT], _Index, "ring's TPM index") as (index, _):
                 return index.handle
-        except (OSError, UnwrapError) as error:
+        except (OSError, KeysError) as error:
             remedy = "restore the file from a copy of the keystore: it holds no secret"
             raise KeysError("KEYSTORE-DAMAGED", f"{self._place} is missing or damaged", remedy) from error
 

@@ -21,7 +21,7 @@ from keys.private.ring_secret_file import FileRingSecret
 from keys.private.secretbox import UnwrapError
 from keys.private.sign import generate_signing_key
 from keys.ring import KeyRing
-from keys.ring_index import DestroyReason, RingIndex
+from keys.ring_index import DestroyReason, RingBackend, RingIndex
 from tests.keys.conftest import PASSPHRASE, locked
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ def in_child(directory: Path, work: Callable[[KeyRing], None] | None, at: int, *
         os._exit(1)
 
 
-def content(directory: Path) -> list[object]:
+def content(directory: Path, backend: RingBackend = RingBackend.FILE) -> list[object]:
     """What the ring holds, its private keys included."""
     with locked(MASTER) as master:
-        ring = KeyRing.open(directory, master)
+        ring = KeyRing.open(directory, master, backend=backend)
         try:
             records = [*ring.nodes(), *ring.batch_records(), *ring.hold_records(), *ring.destroyed_records()]
             return [*records, *(bytes(ring._keys[key_id].private.view) for key_id in sorted(ring._keys))]

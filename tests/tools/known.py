@@ -84,6 +84,8 @@ _TOOLS = (
     _program("node", "nodejs", _NODE),
     _program("npm", "npm", _NODE),
     _program("sha256sum", "coreutils"),
+    _program("swtpm", "swtpm"),
+    _program("tpm2_nvwrite", "tpm2-tools"),
     _program("unshare", "util-linux"),
     Tool(
         name="wire_js",
