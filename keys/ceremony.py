@@ -12,20 +12,26 @@ from typing import TYPE_CHECKING, Final
 from keys.durable import create_durable, make_directory
 from keys.errors import KeysError
 from keys.private.sign import sign_file
-from keys.public.fingerprint import fingerprint, matches
+from keys.private.swap import OnSwap, check_swap
+from keys.public.fingerprint import fingerprint, matches, words
 from keys.public.minisign import MinisignPublicKey
 from keys.public.roll import ROLL_COMMENT, encode_roll
+from keys.ring_index import RingBackend
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keys.custody import Custody
     from keys.keystore import Keystore
 
 DEFAULT_BATCH_KEYS: Final = 30
 IDENTITY_NAME: Final = "identity.pub"
 ROLL_NAME: Final = "keyroll.json"
 SIGNATURE_NAME: Final = "keyroll.json.minisig"
-RING_BACKEND: Final = "file: erasure not assured by hardware"
+RING_SECRETS: Final = {
+    RingBackend.FILE: "in a file: erasure not assured by hardware",
+    RingBackend.TPM: "in the TPM: an older copy of the disk opens nothing",
+}
 _PUBLIC_MODE: Final = 0o644
 _TEXT_LIMIT: Final = 1024
 
@@ -37,7 +43,9 @@ class Enrolment:
     rehearsal: bool
     node: str
     node_fingerprint: str
+    node_words: str
     identity_fingerprint: str
+    identity_words: str
     roll_number: int
     batch_keys: int
     out: Path
@@ -60,6 +68,7 @@ class NodeStatus:
 
     node: str
     fingerprint: str
+    words: str
     roll_number: int
     unused: int
     opened: int
@@ -69,19 +78,36 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustodyStatus:
+    """Who could rebuild the keys: any ``threshold`` of ``shares`` custodians."""
+
+    fingerprint: str
+    words: str
+    threshold: int
+    shares: int
+    set_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeystoreStatus:
-    """The whole keystore at one moment. ``overdue`` counts batch and hold keys that the next run destroys."""
+    """The whole keystore at one moment. ``overdue`` counts batch and hold keys that the next run destroys.
+
+    ``swap`` marks a machine that may write memory to disk in clear, where that was accepted.
+    """
 
     rehearsal: bool
     epoch: int
     made_at: int
     identity_fingerprint: str
+    identity_words: str
+    custody: CustodyStatus | None
     order_keys: list[OrderKeyStatus]
     nodes: list[NodeStatus]
     hold_keys: int
     overdue: int
     destroyed: int
     ring_secret: str
+    swap: str | None
 
 
 def read_node_key(path: Path) -> bytes:
@@ -130,7 +156,9 @@ def enrol_node(
         rehearsal=keystore.rehearsal,
         node=node,
         node_fingerprint=fingerprint(public_key),
+        node_words=words(public_key),
         identity_fingerprint=fingerprint(keystore.identity.public_key),
+        identity_words=words(keystore.identity.public_key),
         roll_number=roll.number,
         batch_keys=len(roll.batch_keys),
         out=out,
@@ -145,6 +173,8 @@ def status(keystore: Keystore, now: int) -> KeystoreStatus:
         epoch=keystore.epoch,
         made_at=keystore.made_at,
         identity_fingerprint=fingerprint(keystore.identity.public_key),
+        identity_words=words(keystore.identity.public_key),
+        custody=_custody(keystore.custody),
         order_keys=[
             OrderKeyStatus(
                 number=order.number,
@@ -159,7 +189,20 @@ def status(keystore: Keystore, now: int) -> KeystoreStatus:
         hold_keys=len(ring.hold_records()),
         overdue=len(ring.overdue(now)),
         destroyed=len(ring.destroyed_records()),
-        ring_secret=RING_BACKEND,
+        ring_secret=RING_SECRETS[keystore.ring_backend],
+        swap=check_swap(OnSwap.ACCEPT),
+    )
+
+
+def _custody(custody: Custody | None) -> CustodyStatus | None:
+    if custody is None:
+        return None
+    return CustodyStatus(
+        fingerprint=fingerprint(custody.public_key),
+        words=words(custody.public_key),
+        threshold=custody.threshold,
+        shares=custody.shares,
+        set_id=custody.set_id,
     )
 
 
@@ -169,6 +212,7 @@ def _nodes(keystore: Keystore) -> list[NodeStatus]:
         NodeStatus(
             node=node.node,
             fingerprint=fingerprint(bytes.fromhex(node.public_key)),
+            words=words(bytes.fromhex(node.public_key)),
             roll_number=node.roll_number,
             unused=len(ring.unused(node.node)),
             opened=sum(

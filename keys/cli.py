@@ -16,26 +16,30 @@ from typing import Final, NoReturn
 
 import click
 
-from keys import ceremony, console
+from keys import ceremony, cli_ceremony, cli_rotation, console
+from keys.ceremony_run import REHEARSAL_MARK
 from keys.config import KeystoreConfig, load
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore, claims_rehearsal
 from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases
 from keys.private.locked import harden_process
+from keys.private.swap import OnSwap, check_swap
+from keys.recovery import refresh_copy
 
-_REHEARSAL: Final = "*** REHEARSAL: throwaway keys, for the simulated acquirer only ***"
+_REHEARSAL: Final = REHEARSAL_MARK
 
 _EXAMPLES: Final = """
 \b
 Examples:
-  key-ceremony init --config offline.toml
+  key-ceremony run CEREMONY.toml --check
+  key-ceremony run CEREMONY.toml
   key-ceremony init --config offline.toml --rehearsal
   key-ceremony enrol-node --config offline.toml --node shop-a --public-key identity.pub --out for-shop-a
   key-ceremony status --config offline.toml --json
 \b
-The passphrase is read from --passphrase-fd, else from the file that [keystore] passphrase_file names,
-else from the terminal:
+A passphrase is read from --passphrase-fd, else from the file that [keystore] passphrase_file names,
+else from the terminal (--second-passphrase-fd, second_passphrase_file where two people open the keystore):
   key-ceremony status --config offline.toml --passphrase-fd 3 3< passphrase.txt
 """
 
@@ -52,13 +56,22 @@ def commands() -> None:
     harden_process()
 
 
-@commands.command("init", epilog="Example: key-ceremony init --config offline.toml")
+@commands.command("init", epilog="Example: key-ceremony init --config offline.toml --rehearsal")
 @shared_options
 @keystore_passphrase_option
 @click.option("--rehearsal", is_flag=True, help="Throwaway keys; every screen says so, and no real acquirer.")
 def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal: bool) -> ExitCode:
-    """Make the offline identity, order key, vault key and key ring, in a new keystore."""
+    """Make a rehearsal keystore: throwaway keys without custodians, for trying things out.
+
+    Real keys come from `key-ceremony run CEREMONY.toml` only.
+    """
     settings = _settings(config)
+    if not rehearsal:
+        raise KeysError(
+            "CEREMONY-NEEDED",
+            "real keys are made in a ceremony, with custodians and a signed record",
+            "hold one: key-ceremony run CEREMONY.toml (keys/CEREMONY.md shows how); or add --rehearsal",
+        )
     if os.path.lexists(settings.path):  # before anyone is asked for a passphrase
         remedy = "keys are never overwritten: choose another [keystore] path, or move the old one away"
         raise KeysError("KEYSTORE-EXISTS", f"{settings.path} exists already", remedy)
@@ -73,6 +86,7 @@ def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal:
         return ExitCode.DONE
     say(f"Keystore made: {settings.path}")
     say(f"Fingerprint of the offline identity: {report.identity_fingerprint}", style="bold")
+    say(f"  in words: {report.identity_words}")
     say(f"Order key 1 is sealed to until {_date(report.order_keys[0].seal_until)}.")
     say("Write the fingerprint down. Next, for each intake node: key-ceremony enrol-node")
     return ExitCode.DONE
@@ -135,12 +149,17 @@ def enrol_node(
             batch_keys=batch_keys,
             now=_now(),
         )
+        copy = refresh_copy(keystore, _now())
     if as_json:
-        console.print_json(dataclasses.asdict(done))
+        console.print_json({"custody_copy": copy, **dataclasses.asdict(done)})
         return ExitCode.DONE
     say(f"Node {done.node} is enrolled. Its fingerprint matches: {done.node_fingerprint}")
+    say(f"  in words: {done.node_words}")
     say(f"Key roll {done.roll_number} with {done.batch_keys} batch keys is in {done.out}")
     say(f"Fingerprint of the offline identity: {done.identity_fingerprint}", style="bold")
+    say(f"  in words: {done.identity_words}")
+    if copy is not None:
+        say(f"The custody copy is written anew: take {copy} to the two media that keep it.")
     say(
         "Next: carry the directory to the node, and there run `intake trust` with this fingerprint, "
         "read out by voice."
@@ -167,8 +186,20 @@ def status(*, config: Path, as_json: bool, passphrase_fds: Descriptors) -> ExitC
     return ExitCode.DONE
 
 
+cli_ceremony.register(commands)
+cli_rotation.register(commands)
+
+
 def _show(report: ceremony.KeystoreStatus) -> None:
     say(f"Offline identity {report.identity_fingerprint}, epoch {report.epoch}", style="bold")
+    say(f"  in words: {report.identity_words}")
+    if report.custody is None:
+        say("No custodians: what is lost with this machine is lost.")
+    else:
+        say(
+            f"Custody key {report.custody.fingerprint}, any {report.custody.threshold} of {report.custody.shares}"
+        )
+        say(f"  in words: {report.custody.words}")
     console.table(
         "Order keys",
         ("number", "key id", "sealed to until", "destroyed at", "state"),
@@ -181,12 +212,21 @@ def _show(report: ceremony.KeystoreStatus) -> None:
         "Intake nodes",
         ("node", "fingerprint", "key roll", "batch keys unused", "opened", "destroyed"),
         [
-            (node.node, node.fingerprint, node.roll_number, node.unused, node.opened, node.destroyed)
+            (
+                node.node,
+                f"{node.fingerprint} {node.words}",
+                node.roll_number,
+                node.unused,
+                node.opened,
+                node.destroyed,
+            )
             for node in report.nodes
         ],
     )
     say(f"Hold keys: {report.hold_keys}. Destroyed so far: {report.destroyed}.")
-    say(f"Ring secret in a {report.ring_secret}.")
+    say(f"Ring secret: {report.ring_secret}.")
+    if report.swap is not None:
+        say(report.swap, style="bold")
     if report.overdue:
         say(f"{report.overdue} keys are overdue: the next `offline-processor run` destroys them.")
 
@@ -211,7 +251,10 @@ def _ask_fingerprint(node: str) -> str:
 
 def _banner(*, as_json: bool, rehearsal: bool) -> None:
     if rehearsal:
-        (console.warn if as_json else say)(_REHEARSAL, style="bold")
+        speak = console.warn if as_json else say
+        speak(_REHEARSAL, style="bold")
+        if (mark := check_swap(OnSwap.REHEARSAL)) is not None:
+            speak(mark, style="bold")
 
 
 def _now() -> int:

@@ -1,0 +1,111 @@
+"""What a record says of an open keystore.
+
+Why here: a ceremony, a recovery and every later act state the same facts in the same words.
+Must not: change the keystore.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keys.private.sign import sign_file
+from keys.record import (
+    Act,
+    LostKeys,
+    NamedKey,
+    Record,
+    RecordedCustody,
+    RecordedNode,
+    RecordedOrderKey,
+    record_files,
+    write_record,
+)
+from keys.ring_index import DestroyReason, KeyRole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from keys.ceremony_file import Person
+    from keys.custody import Custody
+    from keys.keystore import Keystore
+    from keys.record import RecordedStep
+    from keys.software import Software
+
+
+def record_act(
+    keystore: Keystore,
+    directory: Path,
+    *,
+    act: Act,
+    title: str,
+    files: list[str],
+    software: Software,
+    passphrases: int,
+    now: int,
+    place: str | None = None,
+    people: tuple[Person, ...] = (),
+    custodians: tuple[str, ...] = (),
+    steps: tuple[RecordedStep, ...] = (),
+    input_digest: str | None = None,
+) -> Record:
+    """Write and sign the record of an act on ``keystore`` into ``directory``, which holds ``files`` already."""
+    record = Record(
+        act=act,
+        title=title,
+        place=place,
+        rehearsal=keystore.rehearsal,
+        people=people,
+        identity=NamedKey.of(keystore.identity.public_key),
+        order_keys=tuple(
+            RecordedOrderKey(
+                number=order.number,
+                key_id=order.key.key_id.hex(),
+                seal_until=order.seal_until,
+                destroy_at=order.destroy_at,
+            )
+            for order in keystore.order_keys
+        ),
+        custody=_custody(keystore.custody, custodians),
+        epoch=keystore.epoch,
+        ring_secret=keystore.ring_backend,
+        passphrases=passphrases,
+        nodes=tuple(
+            RecordedNode(
+                node=node.node,
+                key=NamedKey.of(bytes.fromhex(node.public_key)),
+                roll_number=node.roll_number,
+            )
+            for node in keystore.ring.nodes()
+        ),
+        lost=lost_keys(keystore),
+        software=software,
+        input_digest=input_digest,
+        files=record_files(directory, files),
+        steps=steps,
+        made_at=now,
+    )
+    write_record(directory, record, lambda raw, comment: sign_file(keystore.identity, raw, comment))
+    return record
+
+
+def lost_keys(keystore: Keystore) -> tuple[LostKeys, ...]:
+    """The batch keys that went down with an earlier machine or medium, by node."""
+    numbers: dict[str, list[int]] = {}
+    for key in keystore.ring.destroyed_records():
+        if key.role is KeyRole.BATCH and key.reason is DestroyReason.LOST:
+            if key.node is None or key.number is None:
+                raise AssertionError("a batch key has a node and a number")
+            numbers.setdefault(key.node, []).append(key.number)
+    return tuple(LostKeys(node=node, numbers=tuple(sorted(numbers[node]))) for node in sorted(numbers))
+
+
+def _custody(custody: Custody | None, custodians: tuple[str, ...]) -> RecordedCustody | None:
+    if custody is None:
+        return None
+    return RecordedCustody(
+        key=NamedKey.of(custody.public_key),
+        set_id=custody.set_id,
+        threshold=custody.threshold,
+        shares=custody.shares,
+        custodians=custodians,
+    )
