@@ -13,7 +13,7 @@ without content) and tagged FINAL. ``key`` is the stream key as a sealed box (``
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -39,6 +39,14 @@ Hex24 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{48}$(?!\n)")]
 Hex80 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{160}$(?!\n)")]
 Purpose = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z-]{0,31}$(?!\n)")]
 Note = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,256}$(?!\n)")]
+
+
+class Source(Protocol):
+    """What is read from: an open file, or something that looks at it on the way."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def readline(self, size: int, /) -> bytes: ...
 
 
 class Header(
@@ -96,7 +104,7 @@ def seal(
     return stream_key
 
 
-def read_header(source: BinaryIO, purpose: str) -> tuple[Header, bytes]:
+def read_header(source: Source, purpose: str) -> tuple[Header, bytes]:
     """The header and its line, from the beginning of ``source``; nothing of it is proved yet. ``SEALED-FILE-FORM``."""
     line = source.readline(HEADER_LIMIT + 1)
     if not line.endswith(b"\n"):
@@ -125,7 +133,7 @@ def stream_key_of(header: Header, key: SealingKey) -> LockedBuffer:
     return stream_key
 
 
-def unseal(source: BinaryIO, header: Header, line: bytes, stream_key: LockedBuffer) -> Iterator[bytes]:
+def unseal(source: Source, header: Header, line: bytes, stream_key: LockedBuffer) -> Iterator[bytes]:
     """The content behind the header, chunk by chunk, each verified before it is given out.
 
     Only when the iterator ends without ``SEALED-FILE-DAMAGED`` was the file whole: what came before must not
@@ -205,7 +213,7 @@ def _pull(state: LockedBuffer, box: bytes, line: bytes) -> tuple[bytes, int]:
     return bytes(chunk), tag[0]
 
 
-def _read_full(source: BinaryIO, size: int) -> bytes:
+def _read_full(source: Source, size: int) -> bytes:
     parts = []
     while size and (part := source.read(size)):
         parts.append(part)

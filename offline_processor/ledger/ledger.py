@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -194,13 +195,15 @@ class Ledger:
 
     def verify_chain(self) -> int:
         """Recompute the whole chain and return the number of entries; ``LEDGER-CHAIN`` at the first that differs."""
-        chain, expected = GENESIS, 0
-        for number, at, kind, subject, facts, stored in self.rows("SELECT * FROM entry ORDER BY id"):
-            expected += 1
-            chain = link(chain, number=number, at=at, kind=kind, subject=subject, facts=facts)
-            if number != expected or not equal(chain, stored):
-                raise _broken(number)
-        return expected
+        return verify_entries(self.rows("SELECT * FROM entry ORDER BY id"))
+
+    def copy_to(
+        self, target: sqlite3.Connection, progress: Callable[[int, int], None], *, pages: int
+    ) -> None:
+        """Copy the whole ledger into another database, ``pages`` at a time; ``progress`` gets done and total."""
+        self._connection.backup(
+            target, pages=pages, progress=lambda _, left, total: progress(total - left, total)
+        )
 
     def _read_tip(self) -> None:
         newest = list(self.rows("SELECT * FROM entry ORDER BY id DESC LIMIT 2"))
@@ -212,6 +215,17 @@ class Ledger:
         if number - (newest[1][0] if len(newest) > 1 else 0) != 1 or not equal(chained, stored):
             raise _broken(number)
         self._count, self._chain, self._newest = number, stored, at
+
+
+def verify_entries(rows: Iterable[Row]) -> int:
+    """Recompute the chain over all entries, oldest first; how many. ``LEDGER-CHAIN`` at the first that differs."""
+    chain, expected = GENESIS, 0
+    for number, at, kind, subject, facts, stored in rows:
+        expected += 1
+        chain = link(chain, number=number, at=at, kind=kind, subject=subject, facts=facts)
+        if number != expected or not equal(chain, stored):
+            raise _broken(number)
+    return expected
 
 
 def _broken(number: int) -> ProcessorError:
