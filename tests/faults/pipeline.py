@@ -1,0 +1,59 @@
+"""The pipeline's steps, and what anybody does after one of them broke: simply run them again.
+
+Why here: a fault strikes in one step; the recovery from it must be the same for every sweep.
+Must not: repair anything by itself, or order again for a customer who was promised something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.faults.judge import ledger_states
+from tests.faults.orders import DAYS, Wish
+from tests.faults.world import Ended, World, all_wishes
+
+STEPS: Mapping[str, Callable[[World], object]] = {
+    "orders": lambda world: world.take_orders(DAYS[0]),
+    "push": World.push,
+    "run": World.run,
+    "pull": World.pull,
+    "orders again": lambda world: world.take_orders(DAYS[1]),
+    "push again": World.push,
+    "run again": World.run,
+    "pull again": World.pull,
+}
+"""Two days: the second has new orders, and settles what the first left open."""
+
+_ROUNDS = 8
+_EXPECTED_CODES = {"spool-sync push": (0, 5), "spool-sync pull": (0, 5), "offline-processor run": (0, 3, 5)}
+
+
+def recover(world: World) -> list[str]:
+    """Retry as customers do, then run the pipeline until nothing changes any more; what went wrong on the way."""
+    faults: list[str] = []
+    codes = world.take_orders(unpromised(world))
+    faults += [f"order {number} was answered {code}" for number, code in codes.items() if code != 202]
+    before = None
+    for _ in range(_ROUNDS):
+        # What was being written when the fault struck may be read before it is written again, so pull comes first.
+        for ended in (world.pull(), world.push(), world.run(), world.pull()):
+            faults += unexpected(ended)
+        now = (world.statuses(), ledger_states(world.ledger))
+        if now == before or faults:
+            return faults
+        before = now
+    return [*faults, f"does not come to rest in {_ROUNDS} rounds"]
+
+
+def unexpected(ended: Ended) -> list[str]:
+    """What a command said, when its exit code is none that it may have with nothing broken."""
+    if ended.code in _EXPECTED_CODES.get(ended.command, (0,)):
+        return []
+    return [f"{ended.command} ended with {ended.code}: {ended.said[-1500:]}"]
+
+
+def unpromised(world: World) -> list[list[Wish]]:
+    """The groups of the customers who have no answer yet."""
+    promised = world.promised()
+    groups = ([wish for wish in group if wish.number not in promised] for group in all_wishes())
+    return [group for group in groups if group]
