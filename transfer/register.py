@@ -298,6 +298,27 @@ class Register:
             ).fetchall()
         return [order_id for (order_id,) in rows]
 
+    def orders_of(self, sequence: int) -> set[str]:
+        """The orders that went into a bundle."""
+        with self._reading:
+            rows = self._reader.conn.execute("SELECT order_id FROM orders WHERE sequence = ?", (sequence,))
+            return {order_id for (order_id,) in rows}
+
+    def settled_without_status(self, limit: int = 1000) -> list[str]:
+        """Orders whose bundle has its receipt, but of which no return told a state, the oldest first."""
+        query = (
+            "SELECT order_id FROM orders JOIN bundle USING (sequence) WHERE state = '' AND outcome <> ''"
+            " ORDER BY number LIMIT ?"
+        )
+        with self._reading:
+            return [order_id for (order_id,) in self._reader.conn.execute(query, (limit,))]
+
+    def faults(self, limit: int = 10) -> list[str]:
+        """What SQLite finds wrong with the file itself; empty when nothing is."""
+        with self._reading:
+            rows = self._reader.conn.execute(f"PRAGMA quick_check({limit:d})").fetchall()
+        return [str(line) for (line,) in rows if line != "ok"]
+
     def waiting(self) -> int:
         """How many orders are in no bundle yet."""
         return int(self._one("SELECT count(*) FROM orders WHERE sequence IS NULL"))

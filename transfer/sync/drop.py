@@ -177,6 +177,14 @@ def read_file(source: Path, file: str, limit: int) -> bytes:
         return raw
 
 
+def measure_file(source: Path, file: str, limit: int) -> Measured:
+    """Size and digest of a plain file of the unit at ``source``, read past the cache; refused as by ``copy_unit``."""
+    rule = format_rule(source.name)
+    with open_unit(source, rule) as unit, open_plain(unit, file, limit, source, rule) as descriptor:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return measure(_medium_chunks(descriptor, limit + 1, source / file))
+
+
 def format_rule(name: str) -> str:
     """The rule that refuses a unit of this name when it is not formed as FORMAT.md says."""
     return "BUNDLE-FORMAT" if name.startswith("b") else "RETURN-FORMAT"

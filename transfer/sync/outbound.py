@@ -23,7 +23,7 @@ from keys.errors import RuleError
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
-from transfer.register import BundleRow, Register
+from transfer.register import Register
 from transfer.spool import Spool, read_group, scan_group
 from transfer.sync.drop import Progress, list_units, no_progress, read_file, remove_unit, write_unit
 from transfer.sync.node import WORTH_CONFIRMING, Node
@@ -31,17 +31,14 @@ from transfer.sync.own import former_identities
 from transfer.sync.plan import (
     Clear,
     Cut,
-    Discard,
-    Record,
-    check_outbox,
     lost_keys,
     must_confirm,
     plan_cuts,
-    plan_repairs,
     plan_writes,
     sign_of_life_is_due,
 )
 from transfer.sync.retired import load_retired
+from transfer.sync.settling import BUNDLE_FILES, bundle_row, settle
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,
     COUNT_LIMIT,
@@ -59,7 +56,6 @@ from transfer.wire.manifest import (
     encode_manifest,
 )
 
-BUNDLE_FILES = (ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME)
 Sign = Callable[[bytes], str]
 
 
@@ -129,28 +125,9 @@ class Push:
 
     def settle(self) -> None:
         """Repair what an interrupted push left."""
-        recorded = self.register.last_sequence()
-        listing = self.node.outbox_listing(recorded=recorded)
-        check_outbox(listing, recorded=recorded)
-        for action in plan_repairs(listing):
-            match action:
-                case Discard(sequence=sequence):
-                    shutil.rmtree(self.node.bundle(sequence))
-                    fsync_directory(self.node.outbox)
-                    self.report.repaired.append(f"unfinished {bundle_name(sequence)} discarded")
-                case Record(sequence=sequence):
-                    self._record_found(sequence)
-                    self.report.repaired.append(f"{bundle_name(sequence)} recorded")
-                case _:
-                    assert_never(action)
-        last = max((bundle.sequence for bundle in listing if bundle.complete), default=0)
-        if last:
-            for path in self.node.bundle(last).iterdir():
-                if path.name not in BUNDLE_FILES:
-                    path.unlink()  # the temporary name of the signature
-            # Whoever signed it may have died before its name was durable; nothing leaves before that.
-            fsync_directory(self.node.bundle(last))
-            fsync_directory(self.node.outbox)
+        settled = settle(self.node, self.register, now=self.now)
+        self.report.repaired += settled.repaired
+        self.report.missing += settled.missing
 
     def _refuse_old_copy(self, drop: Path, on_drop: list[str]) -> None:
         """``NODE-BEHIND`` when the drop holds a bundle that this node signed and this state does not know."""
@@ -236,7 +213,7 @@ class Push:
         fsync_directory(place)
         create_durable(place / SIGNATURE_NAME, signature.encode("utf-8"))
         fsync_directory(self.node.outbox)
-        self.report.missing += self.register.record_bundle(_row(manifest, raw), contents.order_ids)
+        self.report.missing += self.register.record_bundle(bundle_row(manifest, raw), contents.order_ids)
         self.report.cut.append(
             CutBundle(
                 sequence=sequence,
@@ -273,19 +250,6 @@ class Push:
                 repeats += len(entries) - len(frames)
                 contents.add(b"".join(data[start:end] for start, end in frames))
         return repeats
-
-    def _record_found(self, sequence: int) -> None:
-        """Record a signed bundle of the outbox that the register does not know."""
-        place = self.node.bundle(sequence)
-        raw = (place / MANIFEST_NAME).read_bytes()
-        manifest = decode_bundle_manifest(raw)
-        contained: set[str] = set()
-        if manifest.batch_key is not None and (place / ENVELOPES_NAME).exists():
-            contained.update(entry.order_id for entry in read_group(place / ENVELOPES_NAME))
-            # Changes nothing after a crash; after the loss of the register it brings the orders back.
-            entries = read_group(place / ENVELOPES_NAME)
-            self.register.index_entries(bytes.fromhex(manifest.batch_key), entries, self.now)
-        self.report.missing += self.register.record_bundle(_row(manifest, raw), contained)
 
     def _previous(self, sequence: int) -> str:
         if sequence == 1:
@@ -367,13 +331,3 @@ class _Contents:
             os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
-
-
-def _row(manifest: BundleManifest, raw: bytes) -> BundleRow:
-    return BundleRow(
-        sequence=manifest.sequence,
-        batch_key_id=bytes.fromhex(manifest.batch_key) if manifest.batch_key else None,
-        manifest=bundle_manifest_digest(raw),
-        orders=manifest.count,
-        cut_at=manifest.time,
-    )

@@ -1,0 +1,189 @@
+"""Bundles and returns checked where they lie: ours against what we signed, theirs against whom we trust.
+
+Why here: verify, resend and doctor must mean the same by "whole".
+Must not: change anything but a working copy of its own, or take anything in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from keys.durable import make_directory
+from keys.errors import RuleError
+from keys.public.digest import equal
+from keys.public.minisign import MinisignPublicKey, signature_matches
+from keys.public.roll import ROLL_LIMIT
+from transfer.errors import TransferError
+from transfer.register import Register
+from transfer.spool import read_group
+from transfer.sync import trust
+from transfer.sync.drop import copy_unit, list_units, measure_file, read_file
+from transfer.sync.medium import Medium
+from transfer.sync.node import Node
+from transfer.sync.returned import RETURN_MANIFEST_LIMIT, Expected
+from transfer.wire.manifest import (
+    BUNDLE_COMMENT,
+    ENVELOPES_NAME,
+    KEYROLL_NAME,
+    MANIFEST_LIMIT,
+    MANIFEST_NAME,
+    RECORDS_NAME,
+    SIGNATURE_LIMIT,
+    SIGNATURE_NAME,
+    BundleManifest,
+    bundle_manifest_digest,
+    bundle_name,
+    decode_bundle_manifest,
+)
+
+_RETURN = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was found of one thing on a drop: ``error`` is None when all is as it should be."""
+
+    name: str
+    what: str
+    error: RuleError | None = None
+
+
+def check_kept(node: Node, sequence: int) -> BundleManifest:
+    """The manifest of a bundle in the outbox whose envelopes are kept; ``OUTBOX-DAMAGED`` unless all is as signed."""
+    place = node.bundle(sequence)
+    manifest = check_signed(node, sequence)
+    try:
+        with (place / ENVELOPES_NAME).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        count = sum(1 for _ in read_group(place / ENVELOPES_NAME))
+    except (OSError, RuleError) as error:
+        raise _kept_damaged(place, "its envelopes cannot be read") from error
+    if not _same(sha256, manifest.envelopes_sha256) or count != manifest.count:
+        raise _kept_damaged(place, "its envelopes are not those that were signed")
+    return manifest
+
+
+def check_signed(node: Node, sequence: int) -> BundleManifest:
+    """The manifest of a bundle in the outbox; ``OUTBOX-DAMAGED`` unless it says what its place says and is signed."""
+    place = node.bundle(sequence)
+    try:
+        raw, signature = (place / MANIFEST_NAME).read_bytes(), (place / SIGNATURE_NAME).read_text("utf-8")
+        manifest = decode_bundle_manifest(raw)
+    except (OSError, UnicodeDecodeError, RuleError) as error:
+        raise _kept_damaged(place, "its manifest or signature cannot be read") from error
+    if manifest.sequence != sequence or manifest.node != node.node:
+        raise _kept_damaged(place, "its manifest is another bundle's")
+    if not any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in own_identities(node)):
+        raise _kept_damaged(place, "it is not signed by this node")
+    return manifest
+
+
+def own_identities(node: Node) -> list[MinisignPublicKey]:
+    """The keys with which this node has signed its bundles, the one in use first."""
+    return [trust.node_identity(node.state)]
+
+
+def verify_drop(node: Node, register: Register, medium: Medium) -> Iterator[Checked]:
+    """Everything of this node on the drop that this node can judge, one by one."""
+    for name in list_units(medium.drop, node.node, "b"):
+        yield _judged(name, "bundle", partial(_check_bundle, node, register, medium.drop, name))
+    for name in list_units(medium.drop, node.node, "r"):
+        yield _judged(name, "return", partial(_check_return, node, register, medium.drop, name))
+    for error in medium.strangers(node.node):
+        yield Checked(name=medium.drop.name, what="drop", error=error)
+
+
+def _judged(name: str, what: str, check: Callable[[], str]) -> Checked:
+    try:
+        return Checked(name=name, what=f"{what}: {check()}")
+    except RuleError as error:
+        return Checked(name=name, what=what, error=error)
+
+
+def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
+    source = drop / node.node / name
+    raw = read_file(source, MANIFEST_NAME, MANIFEST_LIMIT)
+    signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT).decode("utf-8", "replace")
+    if not any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in own_identities(node)):
+        raise TransferError(
+            "BUNDLE-SIGNATURE",
+            f"{source} is not signed by this node",
+            "find out where this medium comes from; spool-sync push writes our own again",
+        )
+    manifest = decode_bundle_manifest(raw)
+    if bundle_name(manifest.sequence) != name or manifest.node != node.node:
+        raise TransferError("BUNDLE-FORMAT", f"{source} does not hold the bundle that its name says")
+    row = register.bundle(manifest.sequence)
+    if row is None:
+        raise TransferError(
+            "NODE-BEHIND",
+            f"{source} is signed by this node, but this state only knows bundles up to {register.last_sequence()}",
+            "this state is an old copy: retire the node and enrol it under a new node id",
+        )
+    if not _same(row.manifest, bundle_manifest_digest(raw)):
+        raise TransferError(
+            "BUNDLE-FORK",
+            f"{source} is another bundle {manifest.sequence} than the one that this state made",
+            "this state is an old copy: retire the node and enrol it under a new node id",
+        )
+    found = measure_file(source, ENVELOPES_NAME, manifest.envelopes_size)
+    if found.size != manifest.envelopes_size or not _same(found.sha256, manifest.envelopes_sha256):
+        raise TransferError(
+            "BUNDLE-DAMAGED",
+            f"the envelopes in {source} are not those that were signed",
+            f"take another medium: spool-sync resend {manifest.sequence}",
+        )
+    answered = ", has its receipt" if row.outcome else ""
+    return f"{manifest.count} orders, whole{answered}"
+
+
+def _check_return(node: Node, register: Register, drop: Path, name: str) -> str:
+    source = drop / node.node / name
+    found = _RETURN.fullmatch(name)
+    if found is None:
+        raise TransferError("RETURN-FORMAT", f"{source} has no name of a return")
+    expected = Expected(
+        node=node.node,
+        identities=trust.load_identities(node.state),
+        last_sequence=register.last_sequence(),
+    )
+    raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
+    signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
+    named = (int(found[1]), int(found[2]))
+    manifest, signer = expected.judge(source, raw, signature, named=named, taken=None)
+    working = node.state / "checking"
+    shutil.rmtree(working, ignore_errors=True)
+    try:
+        make_directory(working)
+        limits = {
+            KEYROLL_NAME: ROLL_LIMIT,
+            RECORDS_NAME: manifest.records_size,
+            MANIFEST_NAME: len(raw),
+            SIGNATURE_NAME: len(signature),
+        }
+        copy_unit(source, working / name, limits)
+        expected.check_content(working / name, manifest, signer)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    newest = node.newest_return()
+    taken = newest is not None and named <= (newest.epoch, newest.number)
+    return f"{manifest.records} records, genuine, {'taken in' if taken else 'not taken in yet'}"
+
+
+def _same(left: str, right: str) -> bool:
+    return equal(left.encode("ascii"), right.encode("ascii"))
+
+
+def _kept_damaged(place: Path, why: str) -> TransferError:
+    return TransferError(
+        "OUTBOX-DAMAGED",
+        f"{place} is damaged: {why}",
+        "look for a good copy: the drop, or a backup of the outbox. If there is none, the orders in it are lost, "
+        "and spool-sync doctor names them",
+    )
