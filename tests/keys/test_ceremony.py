@@ -16,7 +16,7 @@ from keys.ceremony import enrol_node, read_node_key
 from keys.errors import KeysError
 from keys.keystore import Keystore
 from keys.private.sign import generate_signing_key
-from keys.public.fingerprint import fingerprint
+from keys.public.fingerprint import fingerprint, words
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import ROLL_COMMENT, decode_roll
 from tests.keys.conftest import NOW, PASSPHRASE
@@ -88,6 +88,11 @@ def test_rehearsal_from_nothing_to_a_signed_roll(
     assert document["rehearsal"] is True
     assert document["nodes"][0]["unused"] == 3
     assert document["identity_fingerprint"] == fingerprint(identity.public_key)
+    assert document["identity_words"] == words(identity.public_key)
+    assert document["nodes"][0]["words"] == words(node.public_key)
+    assert document["custody"] is None
+    for screen in (made.stdout, enrolled.stdout, shown.stdout):
+        assert words(identity.public_key) in screen
 
 
 def test_passphrase_comes_from_a_descriptor_too(config: Path, tmp_path: Path) -> None:
@@ -107,9 +112,17 @@ def test_passphrase_comes_from_a_descriptor_too(config: Path, tmp_path: Path) ->
 def test_existing_keystore_is_refused_before_a_passphrase_is_asked(config: Path, tmp_path: Path) -> None:
     (tmp_path / "keystore").mkdir()
     (tmp_path / "passphrase").unlink()
-    refused = ceremony("init", "--config", config, "--json")
+    refused = ceremony("init", "--config", config, "--rehearsal", "--json")
     assert refused.returncode == 2
     assert json.loads(refused.stdout)["rule"] == "KEYSTORE-EXISTS"
+
+
+def test_real_keys_come_from_a_ceremony_only(config: Path, tmp_path: Path) -> None:
+    refused = ceremony("init", "--config", config, "--json")
+    assert refused.returncode == 2
+    assert json.loads(refused.stdout)["rule"] == "CEREMONY-NEEDED"
+    assert "key-ceremony run" in json.loads(refused.stdout)["remedy"]
+    assert not (tmp_path / "keystore").exists()
 
 
 def test_short_new_passphrase_is_refused_and_nothing_made(config: Path, tmp_path: Path) -> None:
@@ -121,7 +134,8 @@ def test_short_new_passphrase_is_refused_and_nothing_made(config: Path, tmp_path
 
 
 def test_help_has_examples() -> None:
-    assert "key-ceremony init --config offline.toml" in ceremony("--help").stdout
+    assert "key-ceremony run CEREMONY.toml --check" in ceremony("--help").stdout
+    assert "key-ceremony init --config offline.toml --rehearsal" in ceremony("--help").stdout
     assert "key-ceremony enrol-node --config offline.toml" in ceremony("enrol-node", "--help").stdout
 
 
