@@ -84,6 +84,11 @@ class KeyRing:
     def epoch(self) -> int:
         return self._epoch
 
+    @property
+    def backend(self) -> RingBackend:
+        """Where the ring secret is kept."""
+        return self._file.backend
+
     def index(self) -> RingIndex:
         """All that the ring knows, without a private key: what a custody copy carries of it."""
         return self._index(self._nodes, self._batch, self._hold, self._destroyed)

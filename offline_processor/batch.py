@@ -30,6 +30,7 @@ from offline_processor.bundle_work import (
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
 from offline_processor.epochs import begin_epoch
+from offline_processor.key_record import say_emptied
 from offline_processor.ledger import bundles, orders
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.old_ledger import check_not_behind
@@ -124,6 +125,8 @@ def _release_holds(place: Workplace, report: RunReport) -> None:
     """Destroy the hold keys that are answered or at their limit, then let go of their cards."""
     now = place.clock()
     answered, limit = holding.due(place.ledger, place.keystore.ring, now=now)
+    if answered:
+        say_emptied(place.ledger, [(key_id, {}) for key_id in answered], now=now)
     report.keys_destroyed += destroy_keys(place, answered, DestroyReason.ANSWERED)
     report.keys_destroyed += destroy_keys(place, limit, DestroyReason.LIMIT)
     with place.ledger.atomic():

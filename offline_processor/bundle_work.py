@@ -19,6 +19,7 @@ from offline_processor.ahead import one_ahead
 from offline_processor.attempts import MAX_ATTEMPTS, OpenedWindow, ReadyOrder, Till, charge
 from offline_processor.cards import CardTable
 from offline_processor.frames import numbered
+from offline_processor.key_record import say_emptied
 from offline_processor.ledger import bundles, orders, reports
 from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.staging import stage
@@ -194,7 +195,7 @@ def settle_bundle(place: Workplace, cards: CardTable, bundle: BundleRecord, repo
     key_id = bytes.fromhex(bundle.batch_key or "")
     batch_key = ring.batch_key(key_id)
     if batch_key is not None:
-        holding.hold_unanswered(
+        held = holding.hold_unanswered(
             ledger,
             ring,
             cards,
@@ -205,6 +206,7 @@ def settle_bundle(place: Workplace, cards: CardTable, bundle: BundleRecord, repo
             now=now,
         )
         cards.wipe()
+        say_emptied(ledger, [(key_id, {"orders": bundle.orders, "held": held})], now=now)
         report.keys_destroyed += destroy_keys(place, [key_id], DestroyReason.BATCH_DONE)
     with ledger.atomic():
         bundles.mark_settled(ledger, bundle, now=now)

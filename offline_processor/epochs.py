@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from keys.keystore import Keystore
 from offline_processor.errors import ProcessorError
+from offline_processor.key_record import destruction
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.reconciliation import require
 
@@ -44,10 +45,5 @@ def _begin(ledger: Ledger, keystore: Keystore, known: int, *, now: int) -> None:
     records = keystore.ring.destroyed_records()
     for record in records:
         if record.key_id not in said:
-            facts = {
-                "role": record.role.value,
-                "reason": record.reason.value,
-                "destroyed_at": record.destroyed_at,
-            }
-            ledger.append("key-destroyed", record.key_id, now, facts)
+            ledger.append("key-destroyed", record.key_id, now, destruction(record, keystore.ring))
     ledger.set_counter("keys-destroyed", len(records))

@@ -19,6 +19,7 @@ from keys.keystore import Keystore
 from keys.private.sign import sign_file
 from keys.public.roll import encode_roll
 from offline_processor import announcing
+from offline_processor.key_record import say_issued
 from offline_processor.ledger.bundles import chain_of, save_chain
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import STATUS_OF, OrderState
@@ -83,7 +84,7 @@ def is_lost(ledger: Ledger, outbox: Path, node: str) -> bool:
 
 def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> None:
     """Build, sign and record the next return of a node in ``outbox``; it may then be written to any drop."""
-    refill(keystore, node, now=now)
+    refill(ledger, keystore, node, now=now)
     before = chain_of(ledger, node)
     number = before.return_number + 1
     name = return_name(keystore.epoch, number)
@@ -156,11 +157,12 @@ def _epoch_of(ledger: Ledger, node: str, number: int) -> int:
     return int(row[0]) if row else 0
 
 
-def refill(keystore: Keystore, node: str, *, now: int) -> None:
+def refill(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> None:
     """Issue batch keys to a node until it has enough unused ones again."""
     missing = BATCH_KEYS_KEPT - usable_keys(keystore, node, now)
     if missing > 0:
         keystore.issue_batch_keys(node, missing, now=now)
+        say_issued(ledger, keystore.ring, now=now)
 
 
 def usable_keys(keystore: Keystore, node: str, now: int) -> int:

@@ -14,10 +14,10 @@ from pathlib import Path
 from keys.errors import RuleError
 from keys.keystore import Keystore
 from keys.keystore_index import DestroyedOrderKey
-from keys.ring import KeyRing
 from keys.ring_index import Destroyed, DestroyReason
 from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.control_total import ControlTotal
+from offline_processor.key_record import say_destroyed
 from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.staging import Staged
@@ -115,22 +115,6 @@ def destroy_keys(place: Workplace, key_ids: Iterable[bytes], reason: DestroyReas
     ring = place.keystore.ring
     ring.destroy(key_ids, reason=reason, now=place.clock())
     return say_destroyed(place.ledger, ring, now=place.clock())
-
-
-def say_destroyed(ledger: Ledger, ring: KeyRing, *, now: int) -> list[Destroyed]:
-    """Record what the ring has destroyed and the ledger does not have yet."""
-    said = ledger.counter("keys-destroyed")
-    unsaid = ring.destroyed_records()[said:]
-    with ledger.atomic():
-        for record in unsaid:
-            facts = {
-                "role": record.role.value,
-                "reason": record.reason.value,
-                "destroyed_at": record.destroyed_at,
-            }
-            ledger.append("key-destroyed", record.key_id, now, facts)
-        ledger.set_counter("keys-destroyed", said + len(unsaid))
-    return unsaid
 
 
 def destroy_order_keys(place: Workplace) -> list[DestroyedOrderKey]:

@@ -112,7 +112,7 @@ def test_second_bundle_of_one_batch_key_is_refused_by_the_database(ledger: Ledge
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE entry SET facts = replace(facts, '2499', '2498') WHERE id = 2",
+        "UPDATE entry SET facts = replace(facts, ':2499,', ':2498,') WHERE kind = 'screened'",
         "UPDATE entry SET at = at + 1 WHERE id = 3",
         "UPDATE entry SET kind = 'settled' WHERE id = 3",
         "UPDATE entry SET subject = 'nobody' WHERE id = 3",
