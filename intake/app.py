@@ -21,13 +21,14 @@ from starlette.routing import Route
 
 from intake import asgi
 from intake.catalogue import Catalogue
-from intake.forms import Accepted, Keys, Live, Ready, Status
+from intake.forms import Accepted, Keys, Live, NoticeForm, Ready, Status
 from intake.health import Health
 from intake.problems import (
     KEYS_OUT,
     MEDIA_TYPE,
     NOT_FOUND,
     ORDER_UNKNOWN,
+    RETIRED,
     UNEXPECTED,
     Problem,
     encode_problem,
@@ -168,7 +169,9 @@ class Intake:
     async def _show_keys(self, request: Request) -> Response:
         del request
         keys: Keys | None = self._health.keys()
-        return _problem(KEYS_OUT) if keys is None else _json(keys)
+        if keys is None:
+            return _problem(RETIRED if self._health.is_retired else KEYS_OUT)
+        return _json(keys)
 
     async def _live(self, request: Request) -> Response:
         del request
@@ -177,9 +180,15 @@ class Intake:
     async def _ready(self, request: Request) -> Response:
         del request
         report = self._health.report()
-        if report.reasons:
-            return _problem(not_ready(report.reasons))
-        return _json(Ready(keys_left=report.keys_left, warnings=list(report.warnings)))
+        notices = [
+            NoticeForm(rule=notice.rule, message=notice.message, remedy=notice.remedy)
+            for notice in report.notices
+        ]
+        if (
+            report.reasons
+        ):  # 503 exactly when a notice stops orders; every other is a warning of a server at work
+            return _problem(not_ready(report.reasons, notices))
+        return _json(Ready(keys_left=report.keys_left, warnings=report.warnings, notices=notices))
 
     async def _show_openapi(self, request: Request) -> Response:
         del request

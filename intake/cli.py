@@ -13,34 +13,26 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from intake import cli_trust
 from intake.app import Intake
 from intake.catalogue import SHIPPED, load_catalogue
-from intake.config import IntakeConfig
-from intake.errors import IntakeError
+from intake.cli_trust import health_of, read_settings, show_notices
 from intake.forms import OrderStatus
-from intake.health import Health
-from intake.live_keys import LiveKeys
 from intake.money import control_total
 from intake.sample import SampleReceipt, post_orders, sample_orders
-from intake.server import build, enter_worker, open_spool, prepare, register_path, serve
+from intake.server import build, enter_worker, prepare, register_path, serve
 from keys import console
-from keys.config import load
 from keys.console import ExitCode, say, shared_options, warn
 from keys.durable import write_durable
-from keys.public.fingerprint import fingerprint as fingerprint_of
-from keys.public.minisign import MinisignPublicKey
 from transfer import listing
-from transfer.config import NodeConfig
-from transfer.sync import trust
 
-_PUBLIC_KEY_LIMIT = 4096
 _EXAMPLES = """
 \b
 Examples:
@@ -57,52 +49,20 @@ def commands() -> None:
     """Take orders, seal them to the offline side's keys, and show how they fared."""
 
 
+cli_trust.register(commands)
+
+
 @commands.command("serve", epilog="Example: intake serve --config node.toml")
 @shared_options
 def serve_command(*, config: Path, as_json: bool) -> ExitCode:
     """Take orders over HTTP until stopped."""
     del as_json  # a server has no report
-    node, intake = _settings(config)
+    node, intake = read_settings(config)
     prepare(node, intake, random=os.urandom)
-    health = _health(node).report()
+    health = health_of(node).report()
     warn(f"intake of node {node.node} on http://{intake.bind}, {health.keys_left} batch keys left")
-    for text in (*health.reasons, *health.warnings):
-        warn(f"warning: {text}")
+    show_notices(health.notices)
     serve(intake, partial(_application, config, os.getpid()))
-    return ExitCode.DONE
-
-
-@commands.command("trust", epilog="Example: intake trust for-shop-a --config node.toml")
-@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--fingerprint", metavar="F", help="The offline identity's fingerprint, as its operator reads it out."
-)
-@shared_options
-def trust_command(*, directory: Path, fingerprint: str | None, config: Path, as_json: bool) -> ExitCode:
-    """Pin the offline identity and install the key roll from DIRECTORY, which enrol-node wrote."""
-    node, _ = _settings(config)
-    path = directory / "identity.pub"
-    try:
-        with path.open("rb") as file:
-            text = file.read(_PUBLIC_KEY_LIMIT).decode("utf-8", "replace")
-    except OSError as error:
-        raise IntakeError("TRUST-FILES", f"cannot read {path}: {error.strerror}") from error
-    found = fingerprint_of(MinisignPublicKey.decode(text).public_key)
-    if fingerprint is None:
-        warn(f"The offline identity in {directory} has the fingerprint\n\n    {found}\n")
-        click.confirm("Does the offline side read out the same?", abort=True, err=True)
-    pinned = trust.pin(node.state, directory, node=node.node, spoken=fingerprint or found)
-    report = {
-        "fingerprint": pinned.fingerprint,
-        "node": node.node,
-        "roll": pinned.roll.number,
-        "batch_keys": len(pinned.roll.batch_keys),
-    }
-    if as_json:
-        console.print_json(report)
-    else:
-        say(f"Node {node.node} trusts {pinned.fingerprint}.", style="green")
-        say(f"Key roll {pinned.roll.number} is in use: {len(pinned.roll.batch_keys)} batch keys.")
     return ExitCode.DONE
 
 
@@ -144,35 +104,6 @@ def sample_command(
     return ExitCode.DONE
 
 
-@commands.command("status", epilog="Example: intake status --config node.toml")
-@shared_options
-def status_command(*, config: Path, as_json: bool) -> ExitCode:
-    """Show the keys that are left and how many orders are in each state."""
-    node, _ = _settings(config)
-    health = _health(node).report()
-    register = register_path(node)
-    orders = listing.counts(register) if register.exists() else {}
-    if as_json:
-        console.print_json(
-            {
-                "node": node.node,
-                "ready": not health.reasons,
-                "keys_left": health.keys_left,
-                "reasons": list(health.reasons),
-                "warnings": list(health.warnings),
-                "orders": orders,
-            }
-        )
-        return ExitCode.DONE
-    say(
-        f"Node {node.node}: {'ready' if not health.reasons else 'NOT READY'}, {health.keys_left} batch keys left"
-    )
-    for text in (*health.reasons, *health.warnings):
-        warn(f"warning: {text}")
-    console.table("Orders", ("state", "orders"), orders.items())
-    return ExitCode.DONE
-
-
 @commands.command("orders", epilog="Example: intake orders --config node.toml --state declined")
 @shared_options
 @click.option(
@@ -183,7 +114,7 @@ def status_command(*, config: Path, as_json: bool) -> ExitCode:
 )
 def orders_command(*, config: Path, as_json: bool, state: str | None, limit: int) -> ExitCode:
     """List orders and their states, the newest first."""
-    node, _ = _settings(config)
+    node, _ = read_settings(config)
     rows = listing.newest(register_path(node), limit=limit, status=state)
     if as_json:
         console.print_json({"orders": [asdict(row) for row in rows]})
@@ -208,23 +139,11 @@ def main() -> NoReturn:
     console.run(commands)
 
 
-def _settings(config: Path) -> tuple[NodeConfig, IntakeConfig]:
-    sections = load(config, {"node": NodeConfig, "intake": IntakeConfig}, os.environ)
-    return cast("NodeConfig", sections["node"]), cast("IntakeConfig", sections["intake"])
-
-
 def _application(config: Path, parent: int) -> Intake:
     """In a worker process: the application with the real clock."""
     enter_worker(parent)
-    node, intake = _settings(config)
+    node, intake = read_settings(config)
     return build(node, intake, now=time.time)
-
-
-def _health(node: NodeConfig) -> Health:
-    def seconds() -> int:
-        return int(time.time())
-
-    return Health(keys=LiveKeys(node=node.node, state=node.state), spool=open_spool(node), now=seconds)
 
 
 def _receipts(taken: Sequence[SampleReceipt], total: str) -> bytes:

@@ -139,9 +139,18 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["live"] = "live"
 
 
+class NoticeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the administrator must see to, with its rule id and what to do."""
+
+    rule: str
+    message: str
+    remedy: str
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders can be taken. ``warnings`` are for the administrator."""
+    """Orders can be taken. ``warnings`` are for the administrator; ``notices`` are the same with what to do."""
 
     status: Literal["ready"] = "ready"
     keys_left: int
     warnings: list[str] = []
+    notices: list[NoticeForm] = []

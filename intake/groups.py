@@ -33,6 +33,7 @@ class Outcome(Enum):
     OTHER_BASKET = auto()
     KEYS_OUT = auto()
     RESEAL = auto()
+    RETIRED = auto()
     BUSY = auto()
     NOT_STORED = auto()
 
@@ -78,31 +79,35 @@ class GroupCommit:
         order_id: bytes,
         basket_digest: bytes,
         seal: Callable[[SealingKeys], Envelope],
-        batch_key_id: bytes | None = None,
+        sealed_to: tuple[bytes, bytes] | None = None,
     ) -> asyncio.Future[Outcome] | Outcome:
         """Seal one order into the group of now; the future is done when the group is durable.
 
         Not a coroutine, so that nothing of the form outlives the sealing.
-        ``batch_key_id``: the only key that this order's envelope is for (sealed in a browser); None for any.
+        ``sealed_to``: the order key and the batch key that an envelope sealed in a browser is for; None for any.
         """
+        now = self._now()  # one moment for all that is judged by the clock here
         if self._waiting >= WAITING_MAXIMUM:
             return Outcome.BUSY
         group = self._filling
-        if group is not None and group.seal_until <= self._now():
+        if group is not None and group.seal_until <= now:
             # Commits are slow, and meanwhile the key's time ran out.
             self._full.append(group)
             self._filling = group = None
         try:
-            group = group or self._open()
+            group = group or self._open(now)
         except OSError as error:
             _log.error("the spool cannot be opened: %s", type(error).__name__)
             return Outcome.NOT_STORED
         # Before anything can fail: an open group holds its partition's lock, so it must end soon, even if empty.
         self._start_soon()
         if group is None:
-            return Outcome.KEYS_OUT
-        if batch_key_id is not None and batch_key_id != group.keys.batch_key_id:
-            return Outcome.RESEAL
+            return Outcome.RETIRED if self._keys.retired else Outcome.KEYS_OUT
+        if sealed_to is not None:
+            order_key_id, batch_key_id = sealed_to
+            # Any order key that may still be sealed to; of the batch keys only the one in use.
+            if batch_key_id != group.keys.batch_key_id or not self._keys.is_live_order_key(order_key_id, now):
+                return Outcome.RESEAL
         group.spool.append(encode_envelope(seal(group.keys)))
         group.orders.append(NewOrder(order_id=order_id.hex(), basket_digest=basket_digest))
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -120,10 +125,9 @@ class GroupCommit:
             if group is not None:
                 group.spool.abandon()
 
-    def _open(self) -> _Group | None:
+    def _open(self, now: int) -> _Group | None:
         """Open a group on the first batch key that may be sealed to and whose partition is open."""
         self._keys.refresh()
-        now = self._now()
         order_key = self._keys.order_key(now)
         if order_key is None:
             return None

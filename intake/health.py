@@ -13,27 +13,38 @@ from dataclasses import dataclass
 from intake.forms import Keys
 from intake.live_keys import LiveKey, LiveKeys
 from transfer.spool import Spool
+from transfer.sync import notices
+from transfer.sync.notices import KeyFacts, Notice
 
-KEYS_LOW = 5
 FREE_MINIMUM = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """``reasons``: why no order can be taken now; ``warnings``: what will become one."""
+    """Every notice; those that stop are why no order can be taken now, the others what will become a reason."""
 
     keys_left: int
-    reasons: Sequence[str]
-    warnings: Sequence[str]
+    notices: Sequence[Notice]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [notice.text + _remedy(notice) for notice in self.notices if notice.stops]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [notice.text for notice in self.notices if not notice.stops]
 
 
 class Health:
-    """Looks at the roll and the spool, each time anew."""
+    """Looks at the roll and the spool, each time anew. ``returned_at``: the time of the newest return, 0 for none."""
 
-    def __init__(self, *, keys: LiveKeys, spool: Spool, now: Callable[[], int]) -> None:
+    def __init__(
+        self, *, keys: LiveKeys, spool: Spool, now: Callable[[], int], returned_at: Callable[[], int]
+    ) -> None:
         self._keys = keys
         self._spool = spool
         self._now = now
+        self._returned_at = returned_at
         self._ended: set[bytes] = set()
 
     def keys(self) -> Keys | None:
@@ -45,35 +56,51 @@ class Health:
             return None
         return Keys(node=self._keys.node, order_key=order_key.entry, batch_key=batch_key.entry)
 
+    @property
+    def is_retired(self) -> bool:
+        """True once this node takes no more orders, for ever."""
+        self._keys.refresh()
+        return self._keys.retired is not None
+
     def report(self) -> Report:
         """Look at everything that taking an order needs."""
         self._keys.refresh()
-        left = sum(1 for _ in self._open_batch_keys())
-        order_key = self._keys.order_key(self._now())
-        reasons = []
-        if self._keys.fault and not left:
-            reasons.append(self._keys.fault)
-        elif not left:
-            reasons.append("no batch key is left; the next return from the offline side brings new ones")
-        elif order_key is None:
-            reasons.append("no order key is left; the next return from the offline side brings a new one")
+        keys, now = self._keys, self._now()
+        facts = KeyFacts(
+            order_ends=keys.order_ends,
+            unused_ends=tuple(
+                key.entry.seal_until for key in keys.listed_batch_keys if self._is_open(key.key_id)
+            ),
+            heard_at=max(keys.issued_at, self._returned_at()),
+        )
+        left = facts.keys_left(now)
+        found = []
+        if keys.retired:
+            found.append(keys.retired.notice)
+        elif keys.fault and not left:
+            found.append(Notice.of(keys.fault, stops=True))
+        else:
+            found += [Notice.of(keys.fault, stops=False)] if keys.fault else []
+            found += notices.of_keys(facts, now)
         if fault := self._spool_fault():
-            reasons.append(fault)
-        warnings = []
-        if self._keys.fault and left:
-            warnings.append(self._keys.fault)
-        if 0 < left <= KEYS_LOW:
-            warnings.append(f"only {left} batch keys are left; carry a bundle over and a return back soon")
-        return Report(keys_left=left, reasons=reasons, warnings=warnings)
+            found.append(
+                Notice(
+                    rule="SPOOL-FAULT", message=fault, remedy="see to the disk of [node] state", stops=True
+                )
+            )
+        return Report(keys_left=left, notices=[*found, *notices.of_clock(facts, now)])
 
     def _open_batch_keys(self) -> Iterator[LiveKey]:
         """Those whose partition takes orders; once it does not, it never will again."""
-        for key in self._keys.batch_keys(self._now()):
-            if key.key_id not in self._ended:
-                if self._takes_orders(key.key_id):
-                    yield key
-                else:
-                    self._ended.add(key.key_id)
+        return (key for key in self._keys.batch_keys(self._now()) if self._is_open(key.key_id))
+
+    def _is_open(self, batch_key_id: bytes) -> bool:
+        if batch_key_id in self._ended:
+            return False
+        if self._takes_orders(batch_key_id):
+            return True
+        self._ended.add(batch_key_id)
+        return False
 
     def _takes_orders(self, batch_key_id: bytes) -> bool:
         try:
@@ -98,3 +125,7 @@ class Health:
             if self._spool.root.is_dir() and os.access(self._spool.root, os.W_OK | os.X_OK)
             else "the spool cannot be written to"
         )
+
+
+def _remedy(notice: Notice) -> str:
+    return f" ({notice.remedy})" if notice.remedy else ""

@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from intake.forms import NoticeForm
+
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:sealed-orders:problem:"
 
@@ -24,7 +26,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of every answer that is a refusal (RFC 9457); ``errors`` names each faulty field."""
+    """The body of every refusal (RFC 9457); ``errors`` names each faulty field, ``notices`` what ails the server."""
 
     type: str
     title: str
@@ -33,6 +35,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     rule: str
     errors: list[Fault] = []
     keys: str = ""
+    notices: list[NoticeForm] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Problem:
     errors: Sequence[Fault] = ()
     headers: Sequence[tuple[str, str]] = field(default=())
     keys: str = ""
+    notices: Sequence[NoticeForm] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -62,6 +66,7 @@ def encode_problem(problem: Problem) -> bytes:
             rule=problem.rule,
             errors=list(problem.errors),
             keys=problem.keys,
+            notices=list(problem.notices),
         )
     )
 
@@ -129,6 +134,13 @@ KEYS_OUT = Problem(
     detail="The shop is waiting for new keys from its offline processor. Nothing was stored. Try again later.",
     headers=_retry(300),
 )
+RETIRED = Problem(
+    rule="INTAKE-RETIRED",
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    title="This server takes no more orders",
+    detail="It is closed for good. Nothing was stored. Orders that it took before keep their number and status.",
+    headers=_retry(86_400),
+)
 NOT_READY = Problem(
     rule="INTAKE-NOT-READY",
     status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -193,7 +205,7 @@ def method_refused(allowed: str) -> Problem:
     )
 
 
-def not_ready(reasons: Sequence[str]) -> Problem:
+def not_ready(reasons: Sequence[str], notices: Sequence[NoticeForm]) -> Problem:
     """For /readyz: what is missing, in words of ours."""
     return Problem(
         rule=NOT_READY.rule,
@@ -201,4 +213,5 @@ def not_ready(reasons: Sequence[str]) -> Problem:
         title=NOT_READY.title,
         detail="; ".join(reasons),
         headers=NOT_READY.headers,
+        notices=notices,
     )

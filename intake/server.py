@@ -35,6 +35,7 @@ from keys.durable import create_durable, make_directory
 from transfer.config import NodeConfig
 from transfer.register import Register
 from transfer.spool import Spool
+from transfer.sync.node import LAST_RETURN
 from transfer.wire.records import Reason
 
 Clock = Callable[[], float]
@@ -102,6 +103,9 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
     def status(order_id: str) -> Status | None:
         return status_of(register, order_id)
 
+    def returned_at() -> int:
+        return time_of_last_return(register)
+
     def close() -> None:
         commit.close()
         register.close()
@@ -110,7 +114,7 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         desk=OrderDesk(commit=commit, keys=keys, register=register, token_key=token_key, now=seconds),
         catalogue=load_catalogue(intake.catalogue),
         status=status,
-        health=Health(keys=keys, spool=spool, now=seconds),
+        health=Health(keys=keys, spool=spool, now=seconds, returned_at=returned_at),
         token_key=token_key,
         month=month,
         openapi=openapi_document(),
@@ -119,6 +123,12 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
     gc.collect()
     gc.freeze()  # what is there now stays, so it need not be looked through again
     return application
+
+
+def time_of_last_return(register: Register) -> int:
+    """When the offline side signed the newest return, by its clock; 0 for none."""
+    last = register.fact(LAST_RETURN) or {}
+    return int(last.get("time", 0))
 
 
 def status_of(register: Register, order_id: str) -> Status | None:

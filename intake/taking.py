@@ -21,6 +21,7 @@ from intake.problems import (
     KEYS_OUT,
     NOT_STORED,
     RESEAL,
+    RETIRED,
     Fault,
     Problem,
     faulty_fields,
@@ -38,6 +39,8 @@ from transfer.wire.envelope import Envelope
 from transfer.wire.header import Header
 from transfer.wire.order import Order
 from transfer.wire.sealing import SealingKeys, seal_order
+
+_WITHOUT_A_KEY = {Outcome.KEYS_OUT: KEYS_OUT, Outcome.RETIRED: RETIRED, Outcome.RESEAL: RESEAL}
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +83,7 @@ class OrderDesk:
         order_id = ids.order_id(idempotency_key)
         nonce = ids.basket_nonce(idempotency_key)
         digest = basket_digest(nonce=nonce, items=form.basket.items, total=form.basket.total)
-        batch_key_id = None
+        sealed_to = None
         match form.contents:
             case None:
                 return self._known_or(order_id, digest, faulty_fields(form.faults))
@@ -90,12 +93,12 @@ class OrderDesk:
                 if problem := self._header_problem(header, order_id, digest):
                     return self._known_or(order_id, digest, problem)
                 seal = partial(_as_it_is, envelope)
-                batch_key_id = header.batch_key_id
+                sealed_to = header.order_key_id, header.batch_key_id
             case never:
                 assert_never(never)
         try:
             outcome = self._commit.enter(
-                order_id=order_id, basket_digest=digest, seal=seal, batch_key_id=batch_key_id
+                order_id=order_id, basket_digest=digest, seal=seal, sealed_to=sealed_to
             )
         except TransferError as error:  # ORDER-SIZE: each field is within its limit, but not all together
             return faulty_fields([Fault(pointer="", detail=error.message)])
@@ -111,10 +114,8 @@ class OrderDesk:
                 return self._taken(entered.order_id)
             case Outcome.OTHER_BASKET:
                 return BASKET_DIFFERS
-            case Outcome.KEYS_OUT:
-                return self._known_or(entered.order_id, entered.basket_digest, KEYS_OUT)
-            case Outcome.RESEAL:
-                return self._known_or(entered.order_id, entered.basket_digest, RESEAL)
+            case Outcome.KEYS_OUT | Outcome.RETIRED | Outcome.RESEAL:
+                return self._known_or(entered.order_id, entered.basket_digest, _WITHOUT_A_KEY[outcome])
             case Outcome.BUSY:
                 return BUSY
             case Outcome.NOT_STORED:
@@ -136,6 +137,8 @@ class OrderDesk:
         if wrong := header_fault(header, order_id=order_id, basket_digest=digest):
             return faulty_fields([Fault(pointer="/sealed/header", detail=wrong)])
         self._keys.refresh()
+        if self._keys.retired:
+            return RETIRED
         return None if self._keys.is_live_order_key(header.order_key_id, self._now()) else RESEAL
 
 

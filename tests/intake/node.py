@@ -19,10 +19,13 @@ from typing import Any
 import nacl.public
 import nacl.signing
 
+from keys.public.announcement import revocation_message
 from keys.public.fingerprint import fingerprint
 from keys.public.minisign import MinisignPublicKey, prehash, signature_text
 from keys.public.roll import ROLL_COMMENT, KeyEntry, KeyRoll, Role, encode_roll, entry_message
-from transfer.sync import trust
+from keys.public.seal import key_id
+from transfer.sync import revoked, trust
+from transfer.wire.records import Revocation
 
 NODE = "shop-t"
 FAR = 4_000_000_000
@@ -37,12 +40,22 @@ class OfflineSide:
     order_key: nacl.public.PrivateKey = field(default_factory=nacl.public.PrivateKey.generate)
     batch_keys: list[nacl.public.PrivateKey] = field(default_factory=list)
     rolls: int = 0
+    order_keys: list[tuple[nacl.public.PrivateKey, int]] = field(default_factory=list)
+    """Further order keys with their `seal_until`, newest last; ``order_key`` is number 1."""
 
     @property
     def public(self) -> MinisignPublicKey:
         return MinisignPublicKey(public_key=self.identity.verify_key.encode())
 
-    def roll(self, batch_keys: int, *, seal_until: int = FAR, first: int = 1) -> bytes:
+    def roll(
+        self,
+        batch_keys: int,
+        *,
+        seal_until: int = FAR,
+        first: int = 1,
+        order_until: int = FAR,
+        issued_at: int | None = None,
+    ) -> bytes:
         """The next roll, with ``batch_keys`` batch keys numbered from ``first``."""
         while len(self.batch_keys) < first + batch_keys - 1:
             self.batch_keys.append(nacl.public.PrivateKey.generate())
@@ -53,8 +66,11 @@ class OfflineSide:
             epoch=1,
             number=self.rolls,
             prev="0" * 64,
-            issued_at=0,
-            order_keys=[self._entry(Role.ORDER, 1, self.order_key, FAR)],
+            issued_at=int(time.time()) if issued_at is None else issued_at,
+            order_keys=[
+                self._entry(Role.ORDER, number, key, until)
+                for number, (key, until) in enumerate([(self.order_key, order_until), *self.order_keys], 1)
+            ],
             batch_keys=[self._entry(Role.BATCH, number, key, seal_until) for number, key in used],
         )
         return encode_roll(roll)
@@ -69,6 +85,13 @@ class OfflineSide:
         text = signature_text(self.public, signature, ROLL_COMMENT, whole)
         (directory / "keyroll.json.minisig").write_text(text)
         return directory
+
+    def revocation(self, role: Role, public_key: bytes) -> Revocation:
+        """The signed record that revokes a key."""
+        key = key_id(public_key)
+        message = revocation_message(role=role, epoch=1, key=key, revoked_at=1)
+        signature = self.identity.sign(message).signature.hex()
+        return Revocation(key=key.hex(), role=role, epoch=1, revoked_at=1, signature=signature)
 
     def _entry(self, role: Role, number: int, key: nacl.public.PrivateKey, seal_until: int) -> KeyEntry:
         public_key = key.public_key.encode()
@@ -151,6 +174,10 @@ class Node:
     def new_roll(self, batch_keys: int, **options: int) -> None:
         """What a return does: a newer roll."""
         trust.accept_roll(self.state, self.offline.roll(batch_keys, **options), node=NODE)
+
+    def revoke(self, role: Role, public_key: bytes) -> None:
+        """What a return does that revokes a key."""
+        revoked.remember(self.state, [self.offline.revocation(role, public_key)])
 
     def start(self) -> Node:
         with self.log.open("ab") as log:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from keys.public.fingerprint import fingerprint
-from tests.intake.answers import stored
+from keys.public.fingerprint import fingerprint, words
+from tests.intake.answers import problem, stored
 from tests.intake.node import Node, OfflineSide
 from tests.intake.test_durability import workers_of
+from transfer.sync import trust
 
 NewNode = Callable[[], Node]
 RunIntake = Callable[..., tuple[int, str, str]]
@@ -37,7 +38,15 @@ def test_trust_with_the_right_fingerprint_pins_and_installs(
         "trust", directory, "--fingerprint", spoken.upper(), "--config", node.config, "--json"
     )
     assert code == 0
-    assert json.loads(output) == {"fingerprint": spoken, "node": "shop-t", "roll": 1, "batch_keys": 4}
+    report = json.loads(output)
+    assert len(report.pop("words").split()) == 12
+    assert report == {
+        "fingerprint": spoken,
+        "node": "shop-t",
+        "roll": 1,
+        "batch_keys": 4,
+        "replaced": None,
+    }
     assert (node.state / "trusted.pub").exists()
     assert run_intake("trust", directory, "--fingerprint", spoken, "--config", node.config)[0] == 0
 
@@ -54,8 +63,8 @@ def test_trust_with_another_fingerprint_installs_nothing(
     assert not node.state.exists()
 
 
-@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])
-def test_trust_shows_the_fingerprint_and_asks(
+@pytest.mark.parametrize(("typed", "code"), [("hex", 0), ("words", 0), ("y", 4), ("wrong", 4), ("", 1)])
+def test_trust_shows_the_fingerprint_and_has_it_typed(
     new_node: NewNode,
     run_intake: RunIntake,
     enrolment: tuple[Path, str, OfflineSide],
@@ -63,11 +72,57 @@ def test_trust_shows_the_fingerprint_and_asks(
     code: int,
 ) -> None:
     node = new_node().configure()
-    directory, spoken, _ = enrolment
-    done, _, errors = run_intake("trust", directory, "--config", node.config, typed=typed)
+    directory, spoken, offline = enrolment
+    forms = {"hex": spoken.upper(), "words": words(offline.public.public_key), "wrong": "0000-" * 7 + "0000"}
+    line = forms.get(typed, typed)
+    done, _, errors = run_intake("trust", directory, "--config", node.config, typed=line and line + "\n")
     assert done == code
     assert spoken in errors
+    assert words(offline.public.public_key) in errors
     assert (node.state / "trusted.pub").exists() == (code == 0)
+
+
+def test_another_identity_is_trusted_only_when_asked_to_replace_it(
+    new_node: NewNode, run_intake: RunIntake, tmp_path: Path
+) -> None:
+    node = new_node().configure().enrol(3)
+    other = OfflineSide()
+    directory = other.enrolment(tmp_path / "again", other.roll(6))
+    spoken = words(other.public.public_key)
+    arguments = ("trust", directory, "--config", node.config, "--json", "--fingerprint")
+    code, output, _ = run_intake(*arguments, spoken)
+    assert (code, json.loads(output)["rule"]) == (4, "TRUST-PINNED")
+    code, output, _ = run_intake(*arguments, "0000", "--replace")
+    assert (code, json.loads(output)["rule"]) == (4, "TRUST-FINGERPRINT")
+    assert trust.load_identity(node.state).public_key == node.offline.public.public_key
+    code, output, errors = run_intake(*arguments, spoken, "--replace")
+    report = json.loads(output)
+    assert (code, report["batch_keys"]) == (0, 6)
+    assert report["fingerprint"] == fingerprint(other.public.public_key)
+    assert report["replaced"] == fingerprint(node.offline.public.public_key)
+    assert "What changes" in errors
+    assert json.loads(run_intake(*arguments, spoken, "--replace")[1])["replaced"] is None
+    assert json.loads(run_intake("status", "--config", node.config, "--json")[1])["keys_left"] == 6
+
+
+def test_a_running_intake_drops_the_keys_of_an_identity_that_was_replaced(
+    new_node: NewNode, run_intake: RunIntake, tmp_path: Path
+) -> None:
+    node = new_node().configure().enrol(3).start()
+    before = node.get("/keys").json
+    other = OfflineSide()
+    directory = other.enrolment(tmp_path / "again", other.roll(6))
+    spoken = fingerprint(other.public.public_key)
+    run_intake("trust", directory, "--config", node.config, "--fingerprint", spoken, "--replace")
+    after = node.get("/keys").json
+    assert after["order_key"]["public_key"] == other.order_key.public_key.encode().hex()
+    assert after["order_key"]["public_key"] != before["order_key"]["public_key"]
+    # The old identity's roll comes back, as whoever stole its key could bring it: nothing is sealed to it.
+    (node.state / "keyroll.json").write_bytes(node.offline.roll(3))
+    assert node.get("/keys").json == after
+    (node.state / "keyroll.json").unlink()
+    (node.state / "trusted.pub").write_text(node.offline.public.encode())
+    problem(node.get("/keys"), 503, "INTAKE-KEYS-OUT")
 
 
 def test_sample_posts_orders_of_every_kind_and_writes_receipts(
@@ -122,12 +177,17 @@ def test_status_and_orders_for_the_staff(new_node: NewNode, run_intake: RunIntak
     run_intake("sample", "--url", node.url, "--count", 3)
     code, output, _ = run_intake("status", "--config", node.config, "--json")
     assert code == 0
-    assert json.loads(output) == {
+    report = json.loads(output)
+    trusted = report.pop("trusted")
+    assert trusted["fingerprint"] == fingerprint(node.offline.public.public_key)
+    assert trusted["words"] == words(node.offline.public.public_key)
+    assert report == {
         "node": "shop-t",
         "ready": True,
         "keys_left": 8,
         "reasons": [],
         "warnings": [],
+        "notices": [],
         "orders": {"received": 3},
     }
     code, output, _ = run_intake("orders", "--config", node.config, "--json")

@@ -110,7 +110,7 @@ def look(node: Node, register: Register, *, now: int) -> Overview:
         node=node.node,
         fingerprint=fingerprint(own.public_key),
         next_fingerprint=fingerprint(following.public_key) if following else "",
-        trusted=_trusted(node),
+        trusted=trust_status(node),
         roll=roll.number if roll else 0,
         keys_left=0 if retired else facts.keys_left(now),
         waiting=register.waiting(),
@@ -212,7 +212,8 @@ def _identities(node: Node) -> Identities | None:
         return None
 
 
-def _trusted(node: Node) -> TrustStatus:
+def trust_status(node: Node) -> TrustStatus:
+    """Whom this node believes."""
     known = _identities(node)
     if known is None:
         return TrustStatus()

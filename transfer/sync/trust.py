@@ -178,6 +178,11 @@ def listed_roll(state: Path, *, node: str) -> KeyRoll:
     return _decode_under(known, raw, node=node)
 
 
+def check_trusted(state: Path, raw: bytes, *, node: str) -> None:
+    """Raise as ``decode_roll`` does unless an identity that is trusted now has signed this roll."""
+    _decode_under(load_identities(state), raw, node=node)
+
+
 def load(state: Path, *, node: str) -> Trust:
     """Identity and roll together."""
     return Trust(identity=load_identity(state), roll=load_roll(state, node=node))
