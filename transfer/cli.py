@@ -6,7 +6,6 @@ Must not: decide what is cut or taken (the plan does), or take a secret on the c
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,16 +14,13 @@ import click
 from keys import console
 from keys.console import ExitCode, passphrase_option, say, shared_options, warn
 from keys.public.fingerprint import words
-from transfer import cli_node
+from transfer import cli_checks, cli_medium, cli_node, cli_sync, cli_watch
 from transfer.cli_settings import current_time, date, read_settings
+from transfer.cli_shown import show_notices
 from transfer.sync import status as overview
 from transfer.sync import trust
-from transfer.sync.handover import Step
-from transfer.sync.inbound import Pull, PullReport
 from transfer.sync.node import Node
-from transfer.sync.notices import Notice
-from transfer.sync.outbound import Push, PushReport
-from transfer.sync.signing import Signer, harden_process, init_node
+from transfer.sync.signing import harden_process, init_node
 
 _EXAMPLES = """
 \b
@@ -32,7 +28,10 @@ Examples:
   spool-sync init-node --config node.toml
   spool-sync push --config node.toml
   spool-sync pull --config node.toml --json
+  spool-sync watch --config node.toml
   spool-sync status --config node.toml
+  spool-sync format-medium /media/stick/in --label STICK-1 --shop example --node shop-a --direction in
+  spool-sync verify /media/stick/in --config node.toml
   spool-sync rotate-identity --config node.toml
   spool-sync retire --config node.toml
 \b
@@ -48,7 +47,8 @@ def commands() -> None:
     harden_process()
 
 
-cli_node.register(commands)
+for verbs in (cli_sync, cli_watch, cli_checks, cli_medium, cli_node):
+    verbs.register(commands)
 
 
 @commands.command("init-node", epilog="Example: spool-sync init-node --config node.toml")
@@ -77,80 +77,6 @@ def init_node_command(*, config: Path, as_json: bool, passphrase_fd: int | None)
     return ExitCode.DONE
 
 
-@commands.command("push", epilog="Example: spool-sync push --config node.toml")
-@shared_options
-@passphrase_option
-@click.option("--empty", is_flag=True, help="Make a bundle even without orders; it asks for new keys.")
-def push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool) -> ExitCode:
-    """Cut the waiting orders into signed bundles, and write every bundle without a receipt to the drop."""
-    settings, sync = read_settings(config)
-    node = Node.of(settings)
-    identity = trust.node_identity(node.state)
-    trusted = trust.load(node.state, node=node.node)
-    signer = Signer(node.state, passphrase_file=settings.passphrase_file, descriptor=passphrase_fd)
-    with node.alone(), node.register() as register, signer.session() as sign:
-        report = Push(
-            node=node,
-            register=register,
-            spool=node.spool(),
-            roll=trusted.roll,
-            identity=identity,
-            sign=sign,
-            now=current_time(),
-        ).run(sync.drop_in, empty=empty)
-        notices = overview.look(node, register, now=current_time()).notices
-    if as_json:
-        console.print_json(dataclasses.asdict(report) | _as_documents(notices))
-    else:
-        _show_push(report, sync.drop_in)
-        _show_notices(notices)
-    if report.missing:
-        return ExitCode.NEEDS_PERSON
-    return ExitCode.DONE if report.did_something else ExitCode.NOTHING_TO_DO
-
-
-@commands.command("pull", epilog="Example: spool-sync pull --config node.toml")
-@shared_options
-def pull(*, config: Path, as_json: bool) -> ExitCode:
-    """Take the newest return in: key roll, statuses, receipts. Bundles with a receipt are deleted here."""
-    settings, sync = read_settings(config)
-    node = Node.of(settings)
-    trust.load_identity(node.state)
-    with node.alone(), node.register() as register:
-        report = Pull(node=node, register=register, spool=node.spool()).run(sync.drop_out)
-        notices = overview.look(node, register, now=current_time()).notices
-    if as_json:
-        refused = [
-            {"rule": error.rule, "message": error.message, "remedy": error.remedy} for error in report.refused
-        ]
-        roll = report.roll.name.lower() if report.roll else None
-        console.print_json(
-            {
-                "taken": report.taken,
-                "roll": roll,
-                "statuses": report.statuses,
-                "unknown_orders": report.unknown_orders,
-                "receipts": report.receipts,
-                "revoked": report.revoked,
-                "subject_answers": report.subject_answers,
-                "handover": report.handover,
-                "trusted": report.trusted,
-                "untold": report.untold,
-                "findings": report.findings,
-                "refused": refused,
-            }
-            | _as_documents(notices)
-        )
-    else:
-        _show_pull(report)
-        _show_notices(notices)
-    if report.refused:
-        return ExitCode.REFUSED
-    if report.findings:
-        return ExitCode.NEEDS_PERSON
-    return ExitCode.DONE if report.taken else ExitCode.NOTHING_TO_DO
-
-
 @commands.command("status", epilog="Example: spool-sync status --config node.toml --json")
 @shared_options
 def status(*, config: Path, as_json: bool) -> ExitCode:
@@ -165,63 +91,6 @@ def status(*, config: Path, as_json: bool) -> ExitCode:
     else:
         _show_status(seen)
     return ExitCode.NEEDS_PERSON if seen.needs_person else ExitCode.DONE
-
-
-def _show_push(report: PushReport, drop: Path) -> None:
-    for done in report.repaired:
-        say(f"Repaired after an interruption: {done}")
-    if report.cut:
-        console.table(
-            "Bundles made",
-            ("sequence", "orders", "bytes", "batch key"),
-            [(made.sequence, made.orders, made.size, (made.batch_key or "none")[:8]) for made in report.cut],
-        )
-    if report.written:
-        say(f"Written to {drop}, read back and compared: {', '.join(report.written)}", style="bold")
-    if report.already_there:
-        say(f"Already there, whole: {', '.join(report.already_there)}")
-    if report.removed:
-        say(f"Removed from the drop, their receipts are in: {', '.join(report.removed)}")
-    if report.missing:
-        warn(f"{len(report.missing)} orders were acknowledged to customers, but their envelopes are gone:")
-        for order_id in report.missing[:20]:
-            warn(f"  {order_id}")
-        warn("  What to do: find out who touched the spool; ask these customers to order again.")
-    if not report.did_something:
-        say("Nothing to do.")
-
-
-def _show_pull(report: PullReport) -> None:
-    for error in report.refused:
-        console.report_error(error, as_json=False)
-    if report.taken is None:
-        say("No new return was taken in.")
-        return
-    say(f"Return {report.taken} taken in: {report.statuses} statuses.", style="bold")
-    if report.roll is trust.RollChange.NEWER:
-        say("A new key roll is in use.")
-    _show_identity(report)
-    if report.revoked:
-        say(f"{report.revoked} keys are revoked: nothing is sealed to them any more.")
-    if report.receipts:
-        say(f"Receipts came for bundles {', '.join(map(str, report.receipts))}; their envelopes are deleted.")
-    if report.unknown_orders:
-        warn(f"{report.unknown_orders} statuses are of orders that this node does not know.")
-    for finding in report.findings:
-        warn(f"For a person: {finding}")
-    for order_id in report.untold[:20]:
-        warn(f"  {order_id}")
-
-
-def _show_identity(report: PullReport) -> None:
-    if report.handover is Step.ANNOUNCED:
-        warn(
-            "The offline side hands its identity over to a new key: push, so that the next bundle confirms it."
-        )
-    if report.handover is Step.COMPLETED:
-        say(
-            f"This node trusts the offline side's new identity {report.trusted} now, and the old one no more."
-        )
 
 
 def _show_status(seen: overview.Overview) -> None:
@@ -251,25 +120,11 @@ def _show_status(seen: overview.Overview) -> None:
         say(f"Last return: {seen.last_return}, of {date(seen.last_return_time)}")
     else:
         say("No return was taken in yet.")
-    _show_notices(seen.notices)
+    show_notices(seen.notices)
     for finding in seen.findings:
         warn(f"For a person: {finding}")
     for order_id in seen.untold[:20]:
         warn(f"  no word of {order_id}")
-
-
-def _show_notices(notices: list[Notice]) -> None:
-    for notice in notices:
-        warn(f"Warning: {notice.text}")
-        if notice.remedy:
-            warn(f"  What to do: {notice.remedy}")
-
-
-def _as_documents(notices: list[Notice]) -> dict[str, object]:
-    return {
-        "notices": [dataclasses.asdict(notice) for notice in notices],
-        "warnings": [notice.text for notice in notices],
-    }
 
 
 def main() -> NoReturn:

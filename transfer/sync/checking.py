@@ -26,6 +26,7 @@ from transfer.sync import trust
 from transfer.sync.drop import copy_unit, list_units, measure_file, read_file
 from transfer.sync.medium import Medium
 from transfer.sync.node import Node
+from transfer.sync.own import former_identities
 from transfer.sync.returned import RETURN_MANIFEST_LIMIT, Expected
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,
@@ -86,7 +87,7 @@ def check_signed(node: Node, sequence: int) -> BundleManifest:
 
 def own_identities(node: Node) -> list[MinisignPublicKey]:
     """The keys with which this node has signed its bundles, the one in use first."""
-    return [trust.node_identity(node.state)]
+    return [trust.node_identity(node.state), *reversed(former_identities(node.state))]
 
 
 def verify_drop(node: Node, register: Register, medium: Medium) -> Iterator[Checked]:

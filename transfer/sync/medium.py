@@ -132,6 +132,17 @@ def admit(
     return Medium(drop=drop, direction=direction, marker=marker)
 
 
+def inspect(drop: Path, *, shop: str | None, node: str) -> Medium:
+    """A drop that is only looked at, of either direction, wherever it lies; ``MEDIUM-FOREIGN`` when it is another's."""
+    with open_drop(drop) as top, medium_errors(drop):
+        marker = read_marker(top, drop)
+    if marker is None:
+        return Medium(drop=drop, direction=Direction.IN, marker=None)
+    if (shop is not None and marker.shop != shop) or marker.node != node:
+        raise _foreign(drop, marker, f"it belongs to shop {marker.shop}, node {marker.node}")
+    return Medium(drop=drop, direction=marker.direction, marker=marker)
+
+
 def format_medium(place: Path, marker: Marker, *, own_disk: Path) -> None:
     """Prepare ``place`` (made when only its last part is missing): a directory and a marker, durable and read back.
 

@@ -117,8 +117,9 @@ class Push:
         retired = load_retired(self.node.state)
         if retired is None or not retired.lost:
             self.cut_all()
+        due = empty or self._must_confirm() or self._must_show_life()
         # A retired node asks for no keys and confirms nothing: its chain ends with its last orders.
-        if retired is None and not self.report.cut and (empty or self._must_confirm()):
+        if retired is None and not self.report.cut and due:
             self._make_bundle(None, ())
         self._write(drop, on_drop)
         return self.report
