@@ -45,7 +45,9 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while (found := self.shown.find(wanted, self._read)) < 0:
             if not self._more(deadline):
-                raise AssertionError(f"no {text!r} after: {self.shown[self._read :].decode(errors='replace')}")
+                raise AssertionError(
+                    f"no {text!r} after: {self.shown[self._read :].decode(errors='replace')}"
+                )
         begin, self._read = self._read, found + len(wanted)
         return self.shown[begin : self._read].decode("utf-8", "replace")
 
@@ -91,3 +93,13 @@ def words_in(page: str) -> list[str]:
     rows = re.findall(r"^ ?\d{1,2} [a-z]+ +\d{1,2} [a-z]+ +\d{1,2} [a-z]+\r*$", page, re.MULTILINE)
     numbered = {int(number): word for row in rows for number, word in re.findall(r"(\d+) ([a-z]+)", row)}
     return [numbered[number] for number in range(1, SHARE_WORDS + 1)]
+
+
+def trace_of(share: str, text: str) -> str | None:
+    """Two words of ``share`` that stand beside each other in ``text``, as typed or as in the grid; or None."""
+    words = share.split()
+    for step in (1, 11):
+        for first, second in zip(words, words[step:], strict=False):
+            if found := re.search(rf"\b{first}[\s\d]+{second}\b", text):
+                return found[0]
+    return None

@@ -18,7 +18,13 @@ def test_both_forms_say_the_same_and_both_are_taken(key: bytes) -> None:
     spoken = words(key)
     assert len(spoken.split()) == 12
     assert Mnemonic("english").to_entropy(spoken).hex() == fingerprint(key).replace("-", "")
-    for form in (spoken, spoken.upper(), spoken.replace(" ", ", "), f"  {spoken}\n", spoken.replace(" ", "-")):
+    for form in (
+        spoken,
+        spoken.upper(),
+        spoken.replace(" ", ", "),
+        f"  {spoken}\n",
+        spoken.replace(" ", "-"),
+    ):
         assert matches(key, form)
     assert matches(key, fingerprint(key).upper().replace("-", " "))
 

@@ -26,7 +26,11 @@ def line(name: str, kind: str) -> str:
     return f"{escaped(name)}\t\t\t{kind}\t1000\t\t0\t\t-2\n"
 
 
-@given(st.lists(st.tuples(NAMES.filter(lambda name: not any(c.isspace() and c != " " for c in name)), st.booleans())))
+@given(
+    st.lists(
+        st.tuples(NAMES.filter(lambda name: not any(c.isspace() and c != " " for c in name)), st.booleans())
+    )
+)
 def test_every_area_is_found_by_its_own_name(areas: list[tuple[str, bool]]) -> None:
     text = HEADER + "".join(line(f"/{name}", "file" if is_file else "partition") for name, is_file in areas)
     assert parse_swaps(text) == [SwapArea(path=f"/{name}", is_file=is_file) for name, is_file in areas]
@@ -52,7 +56,9 @@ class Machine:
         (root / "sys/dev/block").mkdir(parents=True)
         self.write()
 
-    def device(self, name: str, *, uuid: str | None = None, slaves: tuple[str, ...] = (), **files: str) -> None:
+    def device(
+        self, name: str, *, uuid: str | None = None, slaves: tuple[str, ...] = (), **files: str
+    ) -> None:
         entry = self.root / "sys/class/block" / name
         (entry / "slaves").mkdir(parents=True)
         (self.root / "dev" / name).touch()
@@ -186,7 +192,9 @@ def test_a_device_is_as_safe_as_its_least_safe_leg(tree: object) -> None:
             return BlockDevice(name="x", dm_uuid="CRYPT-x" if node else None), node
         assert isinstance(node, list)
         below = [built(part) for part in node]
-        return BlockDevice(name="x", below=tuple(device for device, _ in below)), all(safe for _, safe in below)
+        return BlockDevice(name="x", below=tuple(device for device, _ in below)), all(
+            safe for _, safe in below
+        )
 
     device, safe = built(tree)
     assert device.protected is safe
