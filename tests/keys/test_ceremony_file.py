@@ -27,8 +27,7 @@ def rule_of(text: str) -> str | None:
     try:
         check_people(parse_plan(text.encode(), BASE))
     except KeysError as error:
-        assert "no key was touched" in error.remedy
-        return error.rule
+        return error.rule if "no key was touched" in error.remedy else "no remedy"
     return None
 
 
