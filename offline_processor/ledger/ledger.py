@@ -19,7 +19,7 @@ import sqlite_utils
 from keys.public import canonical
 from keys.public.digest import equal
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger.chain import GENESIS, link
+from keys.public.chain import GENESIS, link
 from offline_processor.ledger.mirror import PRAGMAS, Mirror, Statement
 from offline_processor.ledger.schema import migrations
 
@@ -86,6 +86,11 @@ class Ledger:
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
         os.close(self._lock)
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are."""
+        return self._count
 
     @property
     def newest(self) -> int:

@@ -1,6 +1,6 @@
 """The chain of ledger entries: each carries the digest of itself and the one before.
 
-Why here: pure, so that an auditor's program can be checked against it.
+Why here: the offline room writes the chain, and the key room checks it for its evidence; an auditor's program can too.
 Must not: cover anything that may lawfully be erased; entries hold ids, amounts, states and salted digests only.
 """
 
