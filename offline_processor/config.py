@@ -13,13 +13,19 @@ import msgspec
 
 
 class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[processor]``: state directory, the two drops, orders in flight in one commit, hold limit in hours."""
+    """``[processor]``: state directory, the two drops, orders in flight in one commit, hold limit in hours.
+
+    ``mirror`` is a file on a second disk that has every transaction of the ledger too; a backup older than
+    ``backup_days`` is warned of.
+    """
 
     state: Path
     drop_in: Path
     drop_out: Path
     window: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 500
     hold_hours: Annotated[int, msgspec.Meta(ge=1, le=72)] = 72
+    mirror: Path | None = None
+    backup_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7
 
 
 class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,7 +39,7 @@ def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
 
 def _begin(ledger: Ledger, keystore: Keystore, known: int, *, now: int) -> None:
     if not ledger.newest:
-        require(ledger)  # what was charged in earlier epochs is known to the acquirer alone
+        require(ledger, now=now)  # what was charged in earlier epochs is known to the acquirer alone
     ledger.append("epoch-begun", str(keystore.epoch), now, {"epoch": keystore.epoch, "before": known})
     said = {key for (key,) in list(ledger.rows("SELECT subject FROM entry WHERE kind = 'key-destroyed'"))}
     records = keystore.ring.destroyed_records()

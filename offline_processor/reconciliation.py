@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from offline_processor.acquirers.report import Report, ReportLine, ReportOutcome, in_words
+from offline_processor.acquirers.report import Report, ReportLine, ReportOutcome
+from offline_processor.acquirers.report import in_words as time_in_words
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import reports
 from offline_processor.ledger.ledger import Ledger
@@ -20,6 +21,11 @@ from offline_processor.stages import OrderState
 
 UNRECONCILED = "unreconciled"
 FORGOTTEN = "forgotten-before-epoch"
+_SINCE = "unreconciled-since"
+_TOLD_OTHERWISE = (
+    "Charged, though this ledger had them declined or to be ordered again; now paid. Whoever ordered again since may"
+    " have paid twice: look, and give back"
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,9 +45,38 @@ class Reconciled:
         return bool(self.amount_differs or self.told_otherwise or self.twice or self.not_at_the_acquirer)
 
 
-def require(ledger: Ledger) -> None:
-    """From now on nothing is charged or answered until a report has been reconciled; in the caller's transaction."""
-    ledger.set_counter(UNRECONCILED, 1)
+def in_words(done: Reconciled) -> list[str]:
+    """What a person has to know of it, and to do."""
+    lines = [
+        f"{done.lines} transactions in the report, {done.unknown} of them new to this ledger.",
+        f"{len(done.paid)} orders that waited here are paid.",
+        f"{len(done.to_come)} charged orders have not come yet: they are settled as paid when their bundles come.",
+    ]
+    found = (
+        (
+            done.amount_differs,
+            "Charged with another amount than the order's; each waits for you (RECONCILE-AMOUNT)",
+        ),
+        (done.told_otherwise, _TOLD_OTHERWISE),
+        (done.twice, "Charged more than once, by the report: give the rest back through the acquirer"),
+        (done.not_at_the_acquirer, "Paid here, but not approved in the report: ask the acquirer"),
+    )
+    for order_ids, what in found:
+        if order_ids:
+            lines.append(f"{what} ({len(order_ids)}):")
+            lines += [f"  {order_id}" for order_id in order_ids]
+    lines.append("This ledger is reconciled: offline-processor run goes on.")
+    return lines
+
+
+def require(ledger: Ledger, *, now: int) -> None:
+    """From now on nothing is charged or answered until a report has been reconciled; in the caller's transaction.
+
+    What the report must cover begins with the newest entry that there is and ends ``now``.
+    """
+    if not is_required(ledger):  # a backup of an unreconciled ledger misses what that one missed
+        ledger.set_counter(_SINCE, ledger.newest)
+    ledger.set_counter(UNRECONCILED, now)
 
 
 def is_required(ledger: Ledger) -> bool:
@@ -52,7 +87,8 @@ def is_required(ledger: Ledger) -> bool:
 def check_reconciled(ledger: Ledger) -> None:
     """Refuse (``LEDGER-UNRECONCILED``) to work with a restored ledger that does not know what was charged since."""
     if is_required(ledger):
-        since = in_words(_needed_from(ledger)) if ledger.newest else "the first order on"
+        needed = _needed_from(ledger)
+        since = time_in_words(needed) if needed else "the first order"
         raise ProcessorError(
             "LEDGER-UNRECONCILED",
             "this ledger was restored, and does not know yet what was charged after the backup",
@@ -114,16 +150,18 @@ def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Rec
 
 
 def _check_period(ledger: Ledger, report: Report, *, start: int, until: int, now: int) -> None:
-    needed_from, needed_until = _needed_from(ledger), ledger.newest
+    needed_from, needed_until = _needed_from(ledger), ledger.counter(UNRECONCILED)
     fault = ""
     if start > needed_from:
-        fault = f"it begins on {in_words(start)}, but is needed from {in_words(needed_from)} on"
+        fault = f"it begins on {time_in_words(start)}, but is needed from {time_in_words(needed_from)} on"
     elif until < needed_until:
-        fault = f"it ends on {in_words(until)}, but is needed until {in_words(needed_until)} at least"
+        fault = (
+            f"it ends on {time_in_words(until)}, but is needed until {time_in_words(needed_until)} at least"
+        )
     elif until > now:
-        fault = f"it is said to reach until {in_words(until)}, which is still to come"
+        fault = f"it is said to reach until {time_in_words(until)}, which is still to come"
     elif any(not start <= line.at <= until for line in report.lines):
-        fault = f"it has transactions outside {in_words(start)} to {in_words(until)}"
+        fault = f"it has transactions outside {time_in_words(start)} to {time_in_words(until)}"
     if fault:
         raise ProcessorError(
             "REPORT-PERIOD",
@@ -134,14 +172,11 @@ def _check_period(ledger: Ledger, report: Report, *, start: int, until: int, now
 
 def _needed_from(ledger: Ledger) -> int:
     """The time of the newest entry from before the restore, or of the oldest attempt that is still open."""
-    row = ledger.row(
-        "SELECT max(at) FROM entry WHERE kind NOT IN ('restored', 'epoch-begun', 'sequence-set')"
-    )
     oldest = ledger.row(
         "SELECT min(sent_at) FROM live_attempt WHERE state IN ('intent', 'unknown', 'reversal-pending')"
     )
-    times = [found[0] for found in (row, oldest) if found is not None and found[0] is not None]
-    return min(times, default=0)
+    since = ledger.counter(_SINCE)
+    return since if oldest is None or oldest[0] is None else min(since, oldest[0])
 
 
 def _known_references(ledger: Ledger) -> set[str]:

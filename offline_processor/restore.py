@@ -119,8 +119,8 @@ def _unpack(backup: Path, custody_key: SealingKey, restoring: Path, progress: Pr
     tip = check_snapshot(restoring)
     if (tip.entries, tip.chain.hex()) != (contents.entries, contents.chain):
         raise _damaged("its ledger does not end where it says")
-    with _open(backup) as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with backup.open("rb") as whole:
+        sha256 = hashlib.file_digest(whole, "sha256").hexdigest()
     return OpenedBackup(contents=contents, custody_copy=copy, sha256=sha256)
 
 
@@ -134,7 +134,7 @@ def _mark(path: Path, opened: OpenedBackup, *, now: int) -> None:
                 "set the clock, then repeat the command",
             )
         with ledger.atomic():
-            require(ledger)
+            require(ledger, now=now)
             ledger.set_counter("mirrored", 0)
             facts = {
                 "backup": opened.sha256,

@@ -13,6 +13,7 @@ from typing import Any
 from keys import console
 from keys.ring_index import KeyRole
 from offline_processor.control_total import money
+from offline_processor.key_state import Notice
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import OrderState
 from offline_processor.workplace import RunReport
@@ -33,11 +34,12 @@ def anything_done(report: RunReport) -> bool:
         or report.interrupted
         or report.reversed
         or report.keys_destroyed
+        or report.order_keys_destroyed
         or sum(report.outcomes.values())
     )
 
 
-def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
+def as_document(report: RunReport, marks: list[str], notices: Sequence[Notice] = ()) -> dict[str, Any]:
     """The summary for ``--json``. Amounts are minor units."""
     return {
         "marks": marks,
@@ -65,8 +67,24 @@ def as_document(report: RunReport, marks: list[str]) -> dict[str, Any]:
         "returns": [
             {"node": made.node, "name": made.name, "records": made.records} for made in report.returns
         ],
+        "order_keys_destroyed": [key.number for key in report.order_keys_destroyed],
         "acquirer_silent": report.acquirer_silent,
+        "notices": notices_as_document(notices),
     }
+
+
+def notices_as_document(notices: Sequence[Notice]) -> list[dict[str, Any]]:
+    """What a person is warned of, for ``--json``."""
+    return [
+        {"rule": notice.rule, "message": notice.message, "needs_person": notice.needs_person}
+        for notice in notices
+    ]
+
+
+def show_notices(notices: Sequence[Notice]) -> None:
+    """The same for a person."""
+    for notice in notices:
+        console.warn(f"{notice.rule}: {notice.message}", style="yellow")
 
 
 def show(report: RunReport, ledger: Ledger) -> None:
@@ -107,6 +125,8 @@ def _lines(report: RunReport) -> Iterator[str]:
             yield f"Destroyed: batch key {record.number} of {record.node}, {record.key_id} ({record.reason})"
     holds = Counter(record.reason for record in report.keys_destroyed if record.role is KeyRole.HOLD)
     yield from (f"Destroyed: hold keys, {reason}: {count}" for reason, count in sorted(holds.items()))
+    for key in report.order_keys_destroyed:
+        yield f"Destroyed: order key {key.number}, {key.key_id}"
     for made in report.returns:
         yield f"Return written: {made.node}/{made.name}, records: {made.records}"
     if not anything_done(report):

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,8 @@ class Ledger:
 
     def verify_chain(self) -> int:
         """Recompute the whole chain and return the number of entries; ``LEDGER-CHAIN`` at the first that differs."""
-        return verify_entries(self.rows("SELECT * FROM entry ORDER BY id"))
+        with closing(self._connection.execute("SELECT * FROM entry ORDER BY id")) as rows:
+            return verify_entries(rows)
 
     def copy_to(
         self, target: sqlite3.Connection, progress: Callable[[int, int], None], *, pages: int

@@ -13,11 +13,12 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keys.durable import fsync_directory, make_directory
 from offline_processor.errors import ProcessorError
 
 PRAGMAS = (
@@ -79,7 +80,7 @@ class Mirror:
             self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with self._disk_errors():
-                self._take_lock()
+                _lock_or_refuse(self._lock, f"another run holds the mirror {path}")
                 path.touch(mode=0o600, exist_ok=True)
                 self._database = sqlite3.connect(path, isolation_level=None)
         except BaseException:
@@ -118,6 +119,19 @@ class Mirror:
             " other away, and reconcile with the acquirer's report before anything is charged",
         )
 
+    def check_newer_than(self, ledger: Path) -> None:
+        """Refuse (``LEDGER-MIRROR``) unless everything that ``ledger`` holds is in the mirror too."""
+        if not ledger.exists():
+            return
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as database, self._disk_errors():
+            ours = tip_of(database)
+            if ours != tip_of(self._database) and not includes(self._database, ours):
+                raise ProcessorError(
+                    "LEDGER-MIRROR",
+                    f"the ledger {ledger} ({ours.entries} entries) holds something that the mirror {self.path} lacks",
+                    "keep both; a run with the ledger brings the mirror up, if the two have not gone different ways",
+                )
+
     def prepare(self, statements: Sequence[Statement]) -> None:
         """Apply a transaction, not yet committed: a disk that is full or gone is found before the ledger commits."""
         with self._disk_errors():
@@ -154,16 +168,6 @@ class Mirror:
             self._database.close()
             os.close(self._lock)
 
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ProcessorError(
-                "LEDGER-IN-USE",
-                f"another run holds the mirror {self.path}",
-                "wait for it to end, then repeat the command",
-            ) from None
-
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
@@ -172,9 +176,56 @@ class Mirror:
             raise _disk(self.path, str(error)) from error
 
 
+def take(mirror: Path, ledger: Path) -> int:
+    """Put the mirror's content in the ledger's place, which is lost or an old copy; how many entries.
+
+    Refused (``LEDGER-MIRROR``) when the ledger holds anything that the mirror lacks.
+    """
+    held = Mirror(mirror, expected=True)
+    aside = ledger.with_name(f"{ledger.name}.from-mirror")
+    try:
+        make_directory(ledger.parent)
+        descriptor = os.open(ledger.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "rb+") as lock:
+            _lock_or_refuse(lock.fileno(), "another run holds the ledger")
+            held.check_newer_than(ledger)
+            aside.unlink(missing_ok=True)
+            os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(aside, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous = FULL")
+                held.write_to(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+                entries = tip_of(copy).entries
+            _make_durable(aside)
+            # The write-ahead log of what is replaced must never be applied to what replaces it.
+            for ending in ("-wal", "-shm"):
+                ledger.with_name(ledger.name + ending).unlink(missing_ok=True)
+            fsync_directory(ledger.parent)
+            os.rename(aside, ledger)
+            fsync_directory(ledger.parent)
+    finally:
+        held.close()
+    return entries
+
+
 def same_disk(left: Path, right: Path) -> bool:
     """True when both paths lie on one file system, so that one dying disk takes both."""
     return left.parent.stat().st_dev == right.parent.stat().st_dev
+
+
+def _lock_or_refuse(descriptor: int, what: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ProcessorError("LEDGER-IN-USE", what, "wait for it to end, then repeat the command") from None
+
+
+def _make_durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _disk(path: Path, what: str) -> ProcessorError:

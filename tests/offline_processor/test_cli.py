@@ -216,6 +216,13 @@ def test_status_needs_no_passphrase(shop: Shop) -> None:
     assert ran.document == {
         "orders": {"paid": 3},
         "nodes": [{"node": "shop-a", "last_sequence": 1, "return_number": 1, "confirmed_return": 0}],
+        "epoch": 1,
+        "unreconciled": False,
+        "charged_to_come": [],
+        "keys": None,  # no run of the command has looked at them yet
+        "last_backup": None,
+        "mirror": None,
+        "notices": [],
     }
     assert "shop-a" in processor("status", config).out
 

@@ -1,0 +1,112 @@
+"""The workstation as its commands find it: settings, ledger and mirror, open keystore, and the marks of every screen.
+
+Why here: `run`, the custody commands and `status` open the same things by the same checks.
+Must not: read clock or environment itself, or go on when the machine is not isolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from keys import config as configuration
+from keys.config import KeystoreConfig
+from keys.durable import make_directory
+from keys.keystore import Keystore
+from keys.passphrases import Descriptors, keystore_passphrases
+from keys.private.locked import harden_process
+from offline_processor.config import AcquirerConfig, ProcessorConfig
+from offline_processor.errors import ProcessorError
+from offline_processor.isolation import ways_out
+from offline_processor.ledger.ledger import Ledger
+
+REHEARSAL = "REHEARSAL: throwaway keys and a simulated acquirer; nobody is charged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The offline configuration file."""
+
+    keystore: KeystoreConfig
+    processor: ProcessorConfig
+    acquirer: AcquirerConfig
+
+    @property
+    def ledger(self) -> Path:
+        return self.processor.state / "ledger.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """What the command line gives to its commands: the environment, and the clock (Unix seconds)."""
+
+    environ: Mapping[str, str]
+    clock: Callable[[], int]
+
+    def settings(self, path: Path) -> Settings:
+        """The settings in this file, with overrides from the environment."""
+        sections = configuration.load(
+            path,
+            {"keystore": KeystoreConfig, "processor": ProcessorConfig, "acquirer": AcquirerConfig},
+            self.environ,
+        )
+        return Settings(**sections)
+
+
+def open_ledger(settings: Settings, *, renew_mirror: bool = False) -> Ledger:
+    """The ledger and its mirror; made when there is none yet."""
+    make_directory(settings.processor.state)
+    return Ledger(settings.ledger, mirror=settings.processor.mirror, renew_mirror=renew_mirror)
+
+
+def existing_ledger(settings: Settings, *, renew_mirror: bool = False) -> Ledger:
+    """The ledger that is there already; ``LEDGER-MISSING``."""
+    if not settings.ledger.is_file() and not _is_mirrored(settings):
+        raise ProcessorError(
+            "LEDGER-MISSING",
+            f"there is no ledger in {settings.processor.state}",
+            "correct [processor] state; a first `offline-processor run` makes the ledger",
+        )
+    return open_ledger(settings, renew_mirror=renew_mirror)
+
+
+def _is_mirrored(settings: Settings) -> bool:
+    return settings.processor.mirror is not None and settings.processor.mirror.is_file()
+
+
+@contextmanager
+def open_station(settings: Settings, fds: Descriptors) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
+    """An open keystore and ledger on a machine that was checked, with the marks that every screen must show."""
+    harden_process()
+    found = ways_out()
+    with keystore_passphrases(settings.keystore, fds) as passphrases:
+        keystore = Keystore.open(settings.keystore.path, passphrases)
+    with keystore:
+        marks = check_machine(settings, found, rehearsal=keystore.rehearsal)
+        ledger = open_ledger(settings)
+        try:
+            yield keystore, ledger, marks
+        finally:
+            ledger.close()
+
+
+def check_machine(settings: Settings, found: list[str], *, rehearsal: bool) -> list[str]:
+    """The marks of this machine; ``RUN-NOT-ISOLATED`` or ``RUN-SIMULATOR`` where real keys must not be used."""
+    marks = [REHEARSAL] if rehearsal else []
+    if found and not rehearsal:
+        raise ProcessorError(
+            "RUN-NOT-ISOLATED",
+            f"this machine is connected to something: {'; '.join(found)}",
+            "pull the cable, or start it in a network namespace of its own: unshare -rn offline-processor …",
+        )
+    if found:
+        marks.append(f"NOT ISOLATED: {'; '.join(found)}")
+    if not rehearsal and settings.acquirer.driver == "simulator":
+        raise ProcessorError(
+            "RUN-SIMULATOR",
+            "the simulated acquirer charges nobody, and this keystore is a real one",
+            "use a rehearsal keystore (key-ceremony init --rehearsal) with the simulator",
+        )
+    return marks
