@@ -116,6 +116,8 @@ def _show_status(seen: overview.Overview) -> None:
         ("sequence", "orders", "bytes", "cut"),
         [(made.sequence, made.orders, made.size, date(made.cut_at)) for made in seen.in_flight],
     )
+    if gone := seen.last_receipted:
+        say(f"Last bundle with a receipt: {gone.sequence}, manifest digest {gone.manifest}")
     if seen.last_return:
         say(f"Last return: {seen.last_return}, of {date(seen.last_return_time)}")
     else:

@@ -52,7 +52,7 @@ class Day:
 
 def set_up(shell: Shell, places: Places, *, workers: int) -> str:
     """Settings, keys of both sides, enrolment and trust; returns the intake's address."""
-    port = _free_port()
+    port = free_port()
     shell.title("Settings: written to files, with passphrases that nobody has to type here (mode 0600)")
     write_settings(places, port=port, workers=workers)
     for path in (places.node_toml, places.node_passphrase, places.offline_toml, places.offline_passphrase):
@@ -67,7 +67,7 @@ def set_up(shell: Shell, places: Places, *, workers: int) -> str:
     enrol: tuple[str | Path, ...] = ("key-ceremony", "enrol-node", "--config", places.offline_toml, *node)
     enrolled = shell.offline(*enrol, "--out", places.enrolment)
     # It names the node's fingerprint, which it compared, and then its own.
-    both = _FINGERPRINT.findall(enrolled.output)
+    both = fingerprints(enrolled)
     if not both:
         raise JobFailedError(f"the enrolment names no fingerprint; see {enrolled.log}")
     shell.run("intake", "trust", places.enrolment, "--config", places.node_toml, "--fingerprint", both[-1])
@@ -177,7 +177,13 @@ def _is_ready(url: str) -> bool:
     return False
 
 
-def _free_port() -> int:
+def fingerprints(outcome: Outcome) -> list[str]:
+    """The fingerprints that a command showed, in their order."""
+    return _FINGERPRINT.findall(outcome.output)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody uses now."""
     for port in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port))

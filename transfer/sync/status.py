@@ -21,7 +21,7 @@ from transfer.sync.notices import KeyFacts, Notice
 from transfer.sync.own import next_public_key
 from transfer.sync.retired import Retired, load_retired
 from transfer.sync.revoked import revocations
-from transfer.wire.manifest import MANIFEST_NAME, decode_bundle_manifest
+from transfer.wire.manifest import MANIFEST_NAME, bundle_manifest_digest, decode_bundle_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,14 @@ class TrustStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptedBundle:
+    """The last bundle whose envelopes were deleted upon its receipt; ``manifest`` is its digest, hex."""
+
+    sequence: int
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """Everything that may be shown of a node. Times are Unix seconds, 0 for never."""
 
@@ -69,6 +77,7 @@ class Overview:
     waiting: int
     partitions: list[PartitionStatus]
     in_flight: list[BundleStatus]
+    last_receipted: ReceiptedBundle | None
     last_return: str
     last_return_time: int
     retired: Retired | None
@@ -126,6 +135,7 @@ def look(node: Node, register: Register, *, now: int) -> Overview:
             if part.groups
         ],
         in_flight=in_flight,
+        last_receipted=_last_receipted(node, register),
         last_return=last.get("name", ""),
         last_return_time=last.get("time", 0),
         retired=retired,
@@ -228,6 +238,16 @@ def trust_status(node: Node) -> TrustStatus:
         former=len(known.former),
         revoked=revoked,
     )
+
+
+def _last_receipted(node: Node, register: Register) -> ReceiptedBundle | None:
+    """What a restored offline side has to be told: it will never be sent this bundle, nor any before it."""
+    listing = node.outbox_listing(recorded=register.last_sequence())
+    gone = [bundle.sequence for bundle in listing if bundle.complete and not bundle.envelopes]
+    if not gone:
+        return None
+    raw = (node.bundle(gone[-1]) / MANIFEST_NAME).read_bytes()
+    return ReceiptedBundle(sequence=gone[-1], manifest=bundle_manifest_digest(raw))
 
 
 def _in_flight(node: Node, register: Register) -> list[BundleStatus]:
