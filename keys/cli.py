@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 import click
 
-from keys import ceremony, cli_ceremony, cli_evidence, cli_rotation, console
+from keys import ceremony, cli_ceremony, cli_custody, cli_evidence, cli_rotation, console
 from keys.ceremony_run import REHEARSAL_MARK
 from keys.config import KeystoreConfig, load
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
@@ -187,6 +187,7 @@ def status(*, config: Path, as_json: bool, passphrase_fds: Descriptors) -> ExitC
 
 
 cli_ceremony.register(commands)
+cli_custody.register(commands)
 cli_rotation.register(commands)
 cli_evidence.register(commands)
 

@@ -160,9 +160,14 @@ class Keystore:
     def vault_key(self) -> LockedBuffer:
         return self._kept.vault_key
 
-    def custody_copy(self, now: int) -> bytes:
-        """All that outlives this machine, sealed to the custody key. ``CUSTODY-NONE``."""
-        return custody_copy.sealed(self._kept, self.ring.index(), now)
+    def custody_copy(self, now: int, custody: Custody | None = None) -> bytes:
+        """All that outlives this machine, sealed to the custody key, or to that of ``custody``. ``CUSTODY-NONE``."""
+        kept = self._kept if custody is None else rotation.in_custody(self._kept, custody)
+        return custody_copy.sealed(kept, self.ring.index(), now)
+
+    def replace_custody(self, custody: Custody) -> None:
+        """Copies from now on open with the shares of ``custody`` only; older copies still open with the older set."""
+        self._adopt(rotation.in_custody(self._kept, custody))
 
     # The offline identity
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from keys.custody import Custody
     from keys.private.locked import LockedBuffer
     from keys.private.unseal import SealingKey
     from keys.ring_index import RingBackend
@@ -140,7 +141,15 @@ def recover(
 
 def prove_copy(keystore: Keystore, custody_key: SealingKey, now: int) -> None:
     """Open a fresh custody copy of ``keystore`` and compare every key in it. ``CUSTODY-OTHER`` when one differs."""
-    copy = keystore.custody_copy(now)
+    _compare(keystore, keystore.custody_copy(now), custody_key, now)
+
+
+def open_and_compare(keystore: Keystore, custody: Custody, custody_key: SealingKey, now: int) -> None:
+    """The same for a custody that the keystore has not taken over yet."""
+    _compare(keystore, keystore.custody_copy(now, custody), custody_key, now)
+
+
+def _compare(keystore: Keystore, copy: bytes, custody_key: SealingKey, now: int) -> None:
     kept, _ = custody_copy.opened(
         copy, custody_key, now=now, epoch_above=0, ring_backend=keystore.ring_backend
     )

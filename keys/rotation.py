@@ -56,6 +56,11 @@ def first_keys(
     return LongLivedKeys(index=index, identity=identity, vault_key=generate_key(), order_private=(key,))
 
 
+def in_custody(keys: LongLivedKeys, custody: Custody) -> LongLivedKeys:
+    """The same keys, whose copies only a quorum of the new share set opens."""
+    return dataclasses.replace(keys, index=replace(keys.index, custody=CustodyRecord.of(custody)))
+
+
 def new_order_key(keys: LongLivedKeys, now: int, overlap: int) -> LongLivedKeys:
     """One more order key; the others end ``overlap`` seconds from ``now``, or earlier."""
     record, key = _make_order_key(keys.index.next_order_number, now, keys.index.periods)

@@ -45,6 +45,16 @@ def hand_out(screen: Screen, share: str, *, custodian: str, custody: Custody, ti
     screen.clear()
 
 
+def hand_out_all(
+    screen: Screen, shares: list[str], names: Sequence[str], custody: Custody, title: str
+) -> None:
+    """Every custodian's share in turn; ``shares`` is emptied on the way."""
+    for place, custodian in enumerate(names):
+        screen.heading = f"Share {place + 1} of {len(names)} - custodian {custodian}: take a share"
+        hand_out(screen, shares[place], custodian=custodian, custody=custody, title=title)
+        shares[place] = ""
+
+
 def grid(share: str) -> list[str]:
     """The words, numbered, in columns that are read downwards."""
     words = share.split()

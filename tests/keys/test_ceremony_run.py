@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refused(*arguments: object, **options: object) -> dict[str, str]:
+def refused(*arguments: object, **options: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "keys", *map(str, arguments), "--json"]
     done = subprocess.run(
         command,
@@ -75,7 +76,7 @@ def refused(*arguments: object, **options: object) -> dict[str, str]:
         check=False,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        **options,  # type: ignore[call-overload]
+        **options,
     )
     document = json.loads(done.stdout)
     assert isinstance(document, dict)
@@ -121,7 +122,7 @@ def test_record_verifies_with_our_command_and_with_minisign(held: Held, tool: Ca
     out = held.home / "ceremony"
     record = decode_record((out / "record.json").read_bytes())
     assert verify_record(out, spoken=record.identity.words, software=record.software).same_version
-    command = [tool("minisign"), "-Vm", out / "record.json", "-p", out / "identity.pub"]
+    command: list[str | Path] = [tool("minisign"), "-Vm", out / "record.json", "-p", out / "identity.pub"]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
@@ -233,21 +234,63 @@ def test_too_few_or_foreign_shares_recover_nothing(held: Held, tmp_path: Path) -
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def with_passphrase_files(tmp_path: Path, home: Path) -> Path:
+    config = tmp_path / "offline.toml"
+    config.write_text(
+        f'[keystore]\npath = "{home}/keystore"\npassphrase_file = "one"\nsecond_passphrase_file = "two"\n',
+        encoding="ascii",
+    )
+    for name, secret in zip(("one", "two"), PASSPHRASES.values(), strict=True):
+        (tmp_path / name).write_text(secret + "\n", encoding="ascii")
+        (tmp_path / name).chmod(0o600)
+    return config
+
+
 def _passphrase(tmp_path: Path) -> Path:
     place = tmp_path / "new-passphrase"
     place.write_text("a new passphrase\n", encoding="ascii")
     return place
 
 
+def test_a_new_share_set_replaces_the_former_one_when_its_sheets_are_proved(
+    held: Held, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(held.home, home)
+    config = with_passphrase_files(tmp_path, home)
+    cast = [part for name in ("Ada", "Ben", "Fay") for part in ("--custodian", name)]
+    arguments = ("reshare", "--config", config, "--threshold", 2, *cast, "--out", tmp_path / "reshare")
+    with Terminal(*arguments) as terminal:  # broken off before the new sheets are proved
+        Players(terminal).see_share()
+        terminal.send_raw(b"\x03")
+        assert terminal.end() == 2
+        assert "the former shares stay as they are" in terminal.main_screen()
+    assert not (tmp_path / "reshare").exists()
+    with Terminal(*arguments) as terminal:
+        players = Players(terminal)
+        for _ in range(3):
+            share = players.see_share()
+            terminal.answer("Word 1", share)
+            terminal.answer("envelope", "")
+        terminal.answer("Word 1", held.shares[0])  # of the former set
+        assert "SHARE-OTHER-SET" in terminal.answer("Word 1", players.shares[2])
+        terminal.answer("Word 1", players.shares[0])
+        assert terminal.end() == 0, terminal.shown[-800:]
+        assert not any(trace_of(share, terminal.main_screen()) for share in players.shares)
+    record = decode_record((tmp_path / "reshare/record.json").read_bytes())
+    assert record.act is Act.RESHARE
+    assert record.custody is not None
+    assert (record.custody.threshold, record.custody.custodians) == (2, ("Ada", "Ben", "Fay"))
+    verify_record(tmp_path / "reshare", spoken=None, software=record.software)
+    for shares, rule in ((held.shares[:3], "SHARE-OTHER-SET"), (players.shares[1:], None)):
+        descriptor = shares_on_a_descriptor(tmp_path, *shares)
+        said = refused("check-shares", "--config", config, "--shares-fd", descriptor, pass_fds=(descriptor,))
+        os.close(descriptor)
+        assert said.get("rule") == rule, said
+
+
 def test_yearly_check_proves_the_shares_and_changes_nothing(held: Held, tmp_path: Path) -> None:
-    config = tmp_path / "offline.toml"
-    config.write_text(
-        f'[keystore]\npath = "{held.home}/keystore"\npassphrase_file = "one"\nsecond_passphrase_file = "two"\n',
-        encoding="ascii",
-    )
-    for name, secret in zip(("one", "two"), PASSPHRASES.values(), strict=True):
-        (tmp_path / name).write_text(secret + "\n", encoding="ascii")
-        (tmp_path / name).chmod(0o600)
+    config = with_passphrase_files(tmp_path, held.home)
     before = {path: path.read_bytes() for path in (held.home / "keystore").iterdir()}
     with Terminal("check-shares", "--config", config) as terminal:
         terminal.answer("Word 1", held.shares[2])
@@ -291,6 +334,7 @@ def test_wrong_shares_are_told_apart_when_they_are_typed_back(home: Path) -> Non
 def test_a_broken_off_ceremony_leaves_nothing_and_says_so(home: Path, how: str) -> None:
     with Terminal("run", home / "CEREMONY.toml") as terminal:
         players = Players(terminal)
+        share = ""
         if how == "a no":
             players.check_machine("no")
         else:
