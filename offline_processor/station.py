@@ -17,6 +17,7 @@ from keys.durable import make_directory
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases
 from keys.private.locked import harden_process
+from keys.private.swap import OnSwap, check_swap
 from offline_processor.config import AcquirerConfig, ProcessorConfig
 from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
@@ -95,6 +96,8 @@ def open_station(settings: Settings, fds: Descriptors) -> Iterator[tuple[Keystor
 def check_machine(settings: Settings, found: list[str], *, rehearsal: bool) -> list[str]:
     """The marks of this machine; ``RUN-NOT-ISOLATED`` or ``RUN-SIMULATOR`` where real keys must not be used."""
     marks = [REHEARSAL] if rehearsal else []
+    if (swap := check_swap(OnSwap.ACCEPT)) is not None:  # refused with the passphrase, unless accepted
+        marks.append(swap)
     if found and not rehearsal:
         raise ProcessorError(
             "RUN-NOT-ISOLATED",

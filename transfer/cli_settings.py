@@ -10,8 +10,9 @@ import os
 import time
 from pathlib import Path
 
-from keys.config import load
+from keys.config import Risk, load
 from transfer.config import NodeConfig, SyncConfig
+from transfer.sync.signing import accept_unencrypted_swap
 
 
 def read_settings(path: Path) -> tuple[NodeConfig, SyncConfig]:
@@ -20,6 +21,8 @@ def read_settings(path: Path) -> tuple[NodeConfig, SyncConfig]:
     node, sync = loaded["node"], loaded["sync"]
     if not isinstance(node, NodeConfig) or not isinstance(sync, SyncConfig):
         raise TypeError("load gives what it is asked for")
+    if Risk.UNENCRYPTED_SWAP in node.accept_risk:
+        accept_unencrypted_swap()
     return node, sync
 
 

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import msgspec
 
+from keys.config import Risk
+
 # Half of what FORMAT.md allows a bundle, so that groups which several workers add at the same moment still fit.
 _MOST_ORDERS = 500_000
 _MOST_BYTES = 2 * 1024**3
@@ -25,6 +27,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``[node]``: who this host is, where its state lies, and how much one bundle takes.
 
     A batch key that has ``max_orders`` orders or ``max_bytes`` bytes takes no more; the next key is used.
+    ``accept_risk`` names dangers of this host that are accepted (keys/config.py lists them).
     ``expect_return_days``: after so long without an answer from the offline side, this node says so.
     """
 
@@ -34,6 +37,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_orders: Annotated[int, msgspec.Meta(ge=1, le=_MOST_ORDERS)] = 10_000
     max_bytes: Annotated[int, msgspec.Meta(ge=_FEWEST_BYTES, le=_MOST_BYTES)] = 64 * 1024 * 1024
     expect_return_days: Days = 7
+    accept_risk: tuple[Risk, ...] = ()
 
 
 class SyncConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -85,13 +85,22 @@ def unencrypted_swaps(root: Path = _ROOT) -> list[str]:
     return [area.path for area in areas if not _is_protected(root, area)]
 
 
+_accepted = False  # for the whole process, as core dumps are off for the whole process
+
+
+def accept_unencrypted_swap() -> None:
+    """From now on this process goes on where swap is not encrypted: its configuration names the risk."""
+    global _accepted  # noqa: PLW0603
+    _accepted = True
+
+
 def check_swap(on_swap: OnSwap = OnSwap.REFUSE, root: Path = _ROOT) -> str | None:
     """Refuse (``SWAP-NOT-ENCRYPTED``), or give the words with which screens must mark the accepted risk."""
     found = unencrypted_swaps(root)
     if not found:
         return None
     names = ", ".join(found)
-    if on_swap is OnSwap.REFUSE:
+    if on_swap is OnSwap.REFUSE and not _accepted:
         raise KeysError(
             "SWAP-NOT-ENCRYPTED",
             f"this machine may write its memory to disk in clear: swap {names} is not encrypted",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from keys.errors import KeysError
 from keys.private import swap
 from keys.private.passphrase import read_passphrase
 from keys.private.swap import BlockDevice, OnSwap, SwapArea, check_swap, parse_swaps, unencrypted_swaps
+from tests.source import ROOT
 
 HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30)
@@ -198,3 +201,16 @@ def test_a_device_is_as_safe_as_its_least_safe_leg(tree: object) -> None:
 
     device, safe = built(tree)
     assert device.protected is safe
+
+
+def test_risk_that_the_configuration_names_is_accepted_by_the_whole_process(machine: Machine) -> None:
+    machine.swap_on("/dev/sda2")
+    script = (
+        "import sys, pathlib\n"
+        "from keys.private.swap import OnSwap, accept_unencrypted_swap, check_swap\n"
+        "accept_unencrypted_swap()\n"
+        "print(check_swap(OnSwap.REFUSE, pathlib.Path(sys.argv[1])))\n"
+    )
+    command = [sys.executable, "-c", script, str(machine.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "SWAP NOT ENCRYPTED: /dev/sda2\n"

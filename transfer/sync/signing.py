@@ -16,6 +16,7 @@ from keys.keyfile import read_header, read_signing_key, write_signing_key
 from keys.private.locked import LockedBuffer, harden_process
 from keys.private.passphrase import read_passphrase
 from keys.private.sign import SigningKey, generate_signing_key, sign_file
+from keys.private.swap import accept_unencrypted_swap
 from keys.public.fingerprint import fingerprint
 from keys.public.minisign import MinisignPublicKey
 from transfer.errors import TransferError
@@ -29,7 +30,14 @@ SPENT_KEY_NAME = "identity.spent.key"
 _PUBLIC_MODE = 0o644
 _RESTORE = "restore both from one copy"
 
-__all__ = ["Signer", "activate_identity", "harden_process", "init_node", "next_identity"]
+__all__ = [
+    "Signer",
+    "accept_unencrypted_swap",
+    "activate_identity",
+    "harden_process",
+    "init_node",
+    "next_identity",
+]
 
 
 def init_node(state: Path, *, passphrase_file: Path | None, descriptor: int | None) -> str:
