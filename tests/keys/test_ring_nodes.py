@@ -127,10 +127,8 @@ def test_batch_keys_are_revoked_by_number_or_all(ring: KeyRing) -> None:
     assert ring.revoke_batch_keys("shop-a", [1], NOW + 6) == []
     ring.mark_opened(ring.unused("shop-a")[0].key_id, NOW)
     assert rule_of(lambda: ring.revoke_batch_keys("shop-a", [3, 2], NOW)) == "KEY-IN-USE"
-    for never in (0, 5):
-        assert (
-            rule_of(lambda number=never: ring.revoke_batch_keys("shop-a", [3, number], NOW)) == "KEY-UNKNOWN"
-        )
+    assert rule_of(lambda: ring.revoke_batch_keys("shop-a", [3, 0], NOW)) == "KEY-UNKNOWN"
+    assert rule_of(lambda: ring.revoke_batch_keys("shop-a", [3, 5], NOW)) == "KEY-UNKNOWN"
     assert [key.number for key in ring.unused("shop-a")] == [3, 4], "a refusal revokes none"
     assert [dead.number for dead in ring.revoke_batch_keys("shop-a", None, NOW)] == [3, 4]
     assert ring.revoke_batch_keys("shop-a", None, NOW) == []
