@@ -46,6 +46,7 @@ from offline_processor.workplace import (
     is_missing,
 )
 from transfer.errors import TransferError
+from transfer.sync.medium import Direction, admit_or_note
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
@@ -178,6 +179,10 @@ def _again(order_id: OrderId, reason: Reason, rule: str) -> Settled:
 
 def _write_returns(place: Workplace, report: RunReport) -> None:
     outbox = place.state / "returns"
+    nodes = [node.node for node in place.keystore.ring.nodes()]
+    medium = admit_or_note(
+        place.drop_out, Direction.OUT, shop=place.media_of, nodes=nodes, home=place.state, into=report.refused
+    )
     for node in place.keystore.ring.nodes():
         if node.retired_at is not None:
             continue
@@ -185,8 +190,13 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
             place.ledger, outbox, node.node
         ):
             reporting.make_return(place.ledger, place.keystore, outbox, node.node, now=place.clock())
+        if medium is None or not medium.takes(node.node):
+            continue  # the return is kept, and the run that finds its medium writes it
         try:
             written = reporting.write_newest(place.ledger, outbox, place.drop_out, node.node)
             report.returns += [written] if written else []
+            report.safe_to_remove = medium.settle()
         except TransferError as error:
             report.refused.append(error)  # the return is kept, and the next run writes it
+            report.safe_to_remove = ""
+            break

@@ -111,6 +111,7 @@ def _run(
                 state=settings.processor.state,
                 drop_in=settings.processor.drop_in,
                 drop_out=settings.processor.drop_out,
+                media_of=settings.processor.media_of,
                 window=settings.processor.window,
                 hold_seconds=settings.processor.hold_hours * 3600,
                 clock=station.clock,

@@ -11,12 +11,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from transfer.config import Days, ShopName
+
 
 class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[processor]``: state directory, the two drops, orders in flight in one commit, hold limit in hours.
 
     ``mirror`` is a file on a second disk that has every transaction of the ledger too; a backup older than
-    ``backup_days`` is warned of.
+    ``backup_days`` is warned of. ``media_of``: the drops are media of this shop, prepared with ``spool-sync
+    format-medium``; without it they are plain directories. ``expect_bundle_days``: a node that was not heard from for
+    so long is named.
     """
 
     state: Path
@@ -26,6 +30,8 @@ class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     hold_hours: Annotated[int, msgspec.Meta(ge=1, le=72)] = 72
     mirror: Path | None = None
     backup_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7
+    media_of: ShopName | None = None
+    expect_bundle_days: Days = 7
 
 
 class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from offline_processor.stages import ReceivedBundle, SpooledBundle
 from offline_processor.workplace import RunReport, Workplace, is_missing, spooled_copy
 from transfer.errors import TransferError
 from transfer.sync.drop import copy_unit, list_units, read_file
+from transfer.sync.medium import Direction, admit_or_note
 from transfer.wire.ids import NodeId
 from transfer.wire.manifest import (
     ENVELOPES_LIMIT,
@@ -34,9 +35,11 @@ from transfer.wire.manifest import (
     SIGNATURE_NAME,
     bundle_manifest_digest,
     bundle_name,
+    decode_bundle_manifest,
 )
 from transfer.wire.records import Outcome, RefusalRule
 
+_SLACK = 1024 * 1024
 BUNDLE_FILES = {
     ENVELOPES_NAME: ENVELOPES_LIMIT,
     MANIFEST_NAME: MANIFEST_LIMIT,
@@ -46,12 +49,19 @@ BUNDLE_FILES = {
 
 def receive_all(place: Workplace, report: RunReport) -> None:
     """Copy every new bundle of every enrolled node into our spool, verify the copies, accept them in sequence."""
+    nodes = [node.node for node in place.keystore.ring.nodes()]
+    medium = admit_or_note(
+        place.drop_in, Direction.IN, shop=place.media_of, nodes=nodes, home=place.state, into=report.refused
+    )
     for node in place.keystore.ring.nodes():
         spool = place.state / "spool" / node.node
         make_directory(spool)
         _remove_settled(place, spool)
+        if medium is None or not medium.takes(node.node):
+            continue
         try:
             names = list_units(place.drop_in, node.node, "b")
+            report.refused += medium.strangers(node.node)
         except TransferError as error:
             report.refused.append(error)  # this medium is no good; what is in the ledger goes on
             continue
@@ -132,7 +142,7 @@ def _receive_one(place: Workplace, node: NodeId, name: str, report: RunReport) -
         # Whatever is not known is copied aside first, so that no copy of a bundle at work is overwritten.
         spooled = SpooledBundle(node=node, name=name, path=spool / f"new-{name}")
         shutil.rmtree(spooled.path, ignore_errors=True)
-        copy_unit(source, spooled.path, BUNDLE_FILES)
+        copy_unit(source, spooled.path, BUNDLE_FILES | {ENVELOPES_NAME: _announced(manifest)})
         received = receive(spooled, _knowledge(place, node, keys))
     except BundleRefusedError as error:
         shutil.rmtree(spool / f"new-{name}", ignore_errors=True)
@@ -150,6 +160,14 @@ def _receive_one(place: Workplace, node: NodeId, name: str, report: RunReport) -
     _accept(place, received)
     report.received.append(f"{node}/{name}")
     return True
+
+
+def _announced(manifest: bytes) -> int:
+    """How many bytes of envelopes are worth copying: what the node signed, and a little to see that there is more."""
+    try:
+        return min(ENVELOPES_LIMIT, decode_bundle_manifest(manifest).envelopes_size + _SLACK)
+    except RuleError:
+        return _SLACK  # the copy is refused for its manifest
 
 
 def _is_old(place: Workplace, node: NodeId, name: str) -> bool:

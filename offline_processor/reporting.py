@@ -23,7 +23,7 @@ from offline_processor.key_record import say_issued
 from offline_processor.ledger.bundles import chain_of, save_chain
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import STATUS_OF, OrderState
-from transfer.sync.drop import write_unit
+from transfer.sync.drop import remove_older, write_unit
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,
@@ -133,6 +133,7 @@ def write_newest(ledger: Ledger, outbox: Path, drop: Path, node: str) -> ReturnW
     unit = _unit(ledger, outbox, node, number)
     name = unit.name
     written = write_unit(drop, node, name, {file: unit / file for file in RETURN_FILES})
+    remove_older(drop, node, name, RETURN_FILES)
     for older in (outbox / node).iterdir():
         if older.name < name:
             shutil.rmtree(older)

@@ -84,7 +84,7 @@ def in_words(done: SequenceSet) -> list[str]:
     if done.charged:
         lines += [
             f"The acquirer's report shows {len(done.charged)} orders charged that this ledger has never seen.",
-            "Those that no later bundle brings were in what is skipped. For each, look its order id up in the shop's list;",
+            "Those that no later bundle brings were in what is skipped. Look each order id up in the shop's own list;",
             "send the goods if the address is known from elsewhere, else give the money back through the acquirer:",
         ]
         lines += [f"  {order_id}" for order_id in done.charged]

@@ -39,6 +39,7 @@ class Workplace:
     state: Path
     drop_in: Path
     drop_out: Path
+    media_of: str | None = None
     window: int
     hold_seconds: int
     clock: Callable[[], int]
@@ -63,6 +64,7 @@ class RunReport:
     keys_destroyed: list[Destroyed] = field(default_factory=list)
     order_keys_destroyed: list[DestroyedOrderKey] = field(default_factory=list)
     returns: list[ReturnWritten] = field(default_factory=list)
+    safe_to_remove: str = ""
     acquirer_silent: bool = False
 
     def count(self, state: OrderState, orders: int) -> None:

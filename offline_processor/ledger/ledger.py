@@ -17,9 +17,9 @@ from typing import Any
 import sqlite_utils
 
 from keys.public import canonical
+from keys.public.chain import GENESIS, link
 from keys.public.digest import equal
 from offline_processor.errors import ProcessorError
-from keys.public.chain import GENESIS, link
 from offline_processor.ledger.mirror import PRAGMAS, Mirror, Statement
 from offline_processor.ledger.schema import migrations
 

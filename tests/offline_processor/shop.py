@@ -14,6 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from keys.custody import split
 from keys.keystore import Keystore
 from keys.private.locked import LockedBuffer
 from keys.private.sign import SigningKey, generate_signing_key, sign_file
@@ -95,6 +96,9 @@ class Shop:
     sequence: int = 0
     previous: str = NO_PREVIOUS
     confirm: Callable[[ControlTotal], None] = field(default=lambda total: None)
+    mirror: Path | None = None
+    custody_key: SealingKey | None = None
+    shares: Sequence[str] = ()
 
     @property
     def drop_in(self) -> Path:
@@ -173,7 +177,7 @@ class Shop:
     def ledger(self) -> Iterator[Ledger]:
         """The open ledger."""
         (self.root / "state").mkdir(exist_ok=True)
-        ledger = Ledger(self.root / "state" / "ledger.db")
+        ledger = Ledger(self.root / "state" / "ledger.db", mirror=self.mirror)
         try:
             yield ledger
         finally:
@@ -277,11 +281,23 @@ def id_of(number: int) -> str:
     return order_id(key_text(number)).hex()
 
 
-def open_shop(root: Path, *, batch_keys: int = 5, rehearsal: bool = True, now: int = NOW) -> Shop:
-    """A new shop whose node is enrolled."""
+def open_shop(
+    root: Path,
+    *,
+    batch_keys: int = 5,
+    rehearsal: bool = True,
+    now: int = NOW,
+    custodians: tuple[int, int] | None = None,
+) -> Shop:
+    """A new shop whose node is enrolled; with ``custodians`` (M, N) its keystore has a custody."""
+    custody, custody_key, shares = split(*custodians) if custodians else (None, None, [])
     with passphrase() as secret:
-        keystore = Keystore.create(root / "keystore", [secret], rehearsal=rehearsal, now=now - 1000)
+        keystore = Keystore.create(
+            root / "keystore", [secret], rehearsal=rehearsal, now=now - 1000, custody=custody
+        )
     node_key = generate_signing_key()
     keystore.ring.enrol_node("shop-a", node_key.public_key, now - 1000)
     keystore.issue_batch_keys("shop-a", batch_keys, now=now - 1000)
-    return Shop(root=root, keystore=keystore, node_key=node_key, now=now)
+    return Shop(
+        root=root, keystore=keystore, node_key=node_key, now=now, custody_key=custody_key, shares=shares
+    )

@@ -1,0 +1,428 @@
+"""After the loss of the machine: nobody charged twice, and none told to order again who was charged.
+
+The simulated acquirer books everything that it sees; its books judge, and a restore without reconciliation is the
+planted fault that the same judge must find.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keys.errors import KeysError
+from keys.private.unseal import generate_sealing_key
+from offline_processor import batch
+from offline_processor.acquirers.report import ReportOutcome
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger import reports
+from offline_processor.sequences import set_sequence
+from tests.offline_processor.disaster import (
+    acquirers_report,
+    back_up,
+    bring_in_report,
+    lose,
+    rebuild,
+    recover_keystore,
+    restore_ledger,
+    wronged,
+)
+from tests.offline_processor.shop import (
+    DECLINED_CARD,
+    HOLD_HOURS,
+    HOUR,
+    LOST_ANSWER_CARD,
+    Shop,
+    a_card,
+    an_order,
+    id_of,
+    open_shop,
+)
+from transfer.wire.records import Revocation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HELD, BEFORE, CHARGED, DECLINED, UNKNOWN, LATE = 0, 1, (2, 3), 4, 5, (6, 7)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    made = open_shop(tmp_path, custodians=(2, 3))
+    yield made
+    made.keystore.close()
+    if made.custody_key is not None:
+        made.custody_key.close()
+
+
+def next_bundle(shop: Shop, *numbers: int, pans: dict[int, bytes] | None = None, **changes: object) -> Path:
+    keys = shop.keys_for()
+    envelopes = [
+        shop.seal(number, keys=keys, card=a_card(pans[number]) if number in (pans or {}) else None)
+        for number in numbers
+    ]
+    return shop.bundle(envelopes, batch_key_id=keys.batch_key_id, **changes)
+
+
+def days_before_the_loss(shop: Shop) -> Path:
+    """A bundle, a backup, another bundle that is charged, and a third that comes too late; the backup's file."""
+    next_bundle(shop, HELD, BEFORE, pans={HELD: LOST_ANSWER_CARD})
+    shop.run()
+    shop.now += HOUR
+    backup = back_up(shop).path
+    shop.now += HOUR
+    next_bundle(shop, *CHARGED, DECLINED, UNKNOWN, pans={DECLINED: DECLINED_CARD, UNKNOWN: LOST_ANSWER_CARD})
+    shop.run()
+    next_bundle(shop, *LATE)
+    shop.now += HOUR
+    return backup
+
+
+# The whole
+
+
+def test_every_bundle_sent_again_after_a_restore_wrongs_nobody(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    with pytest.raises(ProcessorError, match="LEDGER-UNRECONCILED"):
+        shop.run()
+    done = bring_in_report(shop)
+    assert set(done.to_come) == {id_of(number) for number in (*CHARGED, UNKNOWN)}
+    assert done.paid == [id_of(HELD)]  # reversed, then charged afresh, after the backup
+    shop.run_later()
+    shop.run_later()
+    assert wronged(shop) == []
+    states = {number: shop.state(number)[0] for number in range(8)}
+    assert states == {
+        **dict.fromkeys((HELD, BEFORE, *CHARGED, UNKNOWN), "paid"),
+        **dict.fromkeys((DECLINED, *LATE), "order-again"),
+    }
+    assert shop.charges() == {id_of(number): 1 for number in (HELD, BEFORE, *CHARGED, UNKNOWN)}
+    with shop.ledger() as ledger:
+        ledger.verify_chain()
+        assert reports.pending(ledger) == []
+    # Who was charged is sent the goods: the orders were opened.
+    assert shop.rows(
+        "SELECT count(*) FROM person AS p JOIN orders AS o USING (number) WHERE o.state = 'paid'"
+    ) == [(5,)]
+
+
+def test_judge_finds_a_restore_without_reconciliation(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    monkeypatch.setattr(batch, "check_reconciled", lambda ledger: None)
+    with shop.ledger() as ledger, ledger.atomic():
+        ledger.set_counter("forgotten-before-epoch", 2)
+    shop.run()
+    shop.run_later()
+    found = wronged(shop)
+    assert any(f"{id_of(number)} was charged and told order-again" in found for number in CHARGED), found
+
+
+def test_unreconciled_ledger_receives_charges_and_answers_nothing(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    before = sorted(path.name for path in (shop.drop_out / "shop-a").iterdir())
+    charges = shop.charges()
+    with pytest.raises(ProcessorError, match="LEDGER-UNRECONCILED") as refused:
+        shop.run()
+    assert "offline-processor reconcile" in refused.value.remedy
+    assert sorted(path.name for path in (shop.drop_out / "shop-a").iterdir()) == before
+    assert (shop.charges(), id_of(2) in shop.states()) == (charges, False)
+
+
+def test_new_epoch_is_seen_in_references_and_names_and_revokes_what_is_lost(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    outstanding = {entry.key_id.hex() for entry in shop.keystore.ring.unused("shop-a")}
+    lose(shop)
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    shop.run_later()
+    assert shop.newest_return().name.startswith("r0002-")
+    revoked = {record.key for record in shop.records() if isinstance(record, Revocation)}
+    # Keys issued after the backup are not known by name; the roll of the new epoch leaves them out.
+    assert len(revoked & outstanding) > 0
+    next_bundle(shop, 20)
+    shop.run_later()
+    assert shop.state(20)[0] == "paid"
+    ((rrn,),) = shop.rows(
+        "SELECT l.rrn FROM live_attempt AS l JOIN orders AS o USING (number) WHERE o.order_id = ?", id_of(20)
+    )
+    assert rrn.startswith("02")
+    subjects = [key for (key,) in shop.rows("SELECT subject FROM entry WHERE kind = 'key-destroyed'")]
+    assert len(subjects) == len(set(subjects))
+
+
+def test_ledger_of_a_bundle_that_confirms_a_forgotten_return_goes_on_after_reconciliation(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    forgotten = shop.confirmation()  # a return of the lost ledger, made after the backup
+    lose(shop)
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    shop.run_later()
+    shop.bundle([], newest_return=forgotten)
+    report = shop.run_later()
+    assert (report.refused, report.received) == ([], ["shop-a/b00000004"])
+
+
+# What of an order the report decides
+
+
+def test_order_whose_amount_the_report_contradicts_waits_for_a_person_for_ever(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    lines = [replace(line, amount=1) if line.order_id == id_of(CHARGED[0]) else line for line in report.lines]
+    bring_in_report(shop, replace(report, lines=tuple(lines)))
+    shop.run_later()
+    assert shop.state(CHARGED[0]) == ("quarantined", "under-review", "RECONCILE-AMOUNT")
+    shop.run_later(HOLD_HOURS * HOUR + 60)
+    shop.run_later(HOLD_HOURS * HOUR + 60)
+    assert shop.state(CHARGED[0])[0] == "quarantined"
+    assert wronged(shop) == []
+
+
+def test_database_itself_keeps_a_charged_order_from_being_charged_or_ordered_again(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    shop.run_later()
+    with shop.ledger() as ledger:
+        order = reports.known_order(ledger, id_of(CHARGED[0]))
+        assert order is not None
+        with ledger.atomic():
+            ledger.execute("DELETE FROM live_attempt WHERE number = ?", (order.number,))
+            reports.remember(
+                ledger,
+                reports.Charged(
+                    order_id=id_of(CHARGED[0]), rrn="01ZZ", stan=1, at=1, amount=1, currency="EUR"
+                ),
+            )
+        for statement in (
+            "UPDATE orders SET state = 'order-again' WHERE number = ?",
+            "UPDATE orders SET state = 'declined' WHERE number = ?",
+            "INSERT INTO live_attempt VALUES (?, 2, 'intent', 9, '0', 0, 1, 'EUR', NULL)",
+        ):
+            with pytest.raises(sqlite3.IntegrityError, match="charged this order already"), ledger.atomic():
+                ledger.execute(statement, (order.number,))
+
+
+def test_reversed_or_declined_order_goes_on_as_usual(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    lines = [
+        replace(line, outcome=ReportOutcome.REVERSED) if line.order_id in map(id_of, CHARGED) else line
+        for line in report.lines
+    ]
+    done = bring_in_report(shop, replace(report, lines=tuple(lines)))
+    assert id_of(CHARGED[0]) not in done.to_come
+    shop.run_later()
+    assert shop.state(CHARGED[0]) == ("order-again", "expired", "KEY-DESTROYED")
+
+
+def test_order_told_that_it_was_declined_but_charged_becomes_paid_and_is_named(shop: Shop) -> None:
+    next_bundle(shop, 0, pans={0: DECLINED_CARD})
+    shop.run()
+    shop.now += HOUR
+    backup = back_up(shop).path
+    shop.now += HOUR
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    lines = tuple(replace(line, outcome=ReportOutcome.APPROVED, rrn="01NEWER00001") for line in report.lines)
+    done = bring_in_report(shop, replace(report, lines=lines))
+    assert (done.paid, done.told_otherwise) == ([id_of(0)], [id_of(0)])
+    shop.run_later()
+    assert shop.told(0) == ("paid", "none")
+
+
+def test_order_that_was_never_read_but_charged_waits_for_a_person(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    others = tuple(line for line in report.lines if line.order_id != id_of(CHARGED[0]))
+    bring_in_report(shop, replace(report, lines=others))
+    shop.run_later()
+    assert shop.state(CHARGED[0])[0] == "order-again"  # that report was false, as the next one shows
+    with shop.ledger() as ledger, ledger.atomic():
+        ledger.set_counter("unreconciled", shop.now)
+    done = bring_in_report(shop, report)
+    assert (done.amount_differs, done.told_otherwise) == ([id_of(CHARGED[0])], [id_of(CHARGED[0])])
+    assert shop.state(CHARGED[0])[2] == "RECONCILE-AMOUNT"
+
+
+def test_second_charge_in_the_report_is_named(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    (line,) = [line for line in report.lines if line.order_id == id_of(CHARGED[0])]
+    done = bring_in_report(shop, replace(report, lines=(*report.lines, replace(line, rrn="99ZZ00000001"))))
+    assert done.twice == [id_of(CHARGED[0])]
+    assert done.needs_person()
+
+
+def test_payment_that_the_report_does_not_show_is_named(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    lines = tuple(line for line in report.lines if line.order_id != id_of(BEFORE))
+    done = bring_in_report(shop, replace(report, lines=lines))
+    assert done.not_at_the_acquirer == [id_of(BEFORE)]
+    assert shop.state(BEFORE)[0] == "paid"
+
+
+@pytest.mark.parametrize("fault", ["late", "early", "future", "outside"])
+def test_report_that_does_not_cover_the_time_is_refused(shop: Shop, fault: str) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    report = acquirers_report(shop)
+    start, shop.now = 0, shop.now + HOUR
+    if fault == "late":
+        start = shop.now - HOUR
+    elif fault == "outside":
+        report = replace(report, lines=(replace(report.lines[0], at=shop.now + 1), *report.lines[1:]))
+    elif fault == "early":
+        shop.now -= 2 * HOUR
+    ahead = 1 if fault == "future" else 0
+    with pytest.raises(ProcessorError, match=r"REPORT-PERIOD"):
+        bring_in_report(shop, report, start=start, ahead=ahead)
+    with shop.ledger() as ledger:
+        assert ledger.counter("unreconciled")
+        assert ledger.row("SELECT 1 FROM entry WHERE kind = 'reported'") is None
+
+
+# Bundles that nobody sends again
+
+
+def test_quorum_goes_on_behind_bundles_that_are_gone(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lost_digest = shop.rows("SELECT manifest FROM bundle WHERE sequence = 2")[0][0]
+    # The receipt of bundle 2 was in: the node has deleted it, and sends the third alone.
+    for file in (shop.drop_in / "shop-a" / "b00000002").iterdir():
+        file.unlink()
+    lose(shop)
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    refused = shop.run_later().refused
+    assert [error.rule for error in refused] == ["BUNDLE-SEQUENCE"]
+    assert "set-sequence" in refused[0].remedy
+    with shop.ledger() as ledger:
+        spool = shop.root / "state" / "spool" / "shop-a"
+        with pytest.raises(ProcessorError, match="SEQUENCE-BACK"):
+            set_sequence(ledger, spool, node="shop-a", sequence=1, manifest=lost_digest, now=shop.now)
+        done = set_sequence(ledger, spool, node="shop-a", sequence=2, manifest=lost_digest, now=shop.now)
+    assert (done.first, done.last) == (2, 2)
+    assert set(done.charged) == {id_of(number) for number in (*CHARGED, UNKNOWN)}
+    assert shop.run_later().received == ["shop-a/b00000003"]
+    assert {shop.state(number)[0] for number in LATE} == {"order-again"}
+    assert wronged(shop) == []
+    with shop.ledger() as ledger:
+        assert len(reports.unknown_orders(ledger)) == 3
+
+
+# What a restore refuses
+
+
+def test_restore_overwrites_nothing(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    with pytest.raises(ProcessorError, match="RESTORE-EXISTS"):
+        rebuild(shop, backup)
+
+
+def test_restore_that_was_cut_short_between_ledger_and_keystore_goes_on(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    other = back_up(shop, "other.sealed").path
+    lose(shop)
+    restore_ledger(shop, backup)
+    with pytest.raises(ProcessorError, match="RESTORE-OTHER"):
+        rebuild(shop, other)
+    rebuild(shop, backup)
+    with pytest.raises(ProcessorError, match="LEDGER-UNRECONCILED"):
+        shop.run()
+    assert not list((shop.root / "state").glob("*restoring*"))
+
+
+def test_restore_needs_the_custody_key(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    stranger = generate_sealing_key()
+    with pytest.raises(KeysError, match="SEALED-FILE-KEY"):
+        restore_ledger(replace(shop, custody_key=stranger), backup)
+    stranger.close()
+    assert not (shop.root / "state" / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, 0.999])
+def test_damaged_or_cut_backup_restores_nothing(shop: Shop, place: float) -> None:
+    raw = days_before_the_loss(shop).read_bytes()
+    lose(shop)
+    for damaged in (
+        raw[: int(len(raw) * place)],
+        raw[: (at := int(len(raw) * place))] + bytes([raw[at] ^ 1]) + raw[at + 1 :],
+    ):
+        file = shop.root / "damaged.sealed"
+        file.write_bytes(damaged)
+        with pytest.raises((ProcessorError, KeysError), match=r"SEALED-FILE-|BACKUP-DAMAGED"):
+            restore_ledger(shop, file)
+        assert [path.name for path in (shop.root / "state").iterdir()] == []
+
+
+def test_old_keystore_under_a_newer_ledger_is_refused(shop: Shop, tmp_path: Path) -> None:
+    backup = days_before_the_loss(shop)
+    shutil.copytree(shop.root / "keystore", tmp_path / "old-disk")
+    lose(shop)
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    shop.run_later()
+    shop.keystore.close()
+    shutil.rmtree(shop.root / "keystore")
+    shutil.copytree(tmp_path / "old-disk", shop.root / "keystore")
+    shop.reopen()
+    with pytest.raises(ProcessorError, match="LEDGER-EPOCH"):
+        shop.run_later()
+
+
+def test_recovered_keystore_with_no_ledger_at_all_must_be_reconciled_first(shop: Shop) -> None:
+    days_before_the_loss(shop)
+    copy = shop.keystore.custody_copy(shop.now)
+    lose(shop)
+    recover_keystore(shop, copy)
+    with pytest.raises(ProcessorError, match="LEDGER-UNRECONCILED"):
+        shop.run_later()
+    bring_in_report(shop)
+    shop.run_later()
+    shop.run_later()
+    assert wronged(shop) == []
+    assert {shop.state(number)[0] for number in (BEFORE, *CHARGED)} == {"paid"}
+
+
+def test_backup_holds_no_card_box_and_no_ring_key(shop: Shop) -> None:
+    next_bundle(shop, 0, 1, pans={0: LOST_ANSWER_CARD})
+    shop.run()
+    ((box,),) = shop.rows("SELECT box FROM held_card")
+    assert len(box) > 100
+    backup = back_up(shop).path
+    lose(shop)
+    restore_ledger(shop, backup)
+    with closing(sqlite3.connect(shop.root / "state" / "ledger.db")) as database:
+        assert database.execute("SELECT box FROM held_card").fetchall() == [(b"",)]
+    content = (shop.root / "state" / "ledger.db").read_bytes()
+    assert box not in content
+    assert box[:32] not in content
+    assert an_order(0).customer.email.encode() not in backup.read_bytes()
