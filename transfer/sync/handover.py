@@ -12,7 +12,7 @@ first return of the new one ends all trust in the old.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from keys.public.announcement import KeyRevocation, handover_is_good, revocation_is_good
@@ -36,28 +36,28 @@ class Step(StrEnum):
 class Identities:
     """The offline identities that a node knows, each 32 bytes.
 
-    ``handover`` is the newest that was taken: announced while its old identity is the pinned one, completed once
-    its new one is. ``former``: all that were trusted once and never will be again without a person.
+    ``handover``: the one that was taken and not completed yet. ``before``: the identity that the pinned one followed;
+    a roll that it signed may still lie on the disk. ``former``: all that were trusted once and never will be again
+    without a person.
     """
 
     pinned: bytes
     handover: Handover | None = None
+    before: bytes | None = None
     former: frozenset[bytes] = field(default_factory=frozenset)
 
     @property
     def announced(self) -> Handover | None:
-        """The handover that was taken and that no return of the new identity has completed."""
+        """The handover that was taken and that no return of the new identity has completed.
+
+        One whose old identity is not the pinned one is what a crash left of a step that is being repeated.
+        """
         return self.handover if self.handover and _old(self.handover) == self.pinned else None
 
     @property
     def successor(self) -> bytes | None:
         """The announced identity."""
         return _new(self.announced) if self.announced else None
-
-    @property
-    def before(self) -> bytes | None:
-        """The identity whose handover was completed last: a roll that it signed may still lie on the disk."""
-        return _old(self.handover) if self.handover and _new(self.handover) == self.pinned else None
 
     @property
     def of_rolls(self) -> tuple[bytes, ...]:
@@ -104,12 +104,12 @@ def judge(
     if announced:
         if manifest.time < announced.start:
             raise _refusal("HANDOVER-EARLY", "a return that the new identity signed before its time")
-        known = Identities(pinned=signer, handover=announced, former=known.former | {known.pinned})
+        known = Identities(pinned=signer, before=known.pinned, former=known.former | {known.pinned})
         step = Step.COMPLETED
     if offered is not None:
         if _new(offered) in known.former:
             raise _refusal("HANDOVER-BACK", "a handover back to an identity that is trusted no more")
-        known = Identities(pinned=known.pinned, handover=offered, former=known.former)
+        known = replace(known, handover=offered)
         step = Step.ANNOUNCED if step is Step.NONE else step
     return known, step
 

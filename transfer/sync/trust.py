@@ -10,6 +10,7 @@ replaced whole, in an order in which a crash leaves a state that the repeated st
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -63,6 +64,7 @@ class Trust:
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+    before: Hex32 | None
     former: list[Hex32]
     handover: Handover | None
 
@@ -140,7 +142,10 @@ def load_identities(state: Path) -> Identities:
         return Identities(pinned=pinned)
     known = canonical.decode(raw, _Known, limit=_KNOWN_LIMIT, what="list of identities")
     return Identities(
-        pinned=pinned, handover=known.handover, former=frozenset(bytes.fromhex(key) for key in known.former)
+        pinned=pinned,
+        handover=known.handover,
+        before=bytes.fromhex(known.before) if known.before else None,
+        former=frozenset(bytes.fromhex(key) for key in known.former),
     )
 
 
@@ -148,9 +153,9 @@ def follow(state: Path, after: Identities) -> None:
     """Make what a return did to the identities durable. A crash between the steps is repaired by repeating."""
     before = load_identities(state)
     if after.pinned != before.pinned:
-        _write_known(state, former=after.former, handover=before.handover)
+        _write_known(state, dataclasses.replace(after, handover=before.handover))
         _write_pinned(state, after.pinned)
-    _write_known(state, former=after.former, handover=after.handover)
+    _write_known(state, after)
 
 
 def node_identity(state: Path) -> MinisignPublicKey:
@@ -259,7 +264,9 @@ def _replace(state: Path, identity: MinisignPublicKey) -> None:
     if identity.public_key not in known.former:
         # Whoever had the old key could have signed any return: the numbers begin anew with the new identity.
         _put_returns_aside(state / "returns")
-    _write_known(state, former=frozenset(gone - {identity.public_key}), handover=None)
+    _write_known(
+        state, Identities(pinned=identity.public_key, former=frozenset(gone - {identity.public_key}))
+    )
     _write_pinned(state, identity.public_key)
 
 
@@ -280,10 +287,17 @@ def _write_pinned(state: Path, identity: bytes) -> None:
     write_durable(state / TRUSTED_NAME, text.encode("ascii"), _PUBLIC_MODE)
 
 
-def _write_known(state: Path, *, former: frozenset[bytes], handover: Handover | None) -> None:
-    content = canonical.encode(_Known(former=sorted(key.hex() for key in former), handover=handover))
+def _write_known(state: Path, known: Identities) -> None:
+    """All of it but the pinned identity."""
+    content = canonical.encode(
+        _Known(
+            before=known.before.hex() if known.before else None,
+            former=sorted(key.hex() for key in known.former),
+            handover=known.handover,
+        )
+    )
     path = state / IDENTITIES_NAME
-    is_new = path.read_bytes() != content if path.exists() else bool(former or handover)
+    is_new = path.read_bytes() != content if path.exists() else bool(known.former or known.handover)
     if is_new:
         write_durable(path, content)
 
