@@ -183,6 +183,7 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
     medium = admit_or_note(
         place.drop_out, Direction.OUT, shop=place.media_of, nodes=nodes, home=place.state, into=report.refused
     )
+    whole = True
     for node in place.keystore.ring.nodes():
         if node.retired_at is not None:
             continue
@@ -195,8 +196,8 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
         try:
             written = reporting.write_newest(place.ledger, outbox, place.drop_out, node.node)
             report.returns += [written] if written else []
-            report.safe_to_remove = medium.settle()
         except TransferError as error:
             report.refused.append(error)  # the return is kept, and the next run writes it
-            report.safe_to_remove = ""
-            break
+            whole = False
+    if medium is not None and whole:
+        report.safe_to_remove = medium.settle()

@@ -20,6 +20,7 @@ from offline_processor.key_state import KeyState, Notice, last_seen, warnings
 from offline_processor.ledger import reports
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.mirror import same_disk
+from offline_processor.silence import silent_nodes
 from offline_processor.station import Settings
 
 _CHAINS = ("node", "last_sequence", "return_number", "confirmed_return")
@@ -101,13 +102,16 @@ def read(settings: Settings, ledger: Ledger, now: int) -> StatusReport:
 def notices_of(settings: Settings, ledger: Ledger, keys: KeyState | None, now: int) -> list[Notice]:
     """What a person is warned of."""
     mirror = settings.processor.mirror
-    return warnings(
+    found = warnings(
         ledger,
         keys,
         mirror_on_same_disk=mirror is not None and same_disk(settings.ledger, mirror),
         backup_days=settings.processor.backup_days,
         now=now,
     )
+    active = None if keys is None else [node.node for node in keys.nodes]
+    days = settings.processor.expect_bundle_days
+    return found + silent_nodes(ledger, active=active, days=days, now=now)
 
 
 def _show_keys(keys: KeyState, seen_at: int) -> None:

@@ -67,6 +67,7 @@ def as_document(report: RunReport, marks: list[str], notices: Sequence[Notice] =
         "returns": [
             {"node": made.node, "name": made.name, "records": made.records} for made in report.returns
         ],
+        "safe_to_remove": report.safe_to_remove,
         "order_keys_destroyed": [key.number for key in report.order_keys_destroyed],
         "acquirer_silent": report.acquirer_silent,
         "notices": notices_as_document(notices),
@@ -129,6 +130,8 @@ def _lines(report: RunReport) -> Iterator[str]:
         yield f"Destroyed: order key {key.number}, {key.key_id}"
     for made in report.returns:
         yield f"Return written: {made.node}/{made.name}, records: {made.records}"
+    if report.safe_to_remove:
+        yield f"Safe to remove: {report.safe_to_remove}"
     if not anything_done(report):
         yield "Nothing to do."
 

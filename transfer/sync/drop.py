@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keys.durable import fsync_directory, make_directory, write_all
@@ -140,6 +140,17 @@ def remove_unit(drop: Path, node: str, name: str, files: Mapping[str, object]) -
         with contextlib.suppress(OSError):
             os.rmdir(name, dir_fd=folder)
         os.fsync(folder)
+
+
+def remove_older(drop: Path, node: str, name: str, files: Iterable[str]) -> None:
+    """Delete the units of a kind that ``name`` supersedes: returns are cumulative, so they only take up room.
+
+    What cannot be deleted stays: it harms nobody, and is named as a stranger if it is one.
+    """
+    for older in list_units(drop, node, name[:1]):
+        if older < name:
+            with contextlib.suppress(TransferError):
+                remove_unit(drop, node, older, dict.fromkeys(files))
 
 
 def copy_unit(source: Path, destination: Path, limits: Mapping[str, int]) -> None:

@@ -132,6 +132,23 @@ def admit(
     return Medium(drop=drop, direction=direction, marker=marker)
 
 
+def admit_or_note(
+    drop: Path,
+    direction: Direction,
+    *,
+    shop: str | None,
+    nodes: Collection[str],
+    home: Path,
+    into: list[RuleError],
+) -> Medium | None:
+    """``admit``, for a run that goes on without this drop: what refuses it is noted in ``into``, and None returned."""
+    try:
+        return admit(drop, direction, shop=shop, nodes=nodes, home=home)
+    except TransferError as error:
+        into.append(error)
+        return None
+
+
 def inspect(drop: Path, *, shop: str | None, node: str) -> Medium:
     """A drop that is only looked at, of either direction, wherever it lies; ``MEDIUM-FOREIGN`` when it is another's."""
     with open_drop(drop) as top, medium_errors(drop):
