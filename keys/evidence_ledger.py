@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -92,7 +93,7 @@ def read(path: Path) -> LedgerKeys:
                 take = _KINDS.get(kind)
                 if take is not None:
                     _taken(found, take, number, _Entry(at, subject, facts))
-    except (OSError, sqlite3.Error, TypeError, ValueError) as error:
+    except (OSError, sqlite3.Error, struct.error, TypeError, ValueError) as error:
         remedy = "name the processor's ledger: ledger.db in [processor] state, or a copy of it"
         raise KeysError("EVIDENCE-LEDGER", f"{path} cannot be read as a ledger", remedy) from error
     found.tip = chain
