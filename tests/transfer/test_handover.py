@@ -373,5 +373,5 @@ class FollowingNode(RuleBasedStateMachine):
 
 TestFollowingNode = FollowingNode.TestCase
 TestFollowingNode.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

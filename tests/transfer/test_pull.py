@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from keys.errors import RuleError
 from keys.private.sign import generate_signing_key
-from keys.public.announcement import revocation_message
 from keys.public.roll import Role
 from tests.transfer.house import NODE, NOW, House, batch_key_id, order_id
 from transfer.errors import TransferError

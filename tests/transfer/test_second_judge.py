@@ -252,12 +252,15 @@ def test_faulty_return_is_refused_and_the_good_one_read(house: House) -> None:
         house.give_return(keyroll_sha256="11" * 32),
         house.give_return(name="r0001-00000099"),
         house.give_return([b'{"kind":"note"}\n']),
-        house.give_return([replace(all_records(house)[3], revoked_at=NOW + 1)]),
+        house.give_return([replace(all_records(house)[4], start=NOW + 1)]),
     ]
     answers = javascript(
         "verify.mjs", [{"check": "return", "directory": str(unit), **question} for unit in faulty]
     )
     assert [answer["ok"] for answer in answers] == [False] * len(faulty)
+    unsigned = house.give_return([replace(all_records(house)[3], revoked_at=NOW + 1)])
+    ignored = verify("return", directory=str(unsigned), **question)
+    assert (ignored["ok"], ignored["records"]) == (True, [{"kind": "revocation", "ignored": True}])
 
 
 def all_records(house: House) -> list[Any]:
@@ -265,7 +268,7 @@ def all_records(house: House) -> list[Any]:
     identity, successor = house.identity, generate_signing_key()
     revoked = {"role": Role.BATCH, "epoch": 1, "key": bytes(range(16)), "revoked_at": NOW}
     handed = {
-        "epoch": 2,
+        "epoch": 1,
         "start": NOW,
         "old_identity": identity.public_key,
         "new_identity": successor.public_key,
@@ -283,7 +286,7 @@ def all_records(house: House) -> list[Any]:
             signature=sign(identity, revocation_message(**revoked)).hex(),  # type: ignore[arg-type]
         ),
         Handover(
-            epoch=2,
+            epoch=1,
             start=NOW,
             old_identity=identity.public_key.hex(),
             new_identity=successor.public_key.hex(),

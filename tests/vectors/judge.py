@@ -20,12 +20,10 @@ from keys.errors import RuleError
 from keys.private.locked import LockedBuffer
 from keys.private.unseal import SealingKey, open_box, sealing_key
 from keys.public import canonical
-from keys.public.announcement import handover_message, revocation_message
 from keys.public.digest import digest
 from keys.public.fingerprint import fingerprint
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyEntry, check_entry, decode_roll, roll_digest
-from keys.public.verify import signature_is_good
 from offline_processor.cards import CardTable
 from offline_processor.opening import open_order
 from offline_processor.screening import card_fault, screen
@@ -33,6 +31,7 @@ from offline_processor.stages import Quarantined
 from tests.vectors.form import OK
 from transfer.config import NodeConfig
 from transfer.errors import TransferError
+from transfer.sync.handover import Identities, check_handover, revocation_is_ours
 from transfer.sync.inbound import Pull
 from transfer.sync.node import Node
 from transfer.sync.trust import TRUSTED_NAME
@@ -186,22 +185,11 @@ def _is_whole(envelopes: bytes) -> bool:
 
 def _record(inputs: Inputs) -> Output:
     record = decode_record(_raw(inputs, "line"))
-    if isinstance(record, Revocation):
-        message = revocation_message(
-            role=record.role,
-            epoch=record.epoch,
-            key=bytes.fromhex(record.key),
-            revoked_at=record.revoked_at,
-        )
-        assert signature_is_good(_raw(inputs, "identity"), message, bytes.fromhex(record.signature))
+    identity = _raw(inputs, "identity")
+    if isinstance(record, Revocation) and not revocation_is_ours(Identities(pinned=identity), record):
+        raise TransferError("REVOCATION-SIGNATURE", "not signed by the offline identity")
     if isinstance(record, Handover):
-        identities = bytes.fromhex(record.old_identity), bytes.fromhex(record.new_identity)
-        message = handover_message(
-            epoch=record.epoch, start=record.start, old_identity=identities[0], new_identity=identities[1]
-        )
-        assert identities[0] == _raw(inputs, "identity")
-        assert signature_is_good(identities[0], message, bytes.fromhex(record.old_signature))
-        assert signature_is_good(identities[1], message, bytes.fromhex(record.new_signature))
+        check_handover(record, signer=identity)
     return {"kind": str(record.__struct_config__.tag)}
 
 

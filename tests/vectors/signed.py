@@ -353,6 +353,95 @@ def records() -> list[Vector]:
     ]
 
 
+def announcements() -> list[Vector]:
+    """Revocations and handovers: what their signatures cover, and by whom."""
+    every = all_records()
+    revocation, handover = every["revocation"], every["handover"]
+    assert isinstance(revocation, Revocation)
+    assert isinstance(handover, Handover)
+    old, new, stranger = cast.OFFLINE, cast.signer("next offline identity"), cast.STRANGER
+
+    def vector(name: str, what: str, record: Record, expect: str = OK) -> Vector:
+        return Vector(
+            name=name,
+            kind="record",
+            what=what,
+            inputs={"line": encode_record(record)[:-1].hex(), "identity": old.public_key.hex()},
+            expect=expect,
+            output={"kind": str(record.__struct_config__.tag)} if expect == OK else {},
+        )
+
+    def revoked(by: SigningKey = old, role: Role = Role.BATCH, covered: bytes = b"") -> Revocation:
+        key = bytes.fromhex(revocation.key)
+        message = covered or revocation_message(role=role, epoch=1, key=key, revoked_at=cast.NOW)
+        return replace(revocation, role=role, signature=sign(by, message).hex())
+
+    def handed(one: SigningKey, other: SigningKey) -> Handover:
+        identities = one.public_key, other.public_key
+        message = handover_message(
+            epoch=1, start=cast.NOW, old_identity=identities[0], new_identity=identities[1]
+        )
+        return Handover(
+            epoch=1,
+            start=cast.NOW,
+            old_identity=identities[0].hex(),
+            new_identity=identities[1].hex(),
+            old_signature=sign(one, message).hex(),
+            new_signature=sign(other, message).hex(),
+        )
+
+    bare = revocation_message(
+        role=Role.BATCH, epoch=1, key=bytes.fromhex(revocation.key), revoked_at=cast.NOW
+    ).partition(b"\0")[2]
+    unsigned, unhanded = "REVOCATION-SIGNATURE", "HANDOVER-SIGNATURE"
+    fields: dict[str, Any] = {"key": "77" * 16, "role": Role.ORDER, "epoch": 2, "revoked_at": cast.NOW + 1}
+    parts: dict[str, Any] = {
+        "epoch": 2,
+        "start": cast.NOW + 1,
+        "old_identity": stranger.public_key.hex(),
+        "new_identity": stranger.public_key.hex(),
+        "old_signature": handover.new_signature,
+        "new_signature": handover.old_signature,
+    }
+    exchanged = {"old_identity": handover.new_identity, "new_identity": handover.old_identity}
+    return [
+        vector("revocation-of-a-batch-key", "signed by the offline identity", revoked()),
+        vector("revocation-of-an-order-key", "signed by the offline identity", revoked(role=Role.ORDER)),
+        vector("revocation-by-a-stranger", "signed by another key", revoked(stranger), unsigned),
+        vector("revocation-without-its-domain", "only the digest is signed", revoked(covered=bare), unsigned),
+        *(
+            vector(
+                f"revocation-with-another-{name.replace('_', '-')}",
+                f"{name} changed after it was signed",
+                replace(revocation, **{name: value}),
+                unsigned,
+            )
+            for name, value in fields.items()
+        ),
+        vector("handover-signed-by-both", "from the pinned identity to the next", handed(old, new)),
+        vector(
+            "handover-from-a-stranger",
+            "a good one, from another identity",
+            handed(stranger, new),
+            "HANDOVER-FROM",
+        ),
+        vector(
+            "handover-the-wrong-way", "a good one, from the new to the old", handed(new, old), "HANDOVER-FROM"
+        ),
+        vector("handover-to-itself", "old and new are the same", handed(old, old), unhanded),
+        vector("handover-exchanged", "old and new exchanged", replace(handover, **exchanged), unhanded),
+        *(
+            vector(
+                f"handover-with-another-{name.replace('_', '-')}",
+                f"{name} changed after it was signed",
+                replace(handover, **{name: value}),
+                unhanded,
+            )
+            for name, value in parts.items()
+        ),
+    ]
+
+
 def returns() -> list[Vector]:
     """Returns whole."""
     raw_roll = encode_roll(cast.roll())
@@ -390,6 +479,9 @@ def returns() -> list[Vector]:
 
     changed = (lines[0], lines[1].replace(b'"paid"', b'"held"'), *lines[2:])
     foreign = encode_roll(_with(cast.roll(), cast.entry(by=cast.STRANGER)))
+    moved, revoked = all_records()["handover"], all_records()["revocation"]
+    assert isinstance(moved, Handover)
+    assert isinstance(revoked, Revocation)
     return [
         vector("return", "records of every kind"),
         vector("return-without-records", "only a key roll", content=()),
@@ -422,9 +514,43 @@ def returns() -> list[Vector]:
             content=(lines[0], lines[1][:-1]),
         ),
         vector(
+            "return-with-a-forged-handover",
+            "the new identity did not sign it",
+            "HANDOVER-SIGNATURE",
+            content=(encode_record(replace(moved, new_signature="00" * 64)),),
+        ),
+        vector(
+            "return-with-a-later-handover",
+            "a handover of the next epoch",
+            "HANDOVER-EPOCH",
+            content=(encode_record(_later(moved)),),
+        ),
+        vector(
+            "return-with-two-handovers",
+            "the same one twice",
+            "HANDOVER-CONFLICT",
+            content=(encode_record(moved), encode_record(moved)),
+        ),
+        vector(
+            "return-with-a-forged-revocation",
+            "a revocation that nobody signed is ignored, and the return stands",
+            content=(lines[0], encode_record(replace(revoked, signature="00" * 64))),
+        ),
+        vector(
             "return-counted-wrong", "one record announced too many", "RETURN-FORMAT", records=len(lines) + 1
         ),
     ]
+
+
+def _later(handover: Handover) -> Handover:
+    """The same handover of the next epoch, signed by both."""
+    old, new = cast.OFFLINE, cast.signer("next offline identity")
+    message = handover_message(
+        epoch=2, start=handover.start, old_identity=old.public_key, new_identity=new.public_key
+    )
+    return replace(
+        handover, epoch=2, old_signature=sign(old, message).hex(), new_signature=sign(new, message).hex()
+    )
 
 
 def _legacy(message: bytes) -> str:
@@ -444,5 +570,6 @@ FILES: dict[str, Callable[[], list[Vector]]] = {
     "key-rolls.json": key_rolls,
     "bundles.json": bundles,
     "records.json": records,
+    "announcements.json": announcements,
     "returns.json": returns,
 }

@@ -228,15 +228,16 @@ export function verifyRevocation(record, identity) {
     u64(record.revoked_at),
   );
   if (!crypt.verifyDigest("revocation", covered, fromHex(record.signature, 64), identity))
-    throw new Refused("RETURN-FORMAT", "a revocation that this identity did not sign");
+    throw new Refused("REVOCATION-SIGNATURE", "a revocation that this identity did not sign");
 }
 
 export function verifyHandover(record, identity) {
   const [old, next] = [fromHex(record.old_identity, 32), fromHex(record.new_identity, 32)];
   const covered = concat(u32(record.epoch), u64(record.from), old, next);
   const signed = (signature, key) => crypt.verifyDigest("handover", covered, fromHex(signature, 64), key);
-  if (!crypt.same(old, identity) || !signed(record.old_signature, old) || !signed(record.new_signature, next))
-    throw new Refused("RETURN-FORMAT", "a handover that is not signed by both identities");
+  if (crypt.same(old, next) || !signed(record.old_signature, old) || !signed(record.new_signature, next))
+    throw new Refused("HANDOVER-SIGNATURE", "a handover that is not signed by both identities");
+  if (!crypt.same(old, identity)) throw new Refused("HANDOVER-FROM", "a handover from another identity");
 }
 
 export function readRecord(line, identity, rule) {
@@ -247,12 +248,29 @@ export function readRecord(line, identity, rule) {
   return record;
 }
 
+/** A revocation that is not signed is ignored; the rest of the return stands. */
+function readRecordOfReturn(line, identity) {
+  try {
+    return readRecord(line, identity, "RETURN-FORMAT");
+  } catch (error) {
+    if (error.rule !== "REVOCATION-SIGNATURE") throw error;
+    return { kind: "revocation", ignored: true };
+  }
+}
+
+function checkHandovers(records, epoch) {
+  const handovers = records.filter((record) => record.kind === "handover");
+  if (handovers.some((record) => record.epoch > epoch))
+    throw new Refused("HANDOVER-EPOCH", "a handover of a later epoch than its return");
+  if (handovers.length > 1) throw new Refused("HANDOVER-CONFLICT", "more than one handover");
+}
+
 export function readRecords(raw, identity) {
   const records = [];
   for (let at = 0; at < raw.length;) {
     const end = raw.indexOf(0x0a, at);
     if (end < 0) throw new Refused("RETURN-FORMAT", "a record without its line feed");
-    records.push(readRecord(raw.subarray(at, end), identity, "RETURN-FORMAT"));
+    records.push(readRecordOfReturn(raw.subarray(at, end), identity));
     at = end + 1;
   }
   return records;
@@ -289,6 +307,7 @@ export function judgeReturn({ keyroll, manifest: raw, records: lines, signature 
     throw new Refused("RETURN-DAMAGED", "other records");
   const records = readRecords(lines, identity);
   if (records.length !== manifest.records) throw new Refused("RETURN-FORMAT", "another number of records");
+  checkHandovers(records, manifest.epoch);
   return {
     manifest,
     digest: hex(digest("return-manifest", raw)),
