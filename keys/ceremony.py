@@ -147,9 +147,12 @@ def enrol_node(
         keystore.issue_batch_keys(node, missing, now=now)
     roll = keystore.make_roll(node, now=now)
     raw = encode_roll(roll)
-    signature = sign_file(keystore.identity, raw, ROLL_COMMENT)
+    signer = keystore.signer_of(
+        node
+    )  # during a handover a node that was enrolled before trusts the former identity
+    signature = sign_file(signer, raw, ROLL_COMMENT)
     make_directory(out, 0o755)
-    create_durable(out / IDENTITY_NAME, keystore.identity.minisign.encode().encode("ascii"), _PUBLIC_MODE)
+    create_durable(out / IDENTITY_NAME, signer.minisign.encode().encode("ascii"), _PUBLIC_MODE)
     create_durable(out / ROLL_NAME, raw, _PUBLIC_MODE)
     create_durable(out / SIGNATURE_NAME, signature.encode("utf-8"), _PUBLIC_MODE)
     return Enrolment(
@@ -157,8 +160,8 @@ def enrol_node(
         node=node,
         node_fingerprint=fingerprint(public_key),
         node_words=words(public_key),
-        identity_fingerprint=fingerprint(keystore.identity.public_key),
-        identity_words=words(keystore.identity.public_key),
+        identity_fingerprint=fingerprint(signer.public_key),
+        identity_words=words(signer.public_key),
         roll_number=roll.number,
         batch_keys=len(roll.batch_keys),
         out=out,

@@ -11,24 +11,21 @@ open.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from keys import custody_copy, keystore_file, master_key, rotation
+from keys import custody_copy, issuing, keystore_file, master_key, rotation
 from keys.durable import fsync_directory, make_directory
-from keys.entries import sign_entry, sign_revocation
 from keys.errors import KeysError
 from keys.keystore_index import OVERLAP, Cryptoperiods, DestroyedOrderKey, FormerIdentity
+from keys.keystore_place import abandon, empty, refuse_existing, take_lock
 from keys.master_key import claims_rehearsal
 from keys.private.locked import zero_stack
-from keys.private.ring_secret_tpm import discard
 from keys.private.secretbox import generate_key
 from keys.public.minisign import MinisignPublicKey
-from keys.public.roll import KeyEntry, KeyRoll, Role
+from keys.public.roll import KeyEntry, KeyRoll
 from keys.ring import KeyRing
-from keys.ring_index import DestroyReason, KeyRole, RingBackend, RingIndex
+from keys.ring_index import RingBackend, RingIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,9 +40,6 @@ if TYPE_CHECKING:
     from keys.public.announcement import Handover, Revocation
 
 __all__ = ["Keystore", "claims_rehearsal"]
-
-_LOCK: Final = "lock"
-_ANNOUNCED: Final = (DestroyReason.REVOKED, DestroyReason.LOST)
 
 
 class Keystore:
@@ -82,7 +76,7 @@ class Keystore:
 
         Raises ``KEYSTORE-EXISTS``, ``KEYSTORE-BUSY`` or ``KEYSTORE-PASSPHRASES``.
         """
-        _refuse_existing(path)
+        refuse_existing(path)
         kept = rotation.first_keys(
             rehearsal=rehearsal, now=now, custody=custody, ring_backend=ring_backend, periods=periods
         )
@@ -105,7 +99,7 @@ class Keystore:
 
         Raises ``CUSTODY-DAMAGED``, ``CUSTODY-OTHER`` or what ``create`` raises.
         """
-        _refuse_existing(path)
+        refuse_existing(path)
         kept, ring = custody_copy.opened(
             copy, custody_key, now=now, epoch_above=epoch_above, ring_backend=ring_backend
         )
@@ -121,7 +115,7 @@ class Keystore:
             remedy = "make it with `key-ceremony`, or correct [keystore] path"
             raise KeysError("KEYSTORE-MISSING", f"there is no keystore at {path}", remedy)
         with contextlib.ExitStack() as undo:
-            lock = _take_lock(path)
+            lock = take_lock(path)
             undo.callback(os.close, lock)
             stated, master = master_key.read(path, passphrases)
             undo.callback(master.close)
@@ -261,53 +255,13 @@ class Keystore:
 
     def revocations_by(self, signer: SigningKey) -> tuple[Revocation, ...]:
         """The same, signed by ``signer``: a node believes one identity at a time."""
-        index = self._kept.index
-        orders = [(key.key.key_id, key.revoked_at) for key in self.order_keys]
-        orders += [(bytes.fromhex(key.key_id), key.revoked_at) for key in index.destroyed_order_keys]
-        batch = [
-            dead
-            for dead in self.ring.destroyed_records()
-            if dead.role is KeyRole.BATCH and dead.reason in _ANNOUNCED
-        ]
-        return (
-            *(
-                sign_revocation(
-                    signer, role=Role.ORDER, node=None, epoch=self.epoch, key_id=key_id, revoked_at=revoked_at
-                )
-                for key_id, revoked_at in orders
-                if revoked_at is not None
-            ),
-            *(
-                sign_revocation(
-                    signer,
-                    role=Role.BATCH,
-                    node=dead.node,
-                    epoch=dead.epoch,
-                    key_id=bytes.fromhex(dead.key_id),
-                    revoked_at=dead.destroyed_at,
-                )
-                for dead in batch
-            ),
-        )
+        return issuing.revocations(self._kept, self.ring.destroyed_records(), signer)
 
     # What is issued to a node
 
     def order_entries(self, node: str, now: int, signer: SigningKey | None = None) -> list[KeyEntry]:
         """The order keys that may still be sealed to, signed for ``node``, the newest last."""
-        return [
-            sign_entry(
-                signer or self.signer_of(node),
-                role=Role.ORDER,
-                node=node,
-                epoch=self.epoch,
-                number=order.number,
-                public_key=order.key.public_key,
-                seal_until=order.seal_until,
-                destroy_at=order.destroy_at,
-            )
-            for order in self.order_keys
-            if order.may_be_issued(now)
-        ]
+        return issuing.order_entries(self._kept, node, now, signer or self.signer_of(node))
 
     def issue_batch_keys(
         self, node: str, count: int, *, now: int, seal: int | None = None, destroy: int | None = None
@@ -374,19 +328,15 @@ class Keystore:
     def _build(
         cls, path: Path, passphrases: Sequence[LockedBuffer], kept: LongLivedKeys, ring: RingIndex
     ) -> Self:
-        # Nothing of an unfinished creation was ever shown to anyone, so the next one starts from nothing.
         building = path.with_name(f".{path.name}.creating")
         with contextlib.ExitStack() as undo:
             undo.callback(kept.close)
             make_directory(building)
-            lock = _take_lock(building)
+            lock = take_lock(building)
             undo.callback(os.close, lock)
-            _refuse_existing(path)
-            discard(building)
-            for leftover in building.iterdir():
-                if leftover.name != _LOCK:
-                    leftover.unlink()
-            undo.callback(_abandon, building)
+            refuse_existing(path)
+            empty(building)
+            undo.callback(abandon, building)
             master = undo.enter_context(generate_key())
             keystore_file.write_first(building, master, kept)
             backend = kept.index.ring_backend
@@ -415,27 +365,3 @@ class Keystore:
         if (stated.rehearsal, stated.identity, ring.epoch) != (index.rehearsal, index.made_with, index.epoch):
             raise keystore_file.damaged(path)
         return cls(path=path, kept=kept, ring=ring, master=master, lock=lock)
-
-
-def _abandon(building: Path) -> None:
-    """Leave nothing of a creation that failed; what a TPM that cannot be asked still has, the next one removes."""
-    with contextlib.suppress(KeysError):
-        discard(building)
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _take_lock(directory: Path) -> int:
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        remedy = "wait until the other command has ended"
-        raise KeysError("KEYSTORE-BUSY", f"another command has {directory} open", remedy) from None
-    return descriptor
-
-
-def _refuse_existing(path: Path) -> None:
-    if os.path.lexists(path):
-        remedy = "keys are never overwritten: choose another place, or move the old keystore away"
-        raise KeysError("KEYSTORE-EXISTS", f"{path} exists already", remedy)

@@ -121,7 +121,7 @@ class KeyRing:
             self._save(nodes=nodes)
 
     def settle_node_key(self, node: str, sequence: int, public_key: bytes | None = None) -> None:
-        """Bundle ``sequence`` signed by ``public_key`` (None: the present one) is accepted: older keys end before it."""
+        """Bundle ``sequence``, signed by ``public_key`` (None: the present one), is accepted: older keys end before."""
         nodes = ring_nodes.settle(self._nodes, node, sequence, public_key)
         if nodes is not None:
             self._save(nodes=nodes)

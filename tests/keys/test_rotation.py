@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from keys import keyfile, master_key
+from keys.ceremony import IDENTITY_NAME, ROLL_NAME, SIGNATURE_NAME, enrol_node
 from keys.errors import KeysError
 from keys.keyfile import Cost
 from keys.keystore import Keystore
@@ -20,7 +21,9 @@ from keys.private.locked import LockedBuffer
 from keys.private.secretbox import UnwrapError
 from keys.private.unseal import open_box
 from keys.public.announcement import handover_is_good, revocation_is_good
-from keys.public.roll import Role, check_entry, decode_roll, encode_roll
+from keys.public.fingerprint import fingerprint
+from keys.public.minisign import signature_matches
+from keys.public.roll import ROLL_COMMENT, Role, check_entry, decode_roll, encode_roll
 from keys.public.seal import seal
 from tests.keys.conftest import NOW, PASSPHRASE, locked
 from tests.keys.test_crash import DONE, KILLED, Kill
@@ -193,6 +196,31 @@ def test_entries_are_signed_anew_for_the_signer_that_is_asked_for(keystore: Keys
     assert decode_roll(encode_roll(first), node="shop-a", identity=old) == first
     assert decode_roll(encode_roll(second), node="shop-a", identity=keystore.identity.public_key) == second
     assert [key.public_key for key in second.batch_keys] == [key.public_key for key in first.batch_keys]
+
+
+def test_enrolling_again_during_a_handover_gives_what_the_node_believes(
+    keystore: Keystore, tmp_path: Path
+) -> None:
+    old = keystore.identity.minisign
+    keystore.rotate_identity(LATER)
+    for node, key, signer in (
+        ("shop-a", NODE_KEY, old),
+        ("shop-b", b"\x08" * 32, keystore.identity.minisign),
+    ):
+        out = tmp_path / node
+        enrol_node(
+            keystore,
+            node=node,
+            public_key=key,
+            spoken=fingerprint(key),
+            out=out,
+            batch_keys=3,
+            now=LATER,
+        )
+        raw, text = ((out / name).read_bytes() for name in (ROLL_NAME, SIGNATURE_NAME))
+        assert (out / IDENTITY_NAME).read_text(encoding="ascii") == signer.encode()
+        assert signature_matches(signer, raw, text.decode(), ROLL_COMMENT)
+        assert len(decode_roll(raw, node=node, identity=signer.public_key).batch_keys) > 0
 
 
 def test_compromised_identity_signs_no_handover_and_is_wiped(keystore: Keystore, path: Path) -> None:
