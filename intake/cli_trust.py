@@ -18,7 +18,7 @@ import click
 from intake.config import IntakeConfig
 from intake.health import Health
 from intake.live_keys import LiveKeys
-from intake.server import open_spool, register_path, time_of_last_return
+from intake.server import open_spool, register_path
 from keys import console
 from keys.config import load
 from keys.console import ExitCode, say, shared_options, warn
@@ -30,6 +30,7 @@ from transfer.register import Register
 from transfer.sync import trust
 from transfer.sync.node import Node
 from transfer.sync.notices import Notice
+from transfer.sync.silence import Heard, heard, silence_of
 from transfer.sync.status import TrustStatus, of_trust, trust_status
 
 _TRUST = """
@@ -144,13 +145,13 @@ def health_of(node: NodeConfig) -> Health:
     def seconds() -> int:
         return int(time.time())
 
-    def returned_at() -> int:
+    def known() -> Heard:
         path = register_path(node)
         if not path.exists():
-            return 0
+            return Heard(returned_at=0, unanswered_since=0, waiting_since=0)
         register_ = Register(path)
         try:
-            return time_of_last_return(register_)
+            return heard(register_)
         finally:
             register_.close()
 
@@ -158,7 +159,8 @@ def health_of(node: NodeConfig) -> Health:
         keys=LiveKeys(node=node.node, state=node.state),
         spool=open_spool(node),
         now=seconds,
-        returned_at=returned_at,
+        returned_at=lambda: known().returned_at,
+        silence=silence_of(known, days=node.expect_return_days),
     )
 
 

@@ -36,15 +36,25 @@ class Report:
 
 
 class Health:
-    """Looks at the roll and the spool, each time anew. ``returned_at``: the time of the newest return, 0 for none."""
+    """Looks at the roll and the spool, each time anew. ``returned_at``: the time of the newest return, 0 for none.
+
+    ``silence``: what should have come or gone by a time, and has not.
+    """
 
     def __init__(
-        self, *, keys: LiveKeys, spool: Spool, now: Callable[[], int], returned_at: Callable[[], int]
+        self,
+        *,
+        keys: LiveKeys,
+        spool: Spool,
+        now: Callable[[], int],
+        returned_at: Callable[[], int],
+        silence: Callable[[int], Sequence[Notice]],
     ) -> None:
         self._keys = keys
         self._spool = spool
         self._now = now
         self._returned_at = returned_at
+        self._silence = silence
         self._ended: set[bytes] = set()
 
     def keys(self) -> Keys | None:
@@ -88,6 +98,8 @@ class Health:
                     rule="SPOOL-FAULT", message=fault, remedy="see to the disk of [node] state", stops=True
                 )
             )
+        if not keys.retired:
+            found += self._silence(now)
         return Report(keys_left=left, notices=[*found, *notices.of_clock(facts, now)])
 
     def _open_batch_keys(self) -> Iterator[LiveKey]:

@@ -36,6 +36,7 @@ from transfer.config import NodeConfig
 from transfer.register import Register
 from transfer.spool import Spool
 from transfer.sync.node import LAST_RETURN
+from transfer.sync.silence import heard, silence_of
 from transfer.wire.records import Reason
 
 Clock = Callable[[], float]
@@ -114,7 +115,13 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         desk=OrderDesk(commit=commit, keys=keys, register=register, token_key=token_key, now=seconds),
         catalogue=load_catalogue(intake.catalogue),
         status=status,
-        health=Health(keys=keys, spool=spool, now=seconds, returned_at=returned_at),
+        health=Health(
+            keys=keys,
+            spool=spool,
+            now=seconds,
+            returned_at=returned_at,
+            silence=silence_of(lambda: heard(register), days=node.expect_return_days),
+        ),
         token_key=token_key,
         month=month,
         openapi=openapi_document(),

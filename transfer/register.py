@@ -298,6 +298,14 @@ class Register:
             ).fetchall()
         return [order_id for (order_id,) in rows]
 
+    def unanswered_since(self) -> int:
+        """When the oldest bundle without a receipt was cut, 0 for none."""
+        return int(self._one("SELECT coalesce(min(cut_at), 0) FROM bundle WHERE outcome = ''"))
+
+    def waiting_since(self) -> int:
+        """When the oldest order came that is in no bundle and not known to be missing, 0 for none."""
+        return min((key.oldest for key in self.uncut_tally()), default=0)
+
     def orders_of(self, sequence: int) -> set[str]:
         """The orders that went into a bundle."""
         with self._reading:

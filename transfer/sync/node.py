@@ -48,6 +48,7 @@ class Node:
     state: Path
     max_orders: int
     max_bytes: int
+    expect_return_days: int = 7
 
     @classmethod
     def of(cls, config: NodeConfig) -> Node:
@@ -57,6 +58,7 @@ class Node:
             state=config.state,
             max_orders=config.max_orders,
             max_bytes=config.max_bytes,
+            expect_return_days=config.expect_return_days,
         )
 
     @property

@@ -21,6 +21,7 @@ from transfer.sync.notices import KeyFacts, Notice
 from transfer.sync.own import next_public_key
 from transfer.sync.retired import Retired, load_retired
 from transfer.sync.revoked import revocations
+from transfer.sync.silence import heard, of_silence
 from transfer.wire.manifest import MANIFEST_NAME, bundle_manifest_digest, decode_bundle_manifest
 
 
@@ -113,6 +114,7 @@ def look(node: Node, register: Register, *, now: int) -> Overview:
     found += notices.of_keys(facts, now) if roll and not retired else []
     found += notices.of_clock(facts, now)
     found += notices.late_bundles([(bundle.sequence, bundle.cut_at) for bundle in in_flight], now)
+    found += of_silence(heard(register), now=now, days=node.expect_return_days) if not retired else []
     found += of_trust(node)
     found += _of_orders(missing, untold)
     return Overview(
