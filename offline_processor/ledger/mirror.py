@@ -43,14 +43,14 @@ class Tip:
 
 
 def tip_of(database: sqlite3.Connection) -> Tip:
-    """The tip of a ledger's file; that of an empty ledger for a file without tables."""
+    """The tip of a ledger's file; -1 commits for a file without tables."""
     try:
         commits, token = database.execute("SELECT number, token FROM commit_mark").fetchone() or (0, b"")
         newest = database.execute("SELECT id, chain FROM entry ORDER BY id DESC LIMIT 1").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
             raise
-        return Tip(commits=0, token=b"", entries=0, chain=b"")
+        return Tip(commits=-1, token=b"", entries=0, chain=b"")
     entries, chain = newest or (0, b"")
     return Tip(commits=commits, token=token, entries=entries, chain=chain)
 
@@ -64,6 +64,10 @@ def includes(newer: sqlite3.Connection, older: Tip) -> bool:
         return older.commits < ahead.commits
     row = newer.execute("SELECT chain FROM entry WHERE id = ?", (older.entries,)).fetchone()
     return older.commits < ahead.commits and row is not None and row[0] == older.chain
+
+
+def _tables(database: sqlite3.Connection) -> list[Any]:
+    return database.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
 
 
 class Mirror:
@@ -98,9 +102,10 @@ class Mirror:
         """Compare the two, and bring up a mirror that is behind; True when it was. ``LEDGER-MIRROR`` otherwise."""
         with self._disk_errors():
             ours, theirs = tip_of(ledger), tip_of(self._database)
-            if ours == theirs:
+            if ours == theirs and _tables(ledger) == _tables(self._database):
                 return False
-            if includes(ledger, theirs):
+            # A newer version of the software may just have added tables to the ledger: those are copied too.
+            if ours == theirs or includes(ledger, theirs):
                 ledger.backup(self._database)
                 return True
             newer = includes(self._database, ours)

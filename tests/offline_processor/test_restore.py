@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,7 +46,7 @@ from tests.offline_processor.shop import (
 from transfer.wire.records import Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 HELD, BEFORE, CHARGED, DECLINED, UNKNOWN, LATE = 0, 1, (2, 3), 4, 5, (6, 7)
@@ -60,13 +61,13 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         made.custody_key.close()
 
 
-def next_bundle(shop: Shop, *numbers: int, pans: dict[int, bytes] | None = None, **changes: object) -> Path:
+def next_bundle(shop: Shop, *numbers: int, pans: Mapping[int, bytes] = MappingProxyType({})) -> Path:
     keys = shop.keys_for()
     envelopes = [
-        shop.seal(number, keys=keys, card=a_card(pans[number]) if number in (pans or {}) else None)
+        shop.seal(number, keys=keys, card=a_card(pans[number]) if number in pans else None)
         for number in numbers
     ]
-    return shop.bundle(envelopes, batch_key_id=keys.batch_key_id, **changes)
+    return shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
 
 
 def days_before_the_loss(shop: Shop) -> Path:
