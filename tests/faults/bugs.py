@@ -25,7 +25,7 @@ from keys.ring_index import DestroyReason
 from offline_processor import attempts, batch, bundle_work, holding, reporting
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.charging import AttemptState, event_of
-from offline_processor.ledger import bundles, orders
+from offline_processor.ledger import bundles, ledger, orders
 from offline_processor.workplace import destroy_keys, envelopes_of
 from transfer import register, spool
 from transfer.sync import inbound, outbound, returned, trust
@@ -151,12 +151,12 @@ def _repeat_accepted(patch: Patch) -> None:
 
 def _no_intent(patch: Patch) -> None:
     def charge(till: Any, window: Any, *, now: int) -> Any:
-        ready, ledger = window.ready, till.ledger
-        with ledger.atomic():
+        ready, books = window.ready, till.ledger
+        with books.atomic():
             references = orders.next_references(
-                ledger, [item.order for item in ready], epoch=till.epoch, now=now
+                books, [item.order for item in ready], epoch=till.epoch, now=now
             )
-            orders.settle(ledger, window.decided, now=now)
+            orders.settle(books, window.decided, now=now)
         pairs = list(zip(ready, references, strict=True))
         answers = till.acquirer.authorise(
             [Authorisation(reference=sent, card=item.card) for item, sent in pairs]
@@ -168,11 +168,11 @@ def _no_intent(patch: Patch) -> None:
             for sent, answer in zip(references, answers, strict=True)
         ]
         outcomes = [attempts._settled(sent, event, code) for sent, _, event, code in moves]
-        with ledger.atomic():
-            orders.record_intents(ledger, intents, now=now)
-            orders.record_events(ledger, moves, now=now)
+        with books.atomic():
+            orders.record_intents(books, intents, now=now)
+            orders.record_events(books, moves, now=now)
             told = [(sent, "", outcome) for sent, outcome in zip(references, outcomes, strict=True)]
-            orders.settle_charged(ledger, told, now=now)
+            orders.settle_charged(books, told, now=now)
         return [*window.decided, *outcomes]
 
     for module in (attempts, bundle_work, batch):
@@ -279,8 +279,9 @@ def _no_directory_fsync(patch: Patch) -> None:
     patch.setattr(os, "fsync", fsync)
 
 
-def _no_fsync(patch: Patch) -> None:
-    patch.setattr(os, "fsync", lambda descriptor: None)
+def _ledger_not_flushed(patch: Patch) -> None:
+    pragmas = vars(ledger)["_PRAGMAS"]
+    patch.setattr(ledger, "_PRAGMAS", (*pragmas, "synchronous = NORMAL"))
 
 
 def _rename_before_fsync(patch: Patch) -> None:
@@ -327,10 +328,10 @@ BUGS: dict[str, Bug] = {
 """What a kill shows."""
 
 POWER_BUGS: dict[str, Bug] = {
-    "no fsync of files": Bug(plant=_no_file_fsync, steps=("orders", "push", "run", "pull")),
-    "no fsync of directories": Bug(plant=_no_directory_fsync, steps=("orders", "push", "run", "pull")),
-    "no fsync at all outside the databases": Bug(plant=_no_fsync, steps=("orders", "push", "run", "pull")),
+    "no fsync of files": Bug(plant=_no_file_fsync, steps=("orders", "push", "pull")),
+    "no fsync of directories": Bug(plant=_no_directory_fsync, steps=("orders",)),
     "rename before fsync": Bug(plant=_rename_before_fsync, steps=("pull",)),
+    "intents recorded without a flush": Bug(plant=_ledger_not_flushed, steps=("run",)),
 }
 """What only the loss of power shows."""
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
+from tests.faults.children import Strike
 from tests.faults.pipeline import STEPS
 from tests.faults.shim import CAN_FAIL, KILLS, WRITES, Mode
 from tests.faults.sweep import Figures, Fleet, at_most, seed
-from tests.faults.worker import Strike, Task
+from tests.faults.worker import Task
 
 pytestmark = [pytest.mark.faults, pytest.mark.needs_tool("gcc", "libc-headers")]
 

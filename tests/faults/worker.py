@@ -10,35 +10,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import pytest
 
-from tests.faults import bugs, shim
+from tests.faults.children import HUNG, KILLED, Strike, in_child, last_words
 from tests.faults.judge import Findings, judge
 from tests.faults.pipeline import STEPS, recover
 from tests.faults.shim import Mode
-from tests.faults.world import World, make_world, stretch_lightly
+from tests.faults.world import World, make_world
 
-_PATIENCE = 120
-KILLED = -int(signal.SIGKILL)
-HUNG = -int(signal.SIGALRM)
-_FAILED = 97
 PROBE = "probe"
-
-
-class Strike(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault: at which counted call, and what happens there."""
-
-    at: int
-    mode: int
-    error: int = 0
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,28 +128,7 @@ class Arena:
         strike: Strike | None,
         trace: Path | None = None,
     ) -> int:
-        """Play ``action`` in a child that ``strike`` hits; how the child ended, as ``waitstatus_to_exitcode`` says."""
-        self._said.unlink(missing_ok=True)
-        child = os.fork()
-        if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        code = _FAILED
-        try:
-            signal.alarm(_PATIENCE)
-            os.dup2(1, 2)
-            patch = pytest.MonkeyPatch()
-            stretch_lightly(patch)
-            if task.bug:
-                bugs.ALL[task.bug].plant(patch)
-            if strike is not None:
-                to = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if trace else -1
-                shim.arm(world.root, strike.at, Mode(strike.mode), error=strike.error, trace=to)
-            action()
-            code = 0
-        except BaseException:  # noqa: BLE001  the parent reads it from the file
-            self._said.write_text(traceback.format_exc(), "utf-8")
-        finally:
-            os._exit(code)
+        return in_child(action, self._said, bug=task.bug, strike=strike, root=world.root, trace=trace)
 
     def _meddle(self, world: World, task: Task) -> None:
         if task.media in ("lost", "old"):
@@ -176,7 +140,7 @@ class Arena:
             shutil.copytree(before.medium, world.medium, dirs_exist_ok=True)
 
     def _last_words(self) -> str:
-        return self._said.read_text("utf-8")[-1500:] if self._said.exists() else ""
+        return last_words(self._said)
 
 
 def _struck(strike: Strike, ended: int) -> bool:
