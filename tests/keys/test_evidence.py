@@ -18,7 +18,7 @@ from keys.evidence import LedgerKeys, make
 from keys.evidence_files import as_text
 from keys.public import canonical
 from keys.public.chain import GENESIS, link
-from keys.ring_index import RingBackend, RingIndex
+from keys.ring_index import KeyRole, RingBackend, RingIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -154,6 +154,6 @@ def test_a_hundred_thousand_entries_take_seconds_and_little_memory(tmp_path: Pat
 
 def test_bundle_that_came_after_the_destruction_used_nothing() -> None:
     found = LedgerKeys()
-    found.destroyed("ab" * 16, evidence_ledger.KeyRole.BATCH, destroyed_at=5)
+    found.destroyed("ab" * 16, KeyRole.BATCH, destroyed_at=5)
     found.used("ab" * 16, 9)
     assert "used_at" not in found.keys["ab" * 16].facts

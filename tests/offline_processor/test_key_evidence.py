@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 from keys import evidence, evidence_files, evidence_ledger
 from keys.errors import KeysError
 from keys.evidence import Erasure, Evidence, State
+from keys.keystore import Keystore
+from keys.private.sign import generate_signing_key
 from keys.public.fingerprint import fingerprint, words
 from keys.ring_index import DestroyReason, KeyRole, RingBackend
 from offline_processor.key_record import say_destroyed, say_emptied
+from tests.keys import tpm
 from tests.offline_processor.acquirers import BadLine, silent
 from tests.offline_processor.commands import ROOT, configure
 from tests.offline_processor.forgery import forge
@@ -34,6 +37,7 @@ from tests.offline_processor.shop import (
     a_card,
     id_of,
     open_shop,
+    passphrase,
 )
 
 if TYPE_CHECKING:
@@ -405,3 +409,30 @@ def step(chance: random.Random, shop: Shop, ledger: Ledger) -> None:
             ring.destroy(doomed, reason=chance.choice(list(DestroyReason)), now=now)
         case _:
             say_destroyed(ledger, ring, now=now)
+
+
+@pytest.mark.needs_tool("swtpm", "tpm2_nvwrite")
+def test_with_a_tpm_the_evidence_says_what_hardware_assures(
+    tmp_path: Path, tool: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = tpm.start(tmp_path / "tpm", tool("swtpm"))
+    try:
+        monkeypatch.setenv("TPM2TOOLS_TCTI", machine.address)
+        with passphrase() as secret:
+            keystore = Keystore.create(
+                tmp_path / "keystore", [secret], rehearsal=True, now=NOW - 9, ring_backend=RingBackend.TPM
+            )
+        shop = Shop(root=tmp_path, keystore=keystore, node_key=generate_signing_key())
+        keystore.ring.enrol_node("shop-a", shop.node_key.public_key, NOW - 9)
+        keystore.issue_batch_keys("shop-a", 2, now=NOW - 9)
+        shop.bundle([shop.seal(0)])
+        shop.run()
+        found = made(shop)
+        assert found.findings == []
+        assert [key.erasure for key in found.keys if key.state is State.DESTROYED] == [Erasure.HARDWARE]
+        text = evidence_files.as_text(found)
+        assert "an older copy of the disk opens no destroyed key" in text
+        assert "NOT ASSURED" not in text
+        keystore.close()
+    finally:
+        machine.stop()
