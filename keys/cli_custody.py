@@ -15,7 +15,7 @@ from typing import Final
 import click
 import msgspec
 
-from keys import console, recovery
+from keys import console, custody_copy, recovery
 from keys.ceremony_run import REHEARSAL_MARK
 from keys.config import KeystoreConfig, load
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
@@ -80,8 +80,10 @@ def recover(
     settings = _settings(config)
     recovery.refuse_existing(settings.path, out)
     copy = recovery.read_copy(copy_file)
+    # A damaged copy is found before anyone is asked for a share, and a foreign share when it is given.
+    custody = custody_copy.look(copy).keystore.custody
     key = ask_quorum(
-        None,
+        None if custody is None else custody.custody(),
         shares_fd=shares_fd,
         on_swap=on_swap(settings, rehearsal=False),
         purpose="Recovery of the offline keys",

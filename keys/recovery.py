@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from keys import custody_copy
 from keys.ceremony import IDENTITY_NAME
-from keys.durable import create_durable, fsync_directory, make_directory, write_durable
+from keys.durable import (
+    create_durable,
+    fsync_directory,
+    make_directory,
+    replace_erasing,
+    settle_erasing,
+    write_durable,
+)
 from keys.errors import KeysError
 from keys.keystore import Keystore
 from keys.private import ring_secret_tpm
@@ -174,7 +181,12 @@ def refresh_copy(keystore: Keystore, now: int) -> Path | None:
     if keystore.custody is None:
         return None
     place = keystore.path.with_name(f"{keystore.path.name}.custody")
-    write_durable(place, keystore.custody_copy(now), _PUBLIC_MODE)
+    settle_erasing(place)
+    copy = keystore.custody_copy(now)
+    if place.exists():
+        replace_erasing(place, copy)  # the older one may have an order key that is destroyed by now
+    else:
+        write_durable(place, copy)
     return place
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from keys.errors import RuleError
 from keys.keystore import Keystore
 from keys.keystore_index import DestroyedOrderKey
+from keys.recovery import refresh_copy
 from keys.ring_index import Destroyed, DestroyReason
 from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.control_total import ControlTotal
@@ -126,6 +127,7 @@ def destroy_order_keys(place: Workplace) -> list[DestroyedOrderKey]:
     gone, said = place.keystore.destroyed_order_keys, ledger.counter("order-keys-destroyed")
     unsaid = list(gone[said:])
     if unsaid:
+        refresh_copy(place.keystore, now)  # before it is said: an older copy still has the keys, sealed
         with ledger.atomic():
             for key in unsaid:
                 facts = {"number": key.number, "destroyed_at": key.destroyed_at}

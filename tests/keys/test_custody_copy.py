@@ -17,6 +17,7 @@ from keys.keystore import Keystore
 from keys.private.unseal import open_box
 from keys.public.roll import decode_roll, encode_roll
 from keys.public.seal import seal
+from keys.recovery import refresh_copy
 from keys.ring_index import DestroyReason, KeyRole
 from tests.keys.conftest import NOW, PASSPHRASE, locked
 
@@ -228,3 +229,20 @@ def test_keystore_without_custodians_has_no_copy(keystore: Keystore) -> None:
     with pytest.raises(KeysError) as refusal:
         keystore.custody_copy(NOW)
     assert refusal.value.rule == "CUSTODY-NONE"
+
+
+def test_copy_beside_the_keystore_forgets_a_destroyed_order_key(kept: Keystore) -> None:
+    kept.rotate_order_key(NOW)
+    place = refresh_copy(kept, NOW)
+    assert place is not None
+    before = place.read_bytes()
+    assert [key.number for key in custody_copy.look(before).keystore.order_keys] == [1, 2]
+    end = kept.order_keys[0].destroy_at
+    kept.rotate_order_key(end)
+    kept.destroy_due_order_keys(end)
+    with place.open("rb") as handle:  # an open file outlives its name
+        assert refresh_copy(kept, end) == place
+        overwritten = handle.read()
+    assert before.split(b"\n")[1][:64] not in overwritten
+    assert [key.number for key in custody_copy.look(place.read_bytes()).keystore.order_keys] == [3]
+    assert sorted(file.name for file in place.parent.iterdir()) == ["kept", "kept.custody"]
