@@ -33,6 +33,7 @@ from keys.ring_index import DestroyReason, RingBackend, RingIndex
 from tests.keys import tpm
 from tests.keys.conftest import PASSPHRASE, locked
 from tests.keys.test_crash import DONE, KILLED, Kill, content, destroy, hold, issue, mark
+from tests.keys.test_memory import dumped, found_in
 from tests.tools.known import find
 
 if TYPE_CHECKING:
@@ -394,9 +395,12 @@ def test_full_chip_and_an_owner_with_a_password_are_told_apart(
 ) -> None:
     monkeypatch.setenv("TPM2TOOLS_TCTI", other_machine.address)
     with locked(bytes(32)) as auth:
-        assert (
-            refused(lambda: [chip.define(0x01800000 + n, 2048, auth) for n in range(200)]) == "RING-TPM-FULL"
-        )
+
+        def fill() -> None:
+            for handle in range(0x01800000, 0x018000FF):
+                chip.define(handle, 2048, auth)
+
+        assert refused(fill) == "RING-TPM-FULL"
         assert refused(lambda: chip.define(0x01800000, 32, auth)) == "RING-TPM-TAKEN"
     filled = chip.indices()
     while True:
@@ -510,3 +514,25 @@ def test_creation_that_fails_gives_its_index_back(
 
 def fails(*arguments: object) -> None:
     raise OSError(5, "disk")
+
+
+def test_what_goes_to_the_chip_and_comes_back_is_left_nowhere_in_memory(
+    tmp_path: Path, machine: tpm.Tpm
+) -> None:
+    path = tmp_path / "keystore"
+    with locked(PASSPHRASE) as passphrase:
+        with Keystore.create(
+            path, [passphrase], rehearsal=True, now=NOW, ring_backend=RingBackend.TPM
+        ) as keystore:
+            keystore.ring.enrol_node("shop-a", b"\x07" * 32, NOW)
+            entry = keystore.issue_batch_keys("shop-a", 4, now=NOW)[0]
+            sought = {"master key": bytes(keystore._master.view)}
+            place = TpmRingSecret(path, keystore._master)
+            with place.read() as old, place._auth() as auth:
+                sought |= {"old secret": bytes(old.view), "authorisation": bytes(auth.view)}
+        (tmp_path / "box").write_bytes(seal(os.urandom(128), bytes.fromhex(entry.public_key)))
+        memory = dumped("open", path, tmp_path)
+        with locked(sought["master key"]) as master, TpmRingSecret(path, master).read() as new:
+            sought["new secret"] = bytes(new.view)
+    assert sought["new secret"] != sought["old secret"], "it destroyed keys, with the chip"
+    assert found_in(memory, sought) == {"master key"}, "which is open, and found by this search"
