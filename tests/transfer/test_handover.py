@@ -298,7 +298,8 @@ class FollowingNode(RuleBasedStateMachine):
     def begin(self) -> None:
         self.place = tempfile.mkdtemp()
         self.house = House(root=Path(self.place) / "house", identity=fixed_key(1), node_key=fixed_key(2))
-        self.trusted, self.announced = 0, None
+        self.trusted = 0
+        self.announced: tuple[int, int] | None = None
         self.former: set[int] = set()
         self.taken = 0
         self.made: list[tuple[Path, int, int, tuple[int, int] | None]] = []
@@ -373,5 +374,5 @@ class FollowingNode(RuleBasedStateMachine):
 
 TestFollowingNode = FollowingNode.TestCase
 TestFollowingNode.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
