@@ -76,10 +76,7 @@ def read(path: Path) -> LedgerKeys:
     found = LedgerKeys()
     chain = GENESIS
     try:
-        # Opened for reading only; the keystore's lock, which the caller holds, keeps every run away meanwhile.
-        with contextlib.closing(
-            sqlite3.connect(f"{path.resolve(strict=True).as_uri()}?mode=ro", uri=True)
-        ) as database:
+        with contextlib.closing(_opened(path.resolve(strict=True))) as database:
             for number, at, kind, subject, facts, stored in database.execute(_COLUMNS):
                 found.entries += 1
                 chain = link(chain, number=number, at=at, kind=kind, subject=subject, facts=facts)
@@ -101,6 +98,21 @@ def read(path: Path) -> LedgerKeys:
 
 
 _Take: TypeAlias = Callable[[LedgerKeys, _Entry], None]
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file, for reading only; the keystore's lock, which the caller holds, keeps every run away meanwhile."""
+    database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    try:
+        database.execute("SELECT 1 FROM entry LIMIT 1").fetchone()
+    except sqlite3.OperationalError:
+        database.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        # A copy on a medium that cannot be written to: SQLite would want to make its own files beside it.
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    return database
 
 
 def _taken(found: LedgerKeys, take: _Take, number: int, entry: _Entry) -> None:

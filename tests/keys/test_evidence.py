@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+import subprocess
 import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -128,6 +130,21 @@ def test_ledger_with_an_unfinished_write_ahead_log_is_read_whole_and_left_as_it_
     assert evidence_ledger.read(tmp_path / "ledger.db").entries == 1
     assert (tmp_path / "ledger.db").read_bytes() == before
     writer.close()
+
+
+@pytest.mark.needs_tool("mounts")
+def test_copy_on_a_medium_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    place = tmp_path / "medium"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    try:
+        write(place / "ledger.db", [(5, "noted", "x", "{}")])
+        with contextlib.closing(sqlite3.connect(place / "ledger.db")) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        assert evidence_ledger.read(place / "ledger.db").entries == 1
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_a_hundred_thousand_entries_take_seconds_and_little_memory(tmp_path: Path) -> None:
