@@ -57,9 +57,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """One world below ``place``."""
+    """One world below ``place``, seen from one of its intake nodes, whose disk is ``online``."""
 
     place: Path
+    online: str = "online"
 
     @property
     def root(self) -> Path:
@@ -67,11 +68,11 @@ class World:
 
     @property
     def node_toml(self) -> Path:
-        return self.root / "online" / "node.toml"
+        return self.root / self.online / "node.toml"
 
     @property
     def node_state(self) -> Path:
-        return self.root / "online" / "state"
+        return self.root / self.online / "state"
 
     @property
     def offline_toml(self) -> Path:
@@ -91,12 +92,12 @@ class World:
 
     @property
     def promises(self) -> Path:
-        return self.place / "promises.jsonl"
+        return self.place / f"promises-{self.online}.jsonl"
 
     def copy_to(self, place: Path) -> World:
         """The same world again, elsewhere."""
         shutil.copytree(self.place, place, symlinks=True)
-        return World(place=place)
+        return World(place=place, online=self.online)
 
     # The commands
 
@@ -193,17 +194,30 @@ class Witness:
                 file.write(json.dumps(note) + "\n")
 
 
-def make_world(place: Path, *, node: str = NODE) -> World:
+def make_world(place: Path) -> World:
     """Both sides, enrolled with each other by the usual commands; nothing is ordered yet."""
     world = World(place=place)
-    for folder in ("online", "offline", "medium/in", "medium/out"):
+    for folder in ("offline", "medium/in", "medium/out"):
         (world.root / folder).mkdir(parents=True)
     world.books.parent.mkdir()
-    write_settings(world, node=node)
+    world.offline_toml.write_text(
+        '[keystore]\npath = "keystore"\npassphrase_file = "passphrase"\n'
+        f'[processor]\nstate = "state"\ndrop_in = "../medium/in"\ndrop_out = "../medium/out"\nwindow = {_WINDOW}\n'
+        '[acquirer]\nbooks = "../../acquirer/books.db"\n',
+        encoding="utf-8",
+    )
+    _write_passphrase(world.offline_toml.parent)
+    _done(command(keys_cli.commands, "init", "--config", world.offline_toml, "--rehearsal"))
+    return add_node(world, NODE)
+
+
+def add_node(world: World, node: str) -> World:
+    """One more intake node, on the disk that ``world`` names, enrolled with the offline side."""
+    (world.root / world.online).mkdir()
+    _write_node_settings(world, node=node)
     said = _done(command(sync_cli.commands, "init-node", "--config", world.node_toml))
     spoken = fingerprints(said)[0]
-    _done(command(keys_cli.commands, "init", "--config", world.offline_toml, "--rehearsal"))
-    enrolment = world.place / "enrolment"
+    enrolment = world.place / f"for-{node}"
     enrol: tuple[object, ...] = ("enrol-node", "--config", world.offline_toml, "--node", node)
     enrol += ("--public-key", world.node_state / "identity.pub", "--fingerprint", spoken)
     said = _done(command(keys_cli.commands, *enrol, "--out", enrolment, "--batch-keys", _KEYS_ISSUED))
@@ -215,8 +229,8 @@ def make_world(place: Path, *, node: str = NODE) -> World:
     return world
 
 
-def write_settings(world: World, *, node: str) -> None:
-    """Both configuration files, with relative paths, so that a world can be copied; and passphrases."""
+def _write_node_settings(world: World, *, node: str) -> None:
+    """A node's configuration, with relative paths, so that a world can be copied."""
     (world.node_toml.parent / "catalogue.toml").write_text(CATALOGUE, encoding="utf-8")
     world.node_toml.write_text(
         f'[node]\nnode = "{node}"\nstate = "state"\npassphrase_file = "passphrase"\n'
@@ -224,16 +238,13 @@ def write_settings(world: World, *, node: str) -> None:
         f'[intake]\nbind = "127.0.0.1:{20_000 + os.getpid() % 10_000}"\ncatalogue = "catalogue.toml"\n',
         encoding="utf-8",
     )
-    world.offline_toml.write_text(
-        '[keystore]\npath = "keystore"\npassphrase_file = "passphrase"\n'
-        f'[processor]\nstate = "state"\ndrop_in = "../medium/in"\ndrop_out = "../medium/out"\nwindow = {_WINDOW}\n'
-        '[acquirer]\nbooks = "../../acquirer/books.db"\n',
-        encoding="utf-8",
-    )
-    for folder in (world.node_toml.parent, world.offline_toml.parent):
-        passphrase = folder / "passphrase"
-        passphrase.write_text("correct horse battery staple\n", encoding="ascii")
-        passphrase.chmod(0o600)
+    _write_passphrase(world.node_toml.parent)
+
+
+def _write_passphrase(folder: Path) -> None:
+    passphrase = folder / "passphrase"
+    passphrase.write_text("correct horse battery staple\n", encoding="ascii")
+    passphrase.chmod(0o600)
 
 
 def command(group: click.Command, *words: object) -> Ended:
