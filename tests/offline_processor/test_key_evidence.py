@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from keys import evidence, evidence_files, evidence_ledger
 from keys.errors import KeysError
-from keys.evidence import Erasure, Evidence, State
+from keys.evidence import Erasure, Evidence, LedgerKeys, State
 from keys.keystore import Keystore
 from keys.private.sign import generate_signing_key
 from keys.public.fingerprint import fingerprint, words
@@ -27,6 +27,7 @@ from offline_processor.key_record import say_destroyed, say_emptied
 from tests.keys import tpm
 from tests.offline_processor.acquirers import BadLine, silent
 from tests.offline_processor.commands import ROOT, configure
+from tests.offline_processor.disaster import back_up, bring_in_report, lose, rebuild
 from tests.offline_processor.forgery import forge
 from tests.offline_processor.shop import (
     HOLD_HOURS,
@@ -436,3 +437,36 @@ def test_with_a_tpm_the_evidence_says_what_hardware_assures(
         keystore.close()
     finally:
         machine.stop()
+
+
+def test_keys_that_were_lost_with_a_machine_are_told_as_lost(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, custodians=(2, 3))
+    shop.bundle([shop.seal(0)])
+    shop.run()
+    backup = back_up(shop)
+    lose(shop)
+    rebuild(shop, backup.path)
+    shop.now += 60
+    bring_in_report(shop)
+    shop.run_later()
+    found = made(shop)
+    assert (found.findings, found.epoch) == ([], 2)
+    ended = {key.reason: key.erasure for key in found.keys if key.state is State.DESTROYED}
+    assert ended[DestroyReason.LOST] is Erasure.UNKNOWN
+    assert ended[DestroyReason.BATCH_DONE] is Erasure.NOT_ASSURED
+    assert {key.epoch for key in found.keys if key.state is State.LIVE} == {2}
+    # An older copy knew nothing of the keys that were issued after it; the ledger does.
+    told = LedgerKeys()
+    told.issued("cd" * 16, epoch=1, node="shop-a", number=99, issued_at=NOW)
+    index = shop.keystore.ring.index()
+    lost = evidence.make(
+        told,
+        index,
+        backend=RingBackend.FILE,
+        identity=bytes(32),
+        rehearsal=True,
+        hold_limit=LIMIT,
+        now=shop.now,
+    )
+    assert [(key.state, key.erasure) for key in lost.keys] == [(State.LOST, Erasure.UNKNOWN)]
+    shop.keystore.close()
