@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -20,12 +21,12 @@ from keys.keystore import Keystore
 from keys.keystore_index import DAY, Cryptoperiods
 from keys.machine import look
 from keys.private.passphrase import read_passphrase
-from keys.public.fingerprint import fingerprint, matches, words
+from keys.public.fingerprint import matches
 from keys.quorum import ask_shares
 from keys.record import Act, Record, RecordedStep, digest_of
 from keys.record_facts import record_act
 from keys.recovery import COPY_NAME, prove_copy
-from keys.share_screen import hand_out
+from keys.share_screen import fingerprint_lines, hand_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 PLAN_NAME: Final = "CEREMONY.toml"
 _PUBLIC_MODE: Final = 0o644
+_BREAK_OFF: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,10 @@ class Course:
         if self._held is None:
             raise AssertionError("the last step of a ceremony signs the record")
         return self._held
+
+    @property
+    def is_held(self) -> bool:
+        return self._held is not None
 
     @property
     def keystore(self) -> Keystore:
@@ -223,16 +229,8 @@ class Course:
         identity = self.keystore.identity.public_key
         while True:
             self.screen.say(
-                "Fingerprint of the offline identity, on the paper of the ceremony:",
-                "",
-                f"  {fingerprint(identity)}",
-                *_in_lines(words(identity)),
-                "",
-                "Fingerprint of the custody key:",
-                "",
-                f"  {fingerprint(self.custody.public_key)}",
-                *_in_lines(words(self.custody.public_key)),
-                "",
+                *fingerprint_lines("offline identity", identity),
+                *fingerprint_lines("custody key", self.custody.public_key),
             )
             self.screen.wait("When both are read out and written down")
             self.screen.page("The witness reads the fingerprint of the offline identity from the paper.")
@@ -272,12 +270,17 @@ class Course:
             input_digest=digest_of(self.raw),
             now=now,
         )
-        self._put_in_place()
-        self._held = self._summary(record)
+        make_directory(self.plan.output.parent)
+        self.keystore.close()
+        # All or nothing, and known which: no signal comes between the two places.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _BREAK_OFF)
+        try:
+            self._put_in_place()
+            self._held = self._summary(record)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _put_in_place(self) -> None:
-        self.keystore.close()
-        make_directory(self.plan.output.parent)
         os.rename(self.aside.output, self.plan.output)
         fsync_directory(self.plan.output.parent)
         # Last: a keystore in its place means that its ceremony was held to the end.
@@ -297,11 +300,3 @@ class Course:
             record_digest=digest_of((self.plan.output / "record.json").read_bytes()),
             nodes=tuple(node.node for node in record.nodes),
         )
-
-
-def _in_lines(text: str) -> list[str]:
-    parts = text.split()
-    return [
-        "  " + "  ".join(f"{place + 1:2d} {parts[place]:<9}" for place in range(start, start + 4)).rstrip()
-        for start in range(0, len(parts), 4)
-    ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from keys.ceremony_course import Aside, Course, Held
 from keys.ceremony_steps import steps_of
 from keys.errors import KeysError
-from keys.private import ring_secret_tpm
+from keys.keystore_place import LOCK_NAME, abandon, take_lock
 from keys.screen import private_screen
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def hold(plan: CeremonyPlan, raw: bytes, *, software: Software, clock: Callable[
     aside = Aside(keystore=_beside(plan.keystore.path), output=_beside(plan.output))
     mark = REHEARSAL_MARK if plan.rehearsal else ""
     steps = steps_of(plan)
+    course: Course | None = None
     heading = ""
     try:
         with _signals_break_off(), contextlib.ExitStack() as stack:
@@ -54,6 +55,8 @@ def hold(plan: CeremonyPlan, raw: bytes, *, software: Software, clock: Callable[
                 course.end(heading)
             return course.held()
     except KeyboardInterrupt as error:
+        if course is not None and course.is_held:
+            return course.held()  # it came when all was in its place
         raise KeysError(
             "CEREMONY-BROKEN-OFF",
             f"the ceremony was broken off in {heading or 'its beginning'}. No keystore and no output were made",
@@ -62,10 +65,11 @@ def hold(plan: CeremonyPlan, raw: bytes, *, software: Software, clock: Callable[
 
 
 def _remove(aside: Aside) -> None:
-    for path in (aside.keystore, aside.output):
-        if os.path.lexists(path):
-            ring_secret_tpm.discard(path)  # what a TPM holds is not in the directory
-            shutil.rmtree(path)
+    if (aside.keystore / LOCK_NAME).exists():
+        os.close(take_lock(aside.keystore))  # refuses: it is of another ceremony that is going on
+    abandon(aside.keystore)
+    if os.path.lexists(aside.output):
+        shutil.rmtree(aside.output)
 
 
 def _beside(path: Path) -> Path:

@@ -24,7 +24,7 @@ from keys.durable import (
 )
 from keys.errors import KeysError
 from keys.keystore import Keystore
-from keys.private import ring_secret_tpm
+from keys.keystore_place import abandon
 from keys.public.fingerprint import fingerprint, words
 from keys.record import Act, LostKeys
 from keys.record_facts import lost_keys, record_act
@@ -190,8 +190,7 @@ def refresh_copy(keystore: Keystore, now: int) -> Path | None:
     return place
 
 
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            ring_secret_tpm.discard(path)
-            shutil.rmtree(path)
+def _remove(keystore: Path, output: Path) -> None:
+    abandon(keystore)
+    if os.path.lexists(output):
+        shutil.rmtree(output)

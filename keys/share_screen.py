@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from keys.custody import Assembly
 from keys.errors import KeysError
+from keys.public.fingerprint import fingerprint, words
 from keys.quorum import AGAIN, SHARE_WORDS, read_share
 
 if TYPE_CHECKING:
@@ -57,13 +58,21 @@ def hand_out_all(
 
 def grid(share: str) -> list[str]:
     """The words, numbered, in columns that are read downwards."""
-    words = share.split()
+    parts = share.split()
     return [
         "  ".join(
-            f"{place + 1:2d} {words[place]:<{_WIDTH}}" for place in range(row, len(words), _ROWS)
+            f"{place + 1:2d} {parts[place]:<{_WIDTH}}" for place in range(row, len(parts), _ROWS)
         ).rstrip()
         for row in range(_ROWS)
     ]
+
+
+def fingerprint_lines(what: str, public_key: bytes) -> list[str]:
+    """Both forms of a key's fingerprint, the words numbered, four in a line."""
+    parts = words(public_key).split()
+    numbered = [f"{place + 1:2d} {word:<9}" for place, word in enumerate(parts)]
+    rows = ["  " + "  ".join(numbered[start : start + 4]).rstrip() for start in range(0, len(parts), 4)]
+    return [f"Fingerprint of the {what}:", "", f"  {fingerprint(public_key)}", *rows, ""]
 
 
 def what_is_wrong(typed: str, share: str, custody: Custody) -> str | None:

@@ -369,6 +369,25 @@ def test_what_a_killed_ceremony_left_is_removed_by_the_next(home: Path) -> None:
     assert nothing_was_made(home)
 
 
+def test_two_ceremonies_do_not_take_each_others_keystore_away(home: Path) -> None:
+    with Terminal("run", home / "CEREMONY.toml") as terminal:
+        players = Players(terminal)
+        players.check_machine()
+        players.choose_passphrases()
+        terminal.expect("When you are alone")
+        with Terminal("run", home / "CEREMONY.toml") as other:
+            assert other.end() == 2
+            assert "KEYSTORE-BUSY" in other.main_screen()
+        assert not nothing_was_made(home)
+
+
+def test_missing_custody_copy_is_refused_before_anyone_is_asked(tmp_path: Path) -> None:
+    config = tmp_path / "offline.toml"
+    config.write_text('[keystore]\npath = "keys"\n', encoding="ascii")
+    said = refused("recover", "--config", config, "--copy", tmp_path / "none", "--out", tmp_path / "out")
+    assert (said["rule"], said["code"]) == ("CUSTODY-MISSING", 2)
+
+
 def test_bad_passphrases_are_asked_for_again(home: Path) -> None:
     with Terminal("run", home / "CEREMONY.toml") as terminal:
         players = Players(terminal)
