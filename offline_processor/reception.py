@@ -228,6 +228,14 @@ def _knowledge(place: Workplace, node: NodeId, node_keys: list[MinisignPublicKey
         identities=place.keystore.identities,
         forgotten_before=ledger.counter(FORGOTTEN),
         used_by=lambda key: bundles.sequence_of_key(ledger, key),
-        issued=lambda key: ring.knows_batch_key(node, bytes.fromhex(key)),
+        issued=lambda key: _issued(ring, bytes.fromhex(key), node),
         return_of=lambda number: reporting.return_of(ledger, node, number),
     )
+
+
+def _issued(ring: KeyRing, key_id: bytes, node: NodeId) -> bool:
+    """Was this key issued to the node? After a recovery a key that no copy knows may have been, and is lost."""
+    if ring.knows_batch_key(node, key_id):
+        return True
+    another = ring.batch_record(key_id) is not None or ring.find_destroyed(key_id) is not None
+    return bool(ring.lost_before_epoch) and not another
