@@ -174,7 +174,7 @@ class House:
         (place / f"{KEYROLL_NAME}.minisig").write_text(sign_file(self.identity, raw, ROLL_COMMENT))
         return place
 
-    def take(self, numbers: Iterable[int], *, key: int | None = None) -> list[Committed]:
+    def take(self, numbers: Iterable[int], *, key: int | None = None, now: int = NOW) -> list[Committed]:
         """Take orders as an intake worker does: one group on the current key."""
         roll = trust.load_roll(self.node.state, node=NODE)
         spool = self.spool
@@ -185,7 +185,7 @@ class House:
         for number in numbers:
             group.append(envelope(number, place))
             orders.append(NewOrder(order_id=order_id(number), basket_digest=basket(number)))
-        return self.register.commit_group(group, orders, NOW)
+        return self.register.commit_group(group, orders, now)
 
     def push(self, *, empty: bool = False, now: int = NOW) -> PushReport:
         with self.node.alone():
