@@ -6,9 +6,10 @@ planted fault that the same judge must find.
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from offline_processor.acquirers.report import ReportOutcome
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import reports
 from offline_processor.sequences import set_sequence
+from tests.offline_processor.acquirers import BadLine, LineCutError, cut
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
@@ -37,6 +39,8 @@ from tests.offline_processor.shop import (
     HOLD_HOURS,
     HOUR,
     LOST_ANSWER_CARD,
+    NO_ANSWER_AMOUNT,
+    VISA,
     Shop,
     a_card,
     an_order,
@@ -427,3 +431,46 @@ def test_backup_holds_no_card_box_and_no_ring_key(shop: Shop) -> None:
     assert box not in content
     assert box[:32] not in content
     assert an_order(0).customer.email.encode() not in backup.read_bytes()
+
+
+# Any history
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_history_before_the_loss_wrongs_nobody(shop: Shop, seed: int) -> None:
+    chance = random.Random(seed)
+    cards = [VISA, VISA, VISA, DECLINED_CARD, LOST_ANSWER_CARD]
+    amounts = [2499, 2499, NO_ANSWER_AMOUNT]
+    backup, number = back_up(shop).path, 0
+    for day in range(6):
+        keys = shop.keys_for()
+        envelopes = []
+        for _ in range(chance.randrange(4)):
+            order = an_order(number, amount=chance.choice(amounts))
+            envelopes.append(shop.seal(number, keys=keys, order=order, card=a_card(chance.choice(cards))))
+            number += 1
+        confirmation = shop.confirmation() if day and chance.random() < 0.5 else None
+        shop.bundle(envelopes, batch_key_id=keys.batch_key_id, newest_return=confirmation)
+        shop.now += chance.randrange(1, 30) * HOUR
+        if chance.random() < 0.3 and envelopes:
+            with suppress(LineCutError):
+                shop.run(
+                    BadLine(path=shop.books, authorising=cut)
+                )  # killed while the acquirer has the window
+        shop.run_later()
+        if chance.random() < 0.3:
+            backup = back_up(shop, f"backup-{day}.sealed").path
+    if chance.random() < 0.5:
+        next_bundle(shop, number)
+    lose(shop)
+    shop.now += HOUR
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    for _ in range(4):
+        shop.run_later(chance.randrange(1, 80) * HOUR)
+        assert wronged(shop) == []
+    charged = shop.charges()
+    states = {order: state for order, (state, _, _) in shop.states().items()}
+    assert {order for order, state in states.items() if state == "paid"} == set(charged)
+    with shop.ledger() as ledger:
+        ledger.verify_chain()
