@@ -6,10 +6,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import intake, offline
+from tests.bench import intake, offline, push
 
 CONNECTIONS = 32
-AIM_INTAKE, AIM_P99_MS, AIM_OFFLINE = 0.30, 25.0, 0.55
+AIM_INTAKE, AIM_P99_MS, AIM_OFFLINE, AIM_PUSH = 0.30, 25.0, 0.55, 0.5
 
 
 @click.command()
@@ -34,6 +34,20 @@ def bench(*, quick: bool) -> None:
         f"{served.ratio:.2f} (aim {AIM_INTAKE})",
         f"{served.p50_ms:.1f}",
         f"{served.p99_ms:.1f} (aim {AIM_P99_MS:.0f})",
+    )
+    console.print(table, "")
+
+    pushed = push.run(orders=10_000 if quick else push.ORDERS)
+    table = Table(
+        "push", "seconds", "cp + sha256sum + sync", "ratio", "us CPU an order", title_justify="left"
+    )
+    table.title = "spool-sync push: cut, signed, written, read back; against one copy of the same bytes"
+    table.add_row(
+        f"{pushed.orders:,} orders, {pushed.bytes / 1e6:.0f} MB, {pushed.bundles} bundles",
+        f"{pushed.push_s:.2f}",
+        f"{pushed.bare_s:.2f}",
+        f"{pushed.ratio:.2f} (aim {AIM_PUSH})",
+        f"{pushed.cpu_us:.1f}",
     )
     console.print(table, "")
 
