@@ -50,6 +50,7 @@ class Contents(
 
     format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     made_at: Count
+    rehearsal: bool
     epoch: Number
     entries: Count
     chain: str
@@ -91,6 +92,7 @@ def make_backup(
         tip = take_snapshot(ledger, snapshot, progress)
         contents = Contents(
             made_at=now,
+            rehearsal=keystore.rehearsal,
             epoch=keystore.epoch,
             entries=tip.entries,
             chain=tip.chain.hex(),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +64,17 @@ def check_place(keystore: Path, state: Path, mirror: Path | None) -> None:
 
 
 def put_ledger(
-    backup: Path, custody_key: SealingKey, state: Path, *, now: int, progress: Progress
+    backup: Path,
+    custody_key: SealingKey,
+    state: Path,
+    *,
+    approve: Callable[[Contents], None],
+    now: int,
+    progress: Progress,
 ) -> OpenedBackup:
     """Open the backup with the custody key, check it whole, and put its ledger in place, unreconciled.
 
+    ``approve`` may refuse what was opened before anything is put in place.
     Raises ``SEALED-FILE-DAMAGED``, ``SEALED-FILE-KEY``, ``BACKUP-DAMAGED`` or ``RESTORE-OTHER``.
     """
     make_directory(state)
@@ -75,6 +82,7 @@ def put_ledger(
     wipe_snapshot(restoring)
     try:
         opened = _unpack(backup, custody_key, restoring, progress)
+        approve(opened.contents)
         if ledger.exists():
             if _restored_from(ledger) != opened.sha256:
                 raise ProcessorError(
