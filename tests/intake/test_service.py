@@ -46,7 +46,9 @@ def test_a_spool_that_is_gone_is_not_ready(new_node: NewNode) -> None:
     node = new_node().configure().enrol().start()
     shutil.rmtree(node.state / "spool")
     (node.state / "spool").write_bytes(b"")
-    problem(node.get("/readyz"), 503, "INTAKE-NOT-READY")
+    answer = node.get("/readyz")
+    problem(answer, 503, "INTAKE-NOT-READY")
+    assert "SPOOL-FAULT" in {notice["rule"] for notice in answer.json["notices"]}
     problem(node.post(good_order(), new_key()), 503, "INTAKE-STORE")
     assert node.get("/livez").json == {"status": "live"}
 

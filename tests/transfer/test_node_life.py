@@ -178,6 +178,20 @@ def test_what_does_not_exist_is_not_activated(desk: Desk) -> None:
     assert desk.house.node.state.joinpath("identity.key").read_bytes() == before
 
 
+def test_a_push_amid_an_interrupted_activation_says_how_to_go_on(desk: Desk) -> None:
+    desk.report("rotate-identity")
+    state = desk.house.node.state
+    (state / "identity.spent.key").hardlink_to(state / "identity.key")
+    (state / "identity.next.key").rename(state / "identity.key")
+    desk.house.take([1])
+    for verb in ("push", "rotate-identity"):
+        report = desk.report(verb, code=4)
+        assert report["rule"] == "ROTATE-UNFINISHED"
+        assert "--activate" in report["remedy"]
+    desk.report("rotate-identity", "--activate")
+    assert desk.report("push")["cut"][0]["orders"] == 1
+
+
 def test_a_bundle_of_an_identity_before_is_still_known_as_this_node_s(desk: Desk) -> None:
     desk.house.take([1])
     desk.report("push")
