@@ -446,6 +446,20 @@ def test_file_is_judged_before_a_key_is_touched(home: Path) -> None:
         (home / name).rmdir()
 
 
+def test_real_ceremony_makes_a_real_keystore_and_says_rehearsal_nowhere(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, rehearsal=False, passphrases=1)
+    with Terminal("run", plan) as terminal:
+        Players(terminal, holders=("Ben",)).hold()
+        assert terminal.end() == 0, terminal.shown[-800:]
+        assert REHEARSAL not in terminal.shown.decode()
+    assert not decode_record((tmp_path / "ceremony/record.json").read_bytes()).rehearsal
+    with (
+        locked(PASSPHRASES["Ben"].encode()) as passphrase,
+        Keystore.open(tmp_path / "keystore", [passphrase]) as keystore,
+    ):
+        assert not keystore.rehearsal
+
+
 def test_check_lists_the_steps_and_makes_nothing(home: Path) -> None:
     listed = refused("run", home / "CEREMONY.toml", "--check")
     assert len(listed["steps"]) == 12
