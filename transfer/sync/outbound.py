@@ -295,9 +295,13 @@ class Push:
             (self.report.written if fresh else self.report.already_there).append(name)
         # What has its receipt only takes up room on the medium.
         settled = {bundle_name(bundle.sequence) for bundle in listing if not bundle.envelopes}
-        for name in settled.intersection(on_drop):
-            remove_unit(drop, self.node.node, name, dict.fromkeys(BUNDLE_FILES))
-            self.report.removed.append(name)
+        for name in sorted(settled.intersection(on_drop)):
+            try:
+                remove_unit(drop, self.node.node, name, dict.fromkeys(BUNDLE_FILES))
+            except TransferError as error:
+                self.report.refused.append(error)
+            else:
+                self.report.removed.append(name)
 
 
 def write_bundle(node: Node, sequence: int, drop: Path, progress: Progress = no_progress) -> bool:
