@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from keys.public import canonical
 from keys.public.chain import GENESIS, link
 from keys.public.digest import equal
 from offline_processor.errors import ProcessorError
+from offline_processor.ledger.entries import broken, verify_entries
 from offline_processor.ledger.mirror import PRAGMAS, Mirror, Statement
 from offline_processor.ledger.schema import migrations
 
@@ -219,24 +220,5 @@ class Ledger:
         previous = newest[1][5] if len(newest) > 1 else GENESIS
         chained = link(previous, number=number, at=at, kind=kind, subject=subject, facts=facts)
         if number - (newest[1][0] if len(newest) > 1 else 0) != 1 or not equal(chained, stored):
-            raise _broken(number)
+            raise broken(number)
         self._count, self._chain, self._newest = number, stored, at
-
-
-def verify_entries(rows: Iterable[Row]) -> int:
-    """Recompute the chain over all entries, oldest first; how many. ``LEDGER-CHAIN`` at the first that differs."""
-    chain, expected = GENESIS, 0
-    for number, at, kind, subject, facts, stored in rows:
-        expected += 1
-        chain = link(chain, number=number, at=at, kind=kind, subject=subject, facts=facts)
-        if number != expected or not equal(chain, stored):
-            raise _broken(number)
-    return expected
-
-
-def _broken(number: int) -> ProcessorError:
-    return ProcessorError(
-        "LEDGER-CHAIN",
-        f"ledger entry {number} was altered, removed or reordered",
-        "stop work, keep this machine as it is, and restore from the last good backup",
-    )

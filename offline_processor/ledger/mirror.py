@@ -20,6 +20,7 @@ from typing import Any
 
 from keys.durable import fsync_directory, make_directory
 from offline_processor.errors import ProcessorError
+from offline_processor.ledger.entries import verify_entries
 
 PRAGMAS = (
     "journal_mode = WAL",
@@ -184,7 +185,8 @@ class Mirror:
 def take(mirror: Path, ledger: Path) -> int:
     """Put the mirror's content in the ledger's place, which is lost or an old copy; how many entries.
 
-    Refused (``LEDGER-MIRROR``) when the ledger holds anything that the mirror lacks.
+    Refused (``LEDGER-MIRROR``) when the ledger holds anything that the mirror lacks; ``LEDGER-CHAIN`` or
+    ``LEDGER-MIRROR-DISK`` when the mirror is not whole.
     """
     held = Mirror(mirror, expected=True)
     aside = ledger.with_name(f"{ledger.name}.from-mirror")
@@ -200,7 +202,9 @@ def take(mirror: Path, ledger: Path) -> int:
                 copy.execute("PRAGMA synchronous = FULL")
                 held.write_to(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
-                entries = tip_of(copy).entries
+                if copy.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+                    raise _disk(mirror, "what it holds is damaged")
+                entries = verify_entries(copy.execute("SELECT * FROM entry ORDER BY id"))
             _make_durable(aside)
             # The write-ahead log of what is replaced must never be applied to what replaces it.
             for ending in ("-wal", "-shm"):

@@ -13,7 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger.ledger import Ledger, verify_entries
+from offline_processor.ledger.entries import verify_entries
+from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.mirror import Tip, tip_of
 
 Progress = Callable[[str, int, int], None]

@@ -196,6 +196,19 @@ def test_mirror_behind_by_a_crash_is_brought_up(fresh: Callable[[], Shop]) -> No
 # Refusals
 
 
+def test_mirror_whose_chain_was_broken_is_not_taken(mirrored: Shop) -> None:
+    mirrored.bundle([mirrored.seal(0)])
+    mirrored.run()
+    ledger, mirror = files(mirrored)
+    with closing(sqlite3.connect(mirror)) as database, database:
+        database.execute("DROP TRIGGER entry_is_never_changed")
+        database.execute("UPDATE entry SET at = at + 1 WHERE id = 2")
+    before = ledger.read_bytes()
+    with pytest.raises(ProcessorError, match="LEDGER-CHAIN"):
+        take(mirror, ledger)
+    assert ledger.read_bytes() == before
+
+
 def test_mirror_ahead_is_refused_and_says_which_is_newer(mirrored: Shop) -> None:
     mirrored.bundle([mirrored.seal(0)])
     mirrored.run()
