@@ -39,8 +39,8 @@ from transfer.wire.records import RefusalRule
 _READ_SIZE = 1 << 20
 _OLD_COPY = (
     "this ledger is an old copy: put the newest one back, or the mirror's (offline-processor mirror --take). If both"
-    " are lost, restore the last backup into an empty place (offline-processor restore) and reconcile it with the"
-    " acquirer's report (offline-processor reconcile)"
+    " are lost, restore the last backup into an empty place (offline-processor restore --epoch-above N, with the"
+    " highest epoch that a return's name shows: r0002-… is 2) and reconcile it (offline-processor reconcile)"
 )
 _GONE = (
     "; if it cannot, because the ledger that was lost had accepted that bundle, a quorum goes on behind it:"

@@ -108,6 +108,7 @@ def reconcile(
     _check_period(ledger, report, start=start, until=until, now=now)
     done = Reconciled(lines=len(report.lines))
     known = _known_references(ledger)
+    _check_epoch(report, known, epoch)
     with ledger.atomic():
         for line in report.lines:
             if line.rrn not in known:
@@ -167,6 +168,18 @@ def _check_period(ledger: Ledger, report: Report, *, start: int, until: int, now
             "REPORT-PERIOD",
             f"the report does not cover the time that this ledger is missing: {fault}",
             "ask the acquirer for a report of the whole time; state from when until when it reaches",
+        )
+
+
+def _check_epoch(report: Report, known: set[str], epoch: int) -> None:
+    """Nothing was charged in this epoch yet: a reference of it shows that there was such an epoch before."""
+    prefix = f"{epoch % 100:02d}"
+    if any(line.rrn.startswith(prefix) and line.rrn not in known for line in report.lines):
+        raise ProcessorError(
+            "RECONCILE-EPOCH",
+            f"the report has transactions of epoch {epoch}, but the ledger that knew them is lost: their references"
+            " would be used again, and intake nodes would take this machine's returns for old ones",
+            f"move keystore and ledger away and restore once more, with --epoch-above {epoch}",
         )
 
 

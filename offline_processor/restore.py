@@ -53,7 +53,7 @@ def check_place(keystore: Path, state: Path, mirror: Path | None) -> None:
     """Refuse (``RESTORE-EXISTS``) to restore where a keystore or ledger is, unless a restore was cut short there."""
     ledger = state / "ledger.db"
     there = [path for path in (keystore, ledger, mirror) if path is not None and os.path.lexists(path)]
-    if there and (there != [ledger] or not _is_cut_short(ledger)):
+    if there and (keystore in there or not all(_restored_from(path) for path in there)):
         names = ", ".join(str(path) for path in there)
         raise ProcessorError(
             "RESTORE-EXISTS",
@@ -151,10 +151,6 @@ def _mark(path: Path, opened: OpenedBackup, *, now: int) -> None:
             }
             ledger.append("restored", opened.sha256, now, facts)
     path.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def _is_cut_short(ledger: Path) -> bool:
-    return _restored_from(ledger) is not None
 
 
 def _restored_from(ledger: Path) -> str | None:

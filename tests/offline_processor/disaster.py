@@ -61,18 +61,23 @@ def restore_ledger(shop: Shop, backup: Path) -> bytes:
     return opened.custody_copy
 
 
-def recover_keystore(shop: Shop, copy: bytes) -> None:
+def recover_keystore(shop: Shop, copy: bytes, *, epoch_above: int = 0) -> None:
     """The second half."""
     assert shop.custody_key is not None
     with passphrase() as secret:
         shop.keystore = Keystore.recover(
-            shop.root / "keystore", [secret], copy, shop.custody_key, now=shop.now
+            shop.root / "keystore",
+            [secret],
+            copy,
+            shop.custody_key,
+            now=shop.now,
+            epoch_above=epoch_above,
         )
 
 
-def rebuild(shop: Shop, backup: Path) -> None:
+def rebuild(shop: Shop, backup: Path, *, epoch_above: int = 0) -> None:
     restore.check_place(shop.root / "keystore", shop.root / "state", shop.mirror)
-    recover_keystore(shop, restore_ledger(shop, backup))
+    recover_keystore(shop, restore_ledger(shop, backup), epoch_above=epoch_above)
 
 
 def acquirers_report(shop: Shop) -> Report:

@@ -312,6 +312,30 @@ def test_report_that_does_not_cover_the_time_is_refused(shop: Shop, fault: str) 
         assert ledger.row("SELECT 1 FROM entry WHERE kind = 'reported'") is None
 
 
+def test_second_loss_restored_from_the_same_old_backup_must_not_use_an_epoch_twice(shop: Shop) -> None:
+    backup = days_before_the_loss(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    bring_in_report(shop)
+    shop.run_later()
+    next_bundle(shop, 30)
+    shop.run_later()
+    assert shop.state(30)[0] == "paid"
+    lose(shop)
+    rebuild(shop, backup)
+    with pytest.raises(ProcessorError, match="RECONCILE-EPOCH") as refused:
+        bring_in_report(shop)
+    assert "--epoch-above 2" in refused.value.remedy
+    lose(shop)
+    rebuild(shop, backup, epoch_above=2)
+    bring_in_report(shop)
+    shop.run_later()
+    shop.run_later()
+    assert shop.newest_return().name.startswith("r0003-")
+    assert wronged(shop) == []
+    assert shop.state(30)[0] == "paid"
+
+
 # Bundles that nobody sends again
 
 
