@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
+_RENEW = 60.0  # seconds
 _Place = tuple[int, int]
 _QUIET = ("opened", "closed_no_write", "closed", "modified")  # looking into a drop is no news of it
 
@@ -27,11 +29,12 @@ class Waker:
     """Waits until something happens, somebody calls ``wake``, or the time is up. Ends by ``stop``."""
 
     def __init__(self, paths: Iterable[Path], *, events: bool) -> None:
-        self._paths = tuple(paths)
+        self._paths = tuple(dict.fromkeys(paths))
         # Its `put` may interrupt its own `get` in the same thread, as a signal handler does; an Event's may not.
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._observer: BaseObserver | None = None
         self._watches: dict[Path, tuple[_Place, ObservedWatch]] = {}
+        self._renewed_at = -_RENEW
         if events:
             self._observer = _observer()
         self.rearm()
@@ -51,13 +54,20 @@ class Waker:
         return woken
 
     def rearm(self) -> None:
-        """Watch what is there now: after a mount, the same path is another directory."""
+        """Watch what is there now: after a mount, the same path is another directory.
+
+        The same medium mounted again looks like the same directory and is deaf all the same, so every watch is renewed
+        from time to time, whatever it looks like. What is missed meanwhile is found by the look that follows.
+        """
         if self._observer is None:
             return
+        renew = time.monotonic() - self._renewed_at >= _RENEW
+        if renew:
+            self._renewed_at = time.monotonic()
         for path in self._paths:
             place = _place(path)
             known = self._watches.get(path)
-            if known is not None and known[0] == place:
+            if known is not None and known[0] == place and not renew:
                 continue
             if known is not None:
                 del self._watches[path]
