@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from tests.faults import bugs, shim
 from tests.faults.shim import Mode
-from tests.faults.world import stretch_lightly
+from tests.faults.world import make_light
 
 KILLED = -int(signal.SIGKILL)
 HUNG = -int(signal.SIGALRM)
@@ -57,7 +58,7 @@ def in_child(
         for stream in (1, 2):
             os.dup2(silence, stream)
         patch = pytest.MonkeyPatch()
-        stretch_lightly(patch)
+        make_light(patch)
         if bug:
             bugs.ALL[bug].plant(patch)
         if strike is not None and root is not None:
@@ -69,6 +70,13 @@ def in_child(
         said.write_text(traceback.format_exc(), "utf-8")
     finally:
         os._exit(code)
+
+
+def warm_up(play: Callable[[Path], object], place: Path) -> None:
+    """Play everything once in this very process, so that children find every module imported and every cache filled."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=place) as here:
+        make_light(patch)
+        play(Path(here) / "world")
 
 
 def last_words(said: Path) -> str:

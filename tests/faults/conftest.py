@@ -15,6 +15,8 @@ from tests.faults import shim
 from tests.faults.sweep import Fleet, fleet
 from tests.tools.known import find
 
+pytest.register_assert_rewrite("tests.faults.simulation")
+
 _LINES = pytest.StashKey[list[str]]()
 
 Say = Callable[[str], None]

@@ -44,9 +44,7 @@ def mounted(images: Mapping[str, Path], root: Path) -> Iterator[None]:
             (root / disk).mkdir(parents=True, exist_ok=True)
             device = _attach(image)
             stack.callback(_detach, device)
-            call(
-                "mount", device.encode(), bytes(root / disk), b"ext4", ctypes.c_ulong(0), _MOUNT_OPTIONS
-            )
+            call("mount", device.encode(), bytes(root / disk), b"ext4", ctypes.c_ulong(0), _MOUNT_OPTIONS)
             stack.callback(call, "umount2", bytes(root / disk), ctypes.c_int(0))
         yield
 

@@ -7,10 +7,11 @@ Must not: repair anything by itself, or order again for a customer who was promi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from tests.faults.judge import ledger_states
+from tests.faults.judge import judge, ledger_states
 from tests.faults.orders import DAYS, Wish
-from tests.faults.world import Ended, World, all_wishes
+from tests.faults.world import Ended, World, all_wishes, make_world
 
 STEPS: Mapping[str, Callable[[World], object]] = {
     "orders": lambda world: world.take_orders(DAYS[0]),
@@ -43,6 +44,16 @@ def recover(world: World) -> list[str]:
             return faults
         before = now
     return [*faults, f"does not come to rest in {_ROUNDS} rounds"]
+
+
+def live_once(place: Path) -> None:
+    """A whole world from its making to its judgement."""
+    world = make_world(place)
+    for step in STEPS.values():
+        step(world)
+    faults = recover(world)
+    if wrong := [*faults, *judge(world, strict=True).any]:
+        raise RuntimeError(f"the pipeline does not even work undisturbed: {wrong}")
 
 
 def unexpected(ended: Ended) -> list[str]:

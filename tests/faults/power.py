@@ -25,10 +25,10 @@ import pytest
 
 from offline_processor.acquirers.simulator import SimulatedAcquirer
 from tests.faults import world as worlds
-from tests.faults.children import in_child, last_words
+from tests.faults.children import in_child, last_words, warm_up
 from tests.faults.disks import DISKS, make_image, mounted
 from tests.faults.judge import Findings, judge
-from tests.faults.pipeline import STEPS, recover
+from tests.faults.pipeline import STEPS, live_once, recover
 from tests.faults.recorder import FLUSH, MARK, WRITE, Event, Recorder, call, recording
 from tests.faults.world import World, make_world
 
@@ -83,6 +83,7 @@ class PowerArena:
         self._place = place
         self._mkfs = mkfs
         self._said = place / "last-words.txt"
+        warm_up(live_once, place)
         self._build()
 
     def play(self, task: PowerTask) -> PowerVerdict:

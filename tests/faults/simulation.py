@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.faults.bugs import ALL
 from tests.faults.judge import ledger_states, repeated_numbers, unreversed_approvals
 from tests.faults.orders import Fate, Wish
 from tests.faults.pipeline import unexpected
 from tests.faults.sweep import scratch
-from tests.faults.world import Ended, World, add_node, make_world, stretch_lightly
+from tests.faults.world import Ended, World, add_node, make_light, make_world
 
 NODES = ("online", "online-b")
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -36,18 +37,26 @@ _FATES = st.sampled_from([Fate.GOOD, Fate.GOOD, Fate.GOOD, Fate.DECLINED, Fate.L
 _NODE = st.sampled_from(NODES)
 
 counted: Counter[str] = Counter()
-"""What all plays of this process did, by rule of the code or by step."""
+"""What all plays of this process did, by kind."""
+
+history: list[str] = []
+"""The same in the order in which it happened."""
 
 
 class Shop(RuleBasedStateMachine):
     """Two intake nodes, one offline machine, one stick in the slot and others in a drawer."""
+
+    bug = ""
+    """The planted bug with which it plays."""
 
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.now = float(_BEGIN)
         self.patch.setattr(time, "time", lambda: self.now)
-        stretch_lightly(self.patch)
+        make_light(self.patch)
+        if self.bug:
+            ALL[self.bug].plant(self.patch)
         self.place = Path(tempfile.mkdtemp(prefix="simulation-", dir=scratch()))
         self.worlds: dict[str, World] = {}
         self.wishes: list[Wish] = []
@@ -69,12 +78,12 @@ class Shop(RuleBasedStateMachine):
         self.worlds[node].take_orders([group])
         self.count("order")
 
+    @precondition(lambda self: bool(self.wishes))
     @rule(node=_NODE, data=st.data())
     def order_again(self, node: str, data: st.DataObject) -> None:
         """A customer presses the button twice, perhaps at the other node."""
-        if self.wishes:
-            self.worlds[node].take_orders([[data.draw(st.sampled_from(self.wishes[-6:]))]])
-            self.count("the same order again")
+        self.worlds[node].take_orders([[data.draw(st.sampled_from(self.wishes[-6:]))]])
+        self.count("the same order again")
 
     @rule(node=_NODE)
     def push(self, node: str) -> None:
@@ -112,31 +121,32 @@ class Shop(RuleBasedStateMachine):
         self.drawer = [*self.drawer, copy][-_KEPT_STICKS:]
         self.count("stick copied")
 
+    @precondition(lambda self: bool(self.drawer))
     @rule(data=st.data())
     def put_back(self, data: st.DataObject) -> None:
         """An older stick comes instead of the one in the slot, which goes into the drawer."""
-        if self.drawer:
-            stick = data.draw(st.sampled_from(range(len(self.drawer))))
-            spare = self.place / f"slot-{time.monotonic_ns()}"
-            shutil.copytree(self.medium, spare)
-            self.clear_slot()
-            shutil.copytree(self.drawer[stick], self.medium, dirs_exist_ok=True)
-            self.drawer[stick] = spare
-            self.count("stick exchanged for an older one")
+        stick = data.draw(st.sampled_from(range(len(self.drawer))))
+        spare = self.place / f"slot-{time.monotonic_ns()}"
+        shutil.copytree(self.medium, spare)
+        self.clear_slot()
+        shutil.copytree(self.drawer[stick], self.medium, dirs_exist_ok=True)
+        self.drawer[stick] = spare
+        self.count("stick exchanged for an older one")
 
+    @precondition(lambda self: bool(self.drawer))
     @rule(data=st.data())
     def lay_beside(self, data: st.DataObject) -> None:
         """Everything that an older stick holds comes onto the one in the slot."""
-        if self.drawer:
-            shutil.copytree(data.draw(st.sampled_from(self.drawer)), self.medium, dirs_exist_ok=True)
-            self.count("old units laid beside new ones")
+        stick = data.draw(st.sampled_from(range(len(self.drawer))))
+        shutil.copytree(self.drawer[stick], self.medium, dirs_exist_ok=True)
+        self.count("old units laid beside new ones")
 
     @rule(data=st.data())
     def lose_unit(self, data: st.DataObject) -> None:
         """One bundle or return is lost, so that later ones come before it."""
         units = sorted(unit for side in ("in", "out") for unit in (self.medium / side).glob("*/*"))
         if units:
-            shutil.rmtree(data.draw(st.sampled_from(units)))
+            shutil.rmtree(units[data.draw(st.sampled_from(range(len(units))))])
             self.count("unit lost")
 
     @rule(seconds=st.sampled_from([1, MINUTE, HOUR, 7 * HOUR, DAY, 4 * DAY]))
@@ -248,3 +258,4 @@ class Shop(RuleBasedStateMachine):
 
     def count(self, what: str) -> None:
         counted[what] += 1
+        history.append(what)

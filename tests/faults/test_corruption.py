@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from offline_processor import receiving, reception, reporting
+from offline_processor import receiving, reception
 from tests.faults.corruption import (
     BUNDLE,
     RETURN,
@@ -27,12 +27,11 @@ from tests.faults.corruption import (
     return_world,
 )
 from tests.faults.sweep import at_most, jobs, scratch, seed
-from tests.faults.world import World, stretch_lightly
+from tests.faults.world import World, make_light
 from transfer.sync import returned
 
 pytestmark = pytest.mark.faults
 
-_FEW_KEYS = 4  # a short key roll has few bytes to change
 _CONTROLS = 400
 _READERS = {"bundle": BUNDLE, "return": RETURN}
 _MAKERS = {"bundle": bundle_world, "return": return_world}
@@ -45,8 +44,7 @@ def worlds() -> Iterator[dict[str, World]]:
         TemporaryDirectory(prefix="faults-", dir=scratch()) as place,
         pytest.MonkeyPatch.context() as patch,
     ):
-        stretch_lightly(patch)
-        patch.setattr(reporting, "BATCH_KEYS_KEPT", _FEW_KEYS)
+        make_light(patch)
         yield {kind: make(Path(place) / kind) for kind, make in _MAKERS.items()}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults.bugs import BUGS, Bug
-from tests.faults.sweep import Fleet, at_most, seed
+from tests.faults.sweep import Fleet, at_most, jobs, seed
 from tests.faults.test_kill_sweep import kills
 from tests.faults.worker import Task, Verdict
 
@@ -48,5 +48,5 @@ def hunt(servers: Fleet, traces: dict[str, list[str]], name: str, bug: Bug) -> I
     random.Random(seed()).shuffle(tasks)
     if bug.media:
         tasks.insert(0, Task(step=bug.steps[0], bug=name, media=bug.media))
-    for task in tasks[: at_most("HUNT", _MOST)]:
-        yield next(servers.play([task]))
+    for start in range(0, min(len(tasks), at_most("HUNT", _MOST)), jobs()):
+        yield from servers.play(tasks[start : start + jobs()])

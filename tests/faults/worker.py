@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from tests.faults.children import HUNG, KILLED, Strike, in_child, last_words
+from tests.faults.children import HUNG, KILLED, Strike, in_child, last_words, warm_up
 from tests.faults.judge import Findings, judge
-from tests.faults.pipeline import STEPS, recover
+from tests.faults.pipeline import STEPS, live_once, recover
 from tests.faults.shim import Mode
 from tests.faults.world import World, make_world
 
@@ -58,6 +58,7 @@ class Arena:
 
     def __init__(self, place: Path) -> None:
         self._place = place
+        warm_up(live_once, place)
         self._traces = self._build()
 
     def play(self, task: Task) -> Verdict:

@@ -26,6 +26,7 @@ import click
 import pytest
 
 from intake import cli as intake_cli
+from intake import server
 from intake.app import Intake
 from intake.config import IntakeConfig
 from intake.server import build, prepare
@@ -34,6 +35,7 @@ from keys import console
 from keys.config import load
 from keys.private import sodium
 from offline_processor import cli as offline_cli
+from offline_processor import reporting
 from tests.faults.orders import CATALOGUE, DAYS, Wish
 from transfer import cli as sync_cli
 from transfer.config import NodeConfig
@@ -42,6 +44,7 @@ NODE = "shop-a"
 ACCEPTED = 202
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
 _CONFIRM = re.compile(r"--confirm '([^']+)'")
+KEYS_KEPT = 4
 _KEYS_ISSUED = 6
 _WINDOW = 3
 
@@ -300,15 +303,17 @@ async def request(
     return code, bytes(parts)
 
 
-def stretch_lightly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passphrases are stretched a thousandth as far as they should be: their cost is not what is shown here."""
+def make_light(patch: pytest.MonkeyPatch) -> None:
+    """Costs that say nothing about faults are made small: the stretching of passphrases, long key rolls, a document."""
     real = sodium.argon2id
 
     def light(*arguments: Any) -> Any:
         out, size, passphrase, length, salt, _passes, _memory, algorithm = arguments
         return real(out, size, passphrase, length, salt, 1, 8192, algorithm)
 
-    monkeypatch.setattr(sodium, "argon2id", light)
+    patch.setattr(sodium, "argon2id", light)
+    patch.setattr(reporting, "BATCH_KEYS_KEPT", KEYS_KEPT)
+    patch.setattr(server, "openapi_document", lambda: b"{}", raising=False)
 
 
 @contextmanager
