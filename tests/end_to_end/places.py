@@ -130,6 +130,7 @@ def write_settings(places: Places, *, port: int, workers: int) -> None:
 node = "{NODE}"
 state = "state"
 passphrase_file = "passphrase"
+accept_risk = ["unencrypted-swap"]  # throwaway keys on a developer's machine; never on a node that serves customers
 
 [sync]
 drop_in = "../medium/in"
