@@ -34,6 +34,7 @@ from tests.offline_processor.disaster import (
     restore_ledger,
     wronged,
 )
+from tests.offline_processor.forgery import with_byte_changed
 from tests.offline_processor.shop import (
     DECLINED_CARD,
     HOLD_HOURS,
@@ -498,3 +499,32 @@ def test_any_history_before_the_loss_wrongs_nobody(shop: Shop, seed: int) -> Non
     assert {order for order, state in states.items() if state == "paid"} == set(charged)
     with shop.ledger() as ledger:
         ledger.verify_chain()
+
+
+def test_charged_order_that_cannot_be_read_waits_for_a_person_instead_of_being_ordered_again(
+    shop: Shop,
+) -> None:
+    shop.run()
+    with shop.ledger() as ledger, ledger.atomic():
+        for number in (0, 1):
+            charge = reports.Charged(
+                order_id=id_of(number),
+                rrn=f"01{number:010d}",
+                stan=1,
+                at=shop.now,
+                amount=2499,
+                currency="EUR",
+            )
+            reports.remember(ledger, charge)
+    keys = shop.keys_for()
+    envelopes = [shop.seal(number, keys=keys) for number in range(3)]
+    for number in (0, 2):
+        box = with_byte_changed(envelopes[number].order_box, 9)
+        envelopes[number] = replace(envelopes[number], order_box=box)
+    shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
+    shop.run_later()
+    assert [shop.state(number)[0] for number in range(3)] == ["quarantined", "paid", "quarantined"]
+    shop.run_later(HOLD_HOURS * HOUR + 60)
+    assert shop.state(0) == ("quarantined", "under-review", "RECONCILE-ORDER")
+    assert shop.state(2)[0] == "order-again"  # the control: nobody charged this one
+    assert shop.charges() == {}
