@@ -97,6 +97,11 @@ def _envelopes(drop: Path) -> Iterator[Path]:
 
 def _bare(source: Path, copy: Path) -> float:
     began = time.perf_counter()
-    for command in (["cp", source, copy], ["sha256sum", copy], ["sync", copy, copy.parent]):
+    commands: list[list[str | Path]] = [
+        ["cp", source, copy],
+        ["sha256sum", copy],
+        ["sync", copy, copy.parent],
+    ]
+    for command in commands:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began

@@ -123,6 +123,24 @@ def test_a_medium_that_comes_back_from_the_offline_side_unread_is_completed(
     assert house.push().written == ["b00000001"]
 
 
+def test_a_rotten_outbox_never_replaces_a_good_copy_and_is_never_signed_for(
+    house: House, tmp_path: Path
+) -> None:
+    house.take([1], key=1)
+    house.take([2], key=2)
+    house.push()
+    envelopes = house.node.bundle(1) / "envelopes.bin"
+    good = envelopes.read_bytes()
+    envelopes.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert house.push().already_there == ["b00000001", "b00000002"]
+    assert (house.unit(1) / "envelopes.bin").read_bytes() == good
+    carry_away(house.drop_in, tmp_path / "lost")
+    report = house.push()
+    assert [error.rule for error in report.refused] == ["OUTBOX-DAMAGED"]
+    assert report.written == ["b00000002"]
+    assert not (house.unit(1) / "manifest.json.minisig").exists()
+
+
 @pytest.mark.parametrize("days", [3, 4])
 def test_an_idle_node_shows_that_it_lives(house: House, days: int) -> None:
     house.take([1])

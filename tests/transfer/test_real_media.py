@@ -171,8 +171,8 @@ def test_a_stick_that_does_not_keep_what_it_is_given_is_never_called_safe(
     """Positive control of the read-back: bytes are changed behind the writer's back, on the medium itself."""
     honest: Callable[..., object] = writing._write
 
-    def forgets(unit: int, file: str, source: Path, count: Callable[[int], None]) -> object:
-        measured = honest(unit, file, source, count)
+    def forgets(unit: int, file: str, source: Path, count: Callable[[int], None], known: object) -> object:
+        measured = honest(unit, file, source, count, known)
         if file == ENVELOPES_NAME:
             descriptor = os.open(file, os.O_WRONLY, dir_fd=unit)
             os.pwrite(descriptor, b"\0\0\0\0", 500)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -105,11 +106,19 @@ def node_folder(top: int, drop: Path, node: str) -> Iterator[int | None]:
 
 
 def write_unit(
-    drop: Path, node: str, name: str, files: Mapping[str, Path], progress: Progress = no_progress
+    drop: Path,
+    node: str,
+    name: str,
+    files: Mapping[str, Path],
+    progress: Progress = no_progress,
+    *,
+    signed: Mapping[str, Measured] | None = None,
 ) -> bool:
     """Write a unit of ``files`` (name in the unit: source path); False when it is there already, byte for byte.
 
     Everything is written, fsynced, read back past the cache and compared before the signature file makes it whole.
+    ``signed``: what some of the files must be, where that is known better than from their sources: then the medium
+    is compared with it, and a source that has changed never replaces a good copy.
     Raises ``MEDIUM-NONE``, ``-READ-ONLY``, ``-FULL``, ``-UNEXPECTED``, ``-DAMAGED`` or ``-WRITE``.
     """
     check_node_id(node)
@@ -123,9 +132,10 @@ def write_unit(
         open_or_make_folder(folder, name, where) as unit,
     ):
         _refuse_strangers(unit, files, where)
-        written = not all(_is_there_already(unit, file, files[file]) for file in files)
+        known = signed or {}
+        written = not all(_is_there_already(unit, file, files[file], known.get(file)) for file in files)
         if written:
-            _write_anew(unit, files, where, progress)
+            _write_anew(unit, files, where, progress, known)
         sync_all(unit, folder, top)
     return written
 
@@ -228,7 +238,9 @@ def _medium_chunks(descriptor: int, most: int, where: Path) -> Iterator[bytes]:
         yield part
 
 
-def _write_anew(unit: int, files: Mapping[str, Path], where: Path, progress: Progress) -> None:
+def _write_anew(
+    unit: int, files: Mapping[str, Path], where: Path, progress: Progress, known: Mapping[str, Measured]
+) -> None:
     body = [file for file in files if file != SIGNATURE_NAME]
     # Without its signature the unit is ignored, so a half-written one is never taken for whole.
     for file in (SIGNATURE_NAME, *body):
@@ -242,7 +254,7 @@ def _write_anew(unit: int, files: Mapping[str, Path], where: Path, progress: Pro
         done += part
         progress(where.name, done, 2 * size)  # written, and read back
 
-    written = {file: _write(unit, file, files[file], count) for file in body}
+    written = {file: _write(unit, file, files[file], count, known.get(file)) for file in body}
     os.fsync(unit)
     for file in body:
         _read_back(unit, file, written[file], where)
@@ -256,15 +268,19 @@ def _write_anew(unit: int, files: Mapping[str, Path], where: Path, progress: Pro
         raise
 
 
-def _is_there_already(unit: int, file: str, source: Path) -> bool:
+def _is_there_already(unit: int, file: str, source: Path, known: Measured | None) -> bool:
+    if known is not None:
+        return matches(unit, file, known)
     if plain_size(unit, file) != source.stat().st_size:
         return False
     with closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
         return matches(unit, file, measure(chunks(descriptor, _NO_LIMIT)))
 
 
-def _write(unit: int, file: str, source: Path, count: Callable[[int], None]) -> Measured:
-    """Copy ``source`` to a new file of the unit, durably, and digest it on the way."""
+def _write(
+    unit: int, file: str, source: Path, count: Callable[[int], None], known: Measured | None = None
+) -> Measured:
+    """Copy ``source`` to a new file of the unit, durably, and digest it on the way unless it is ``known``."""
     with (
         closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC)) as descriptor,
         closing(os.open(file, CREATE, 0o644, dir_fd=unit)) as copy,
@@ -276,9 +292,12 @@ def _write(unit: int, file: str, source: Path, count: Callable[[int], None]) -> 
                 count(len(part))
                 yield part
 
-        measured = measure(written())
+        if known is None:
+            known = measure(written())
+        else:
+            deque(written(), maxlen=0)
         os.fsync(copy)
-        return measured
+        return known
 
 
 def _read_back(unit: int, file: str, wanted: Measured, where: Path) -> None:

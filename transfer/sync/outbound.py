@@ -25,7 +25,9 @@ from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import Spool, read_group, scan_group
+from transfer.sync.checking import check_kept
 from transfer.sync.drop import Progress, list_units, no_progress, read_file, remove_unit, write_unit
+from transfer.sync.media import Measured
 from transfer.sync.node import WORTH_CONFIRMING, Node
 from transfer.sync.own import former_identities
 from transfer.sync.plan import (
@@ -289,8 +291,8 @@ class Push:
                 fresh = write_bundle(self.node, sequence, drop, self.progress)
             except TransferError as error:
                 self.report.refused.append(error)
-                if error.rule == "MEDIUM-UNEXPECTED":
-                    continue  # what lies in this one's place stops none of the others
+                if error.rule in {"MEDIUM-UNEXPECTED", "OUTBOX-DAMAGED"}:
+                    continue  # what is wrong with this one stops none of the others
                 return
             (self.report.written if fresh else self.report.already_there).append(name)
         # What has its receipt only takes up room on the medium.
@@ -305,10 +307,21 @@ class Push:
 
 
 def write_bundle(node: Node, sequence: int, drop: Path, progress: Progress = no_progress) -> bool:
-    """Write a kept bundle to ``drop``; False when it is there already, whole. Raises as ``write_unit`` does."""
+    """Write a kept bundle to ``drop``; False when it is there already, whole. Raises as ``write_unit`` does.
+
+    The envelopes are compared with what the manifest signs: ``OUTBOX-DAMAGED`` when it is our copy that has changed.
+    """
     place = node.bundle(sequence)
     files = {file: place / file for file in BUNDLE_FILES}
-    return write_unit(drop, node.node, bundle_name(sequence), files, progress)
+    manifest = decode_bundle_manifest((place / MANIFEST_NAME).read_bytes())
+    envelopes = Measured(size=manifest.envelopes_size, sha256=manifest.envelopes_sha256)
+    signed = {ENVELOPES_NAME: envelopes}
+    try:
+        return write_unit(drop, node.node, bundle_name(sequence), files, progress, signed=signed)
+    except TransferError as error:
+        if error.rule == "MEDIUM-DAMAGED":
+            check_kept(node, sequence)  # is it the medium, or our own disk?
+        raise
 
 
 class _Contents:
