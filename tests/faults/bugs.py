@@ -280,8 +280,13 @@ def _no_directory_fsync(patch: Patch) -> None:
 
 
 def _ledger_not_flushed(patch: Patch) -> None:
-    pragmas = vars(ledger)["_PRAGMAS"]
-    patch.setattr(ledger, "_PRAGMAS", (*pragmas, "synchronous = NORMAL"))
+    real = ledger.Ledger._read_tip
+
+    def read_tip(self: ledger.Ledger) -> None:
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        real(self)
+
+    patch.setattr(ledger.Ledger, "_read_tip", read_tip)
 
 
 def _rename_before_fsync(patch: Patch) -> None:
