@@ -280,8 +280,11 @@ def test_clock_far_ahead_needs_a_person(tmp_path: Path) -> None:
     assert ran.code == REFUSED
     assert ran.document["rule"] == "CLOCK-JUMP"
     assert "--clock-is-right" in ran.document["remedy"]
-    assert processor("run", config, "--clock-is-right").code == DONE  # by now a batch key is overdue
-    assert processor("run", config).code == NOTHING_TO_DO
+    # By now a batch key is overdue, and a node that was silent for so long needs a person.
+    confirmed = processor("run", config, "--clock-is-right", "--json")
+    assert confirmed.code == NEEDS_PERSON
+    assert [notice["rule"] for notice in confirmed.document["notices"]] == ["NODE-SILENT"]
+    assert processor("run", config, "--json").document["notices"] == confirmed.document["notices"]
     assert shop.rows("SELECT count(*) FROM entry WHERE kind = 'clock-confirmed'") == [(1,)]
 
 
