@@ -249,15 +249,20 @@ class Register:
         with self.transaction(durable=True) as connection:
             return _record_missing(connection, batch_key_id, contained, now)
 
-    def record_bundle(self, bundle: BundleRow, contained: Collection[str]) -> list[str]:
+    def record_bundle(
+        self, bundle: BundleRow, contained: Collection[str], *, all_uncut: bool = False
+    ) -> list[str]:
         """Record a bundle that lies complete in the outbox and which orders are in it; durable on return.
 
         Returns what was acknowledged for its key and is not ``contained``: the missing orders, recorded as such.
-        Repeating changes nothing.
+        Repeating changes nothing. ``all_uncut``: every one of ``contained`` is known to be an uncut order of this key,
+        so that none is missing when there are as many.
         """
         key = bundle.batch_key_id
         with self.transaction(durable=True) as connection:
-            missing = [] if key is None else _record_missing(connection, key, contained, bundle.cut_at)
+            missing: list[str] = []
+            if key is not None and not (all_uncut and _count_uncut(connection, key) == len(contained)):
+                missing = _record_missing(connection, key, contained, bundle.cut_at)
             connection.execute(
                 "UPDATE orders SET sequence = ? WHERE batch_key_id = ? AND sequence IS NULL"
                 " AND order_id NOT IN (SELECT order_id FROM missing)",
@@ -430,6 +435,11 @@ class Register:
     def _one(self, query: str) -> Any:
         with self._reading:
             return self._reader.conn.execute(query).fetchone()[0]
+
+
+def _count_uncut(connection: sqlite3.Connection, batch_key_id: bytes) -> int:
+    query = "SELECT count(*) FROM orders WHERE batch_key_id = ? AND sequence IS NULL"
+    return int(connection.execute(query, (batch_key_id,)).fetchone()[0])
 
 
 def _record_missing(

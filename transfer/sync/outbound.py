@@ -216,7 +216,9 @@ class Push:
         fsync_directory(place)
         create_durable(place / SIGNATURE_NAME, signature.encode("utf-8"))
         fsync_directory(self.node.outbox)
-        self.report.missing += self.register.record_bundle(bundle_row(manifest, raw), contents.order_ids)
+        self.report.missing += self.register.record_bundle(
+            bundle_row(manifest, raw), contents.order_ids, all_uncut=True
+        )
         self.report.cut.append(
             CutBundle(
                 sequence=sequence,
@@ -235,23 +237,25 @@ class Push:
         ours = self.register.uncut_of(key)
         for group in groups:
             data, entries = scan_group(group)
-            if any(order_id not in ours for order_id, _, _, _ in entries):
+            ids = [order_id for order_id, _, _, _ in entries]
+            if not ours.keys() >= set(ids):
                 # An order whose worker died between its group and its row gets its row now, so that a retry of it
                 # anywhere is answered as known and it cannot come into a second bundle.
                 self.register.index_groups(key, [group], self.now)
-                ours |= self.register.uncut(key, [order_id for order_id, _, _, _ in entries])
+                ours |= self.register.uncut(key, ids)
             kept = contents.order_ids
-            before = len(kept)
+            digests = [digest for _, digest, _, _ in entries]
+            if len(set(ids)) == len(ids) and kept.isdisjoint(ids) and list(map(ours.get, ids)) == digests:
+                kept.update(ids)
+                contents.add(data)  # the group as it lies: nearly every one
+                continue
             frames = []
             for order_id, digest, start, end in entries:
                 if ours.get(order_id) == digest and order_id not in kept:
                     kept.add(order_id)
                     frames.append((start, end))
-            if len(kept) - before == len(entries):
-                contents.add(data)
-            else:
-                repeats += len(entries) - len(frames)
-                contents.add(b"".join(data[start:end] for start, end in frames))
+            repeats += len(entries) - len(frames)
+            contents.add(b"".join(data[start:end] for start, end in frames))
         return repeats
 
     def _previous(self, sequence: int) -> str:
