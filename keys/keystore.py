@@ -10,18 +10,13 @@ open.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING, Self
 
-from keys import custody_copy, issuing, keystore_file, master_key, rotation
-from keys.durable import fsync_directory, make_directory
-from keys.errors import KeysError
+from keys import custody_copy, issuing, rotation
+from keys.keystore_disk import KeystoreFiles
 from keys.keystore_index import OVERLAP, Cryptoperiods, DestroyedOrderKey, FormerIdentity
-from keys.keystore_place import abandon, empty, refuse_existing, take_lock
+from keys.keystore_place import refuse_existing
 from keys.master_key import claims_rehearsal
-from keys.private.locked import zero_stack
-from keys.private.secretbox import generate_key
 from keys.public.minisign import MinisignPublicKey
 from keys.public.roll import KeyEntry, KeyRoll
 from keys.ring import KeyRing
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from keys.custody import Custody
-    from keys.keystore_file import LongLivedKeys, OrderKey
+    from keys.keystore_file import OrderKey
     from keys.private.locked import LockedBuffer
     from keys.private.sign import SigningKey
     from keys.private.unseal import SealingKey
@@ -48,17 +43,10 @@ class Keystore:
     Key ids have 16 bytes, times are Unix seconds. A method that changes something is durable on return.
     """
 
-    __slots__ = ("_broken", "_kept", "_lock", "_master", "path", "ring")
+    __slots__ = ("_files",)
 
-    def __init__(
-        self, *, path: Path, kept: LongLivedKeys, ring: KeyRing, master: LockedBuffer, lock: int
-    ) -> None:
-        self.path = path
-        self.ring = ring
-        self._kept = kept
-        self._master = master
-        self._lock = lock
-        self._broken = False
+    def __init__(self, files: KeystoreFiles) -> None:
+        self._files = files
 
     @classmethod
     def create(
@@ -81,7 +69,7 @@ class Keystore:
             rehearsal=rehearsal, now=now, custody=custody, ring_backend=ring_backend, periods=periods
         )
         ring = RingIndex(epoch=kept.index.epoch, nodes=[], batch_keys=[], hold_keys=[], destroyed=[])
-        return cls._build(path, passphrases, kept, ring)
+        return cls(KeystoreFiles.build(path, passphrases, kept, ring))
 
     @classmethod
     def recover(
@@ -103,7 +91,7 @@ class Keystore:
         kept, ring = custody_copy.opened(
             copy, custody_key, now=now, epoch_above=epoch_above, ring_backend=ring_backend
         )
-        return cls._build(path, passphrases, kept, ring)
+        return cls(KeystoreFiles.build(path, passphrases, kept, ring))
 
     @classmethod
     def open(cls, path: Path, passphrases: Sequence[LockedBuffer]) -> Self:
@@ -111,64 +99,62 @@ class Keystore:
 
         Raises ``KEYSTORE-MISSING``, ``KEYSTORE-BUSY``, ``KEYSTORE-DAMAGED``, or what ``master_key.read`` raises.
         """
-        if not (path / master_key.FIRST_NAME).exists():
-            remedy = "make it with `key-ceremony`, or correct [keystore] path"
-            raise KeysError("KEYSTORE-MISSING", f"there is no keystore at {path}", remedy)
-        with contextlib.ExitStack() as undo:
-            lock = take_lock(path)
-            undo.callback(os.close, lock)
-            stated, master = master_key.read(path, passphrases)
-            undo.callback(master.close)
-            keystore = cls._load(path, stated, master, lock)
-            undo.pop_all()
-        return keystore
+        return cls(KeystoreFiles.open(path, passphrases))
 
     # What it is
 
     @property
+    def path(self) -> Path:
+        return self._files.path
+
+    @property
+    def ring(self) -> KeyRing:
+        return self._files.ring
+
+    @property
     def rehearsal(self) -> bool:
-        return self._kept.index.rehearsal
+        return self._files.kept.index.rehearsal
 
     @property
     def epoch(self) -> int:
-        return self._kept.index.epoch
+        return self._files.kept.index.epoch
 
     @property
     def made_at(self) -> int:
-        return self._kept.index.made_at
+        return self._files.kept.index.made_at
 
     @property
     def periods(self) -> Cryptoperiods:
-        return self._kept.index.periods
+        return self._files.kept.index.periods
 
     @property
     def ring_backend(self) -> RingBackend:
-        return self._kept.index.ring_backend
+        return self._files.kept.index.ring_backend
 
     @property
     def custody(self) -> Custody | None:
-        record = self._kept.index.custody
+        record = self._files.kept.index.custody
         return None if record is None else record.custody()
 
     @property
     def vault_key(self) -> LockedBuffer:
-        return self._kept.vault_key
+        return self._files.kept.vault_key
 
     def custody_copy(self, now: int, custody: Custody | None = None) -> bytes:
         """All that outlives this machine, sealed to the custody key, or to that of ``custody``. ``CUSTODY-NONE``."""
-        kept = self._kept if custody is None else rotation.in_custody(self._kept, custody)
+        kept = self._files.kept if custody is None else rotation.in_custody(self._files.kept, custody)
         return custody_copy.sealed(kept, self.ring.index(), now)
 
     def replace_custody(self, custody: Custody) -> None:
         """Copies from now on open with the shares of ``custody`` only; older copies still open with the older set."""
-        self._adopt(rotation.in_custody(self._kept, custody))
+        self._files.adopt(rotation.in_custody(self._files.kept, custody))
 
     # The offline identity
 
     @property
     def identity(self) -> SigningKey:
         """What signs now."""
-        return self._kept.identity
+        return self._files.kept.identity
 
     @property
     def identities(self) -> tuple[MinisignPublicKey, ...]:
@@ -178,21 +164,21 @@ class Keystore:
 
     @property
     def former_identities(self) -> tuple[FormerIdentity, ...]:
-        return self._kept.index.former_identities
+        return self._files.kept.index.former_identities
 
     @property
     def handover(self) -> Handover | None:
         """What the nodes that still trust the former identity must be shown; None when none waits for it."""
-        return self._kept.index.handover
+        return self._files.kept.index.handover
 
     @property
     def handover_waits_for(self) -> tuple[str, ...]:
         """The nodes that have not confirmed the handover."""
-        return rotation.waiting(self._kept.index, self.ring.nodes())
+        return rotation.waiting(self._files.kept.index, self.ring.nodes())
 
     def signer_for(self, confirmed_handover: bool) -> SigningKey:  # noqa: FBT001  the contract's form
         """What signs for a node that has, or has not, confirmed the handover."""
-        former = self._kept.former_identity
+        former = self._files.kept.former_identity
         return self.identity if confirmed_handover or former is None else former
 
     def signer_of(self, node: str) -> SigningKey:
@@ -202,7 +188,7 @@ class Keystore:
     def confirm_handover(self, node: str) -> None:
         """``node`` has confirmed the handover. With the last node the former identity's key is destroyed."""
         if self.handover is not None:
-            self._adopt(rotation.confirmed(self._kept, node, self.ring.nodes()))
+            self._files.adopt(rotation.confirmed(self._files.kept, node, self.ring.nodes()))
 
     def rotate_identity(self, now: int, *, compromised: bool = False) -> Handover | None:
         """A new offline identity, and the handover that the old one signs too; None when it is compromised.
@@ -210,7 +196,7 @@ class Keystore:
         Raises ``KEY-HANDOVER`` while an earlier handover lasts (not when ``compromised``).
         """
         nodes = [node.node for node in self.ring.nodes() if node.retired_at is None]
-        self._adopt(rotation.new_identity(self._kept, nodes, now, compromised=compromised))
+        self._files.adopt(rotation.new_identity(self._files.kept, nodes, now, compromised=compromised))
         return self.handover
 
     # Order keys
@@ -218,19 +204,19 @@ class Keystore:
     @property
     def order_keys(self) -> tuple[OrderKey, ...]:
         """The live order keys, the newest last."""
-        return self._kept.order_keys
+        return self._files.kept.order_keys
 
     @property
     def destroyed_order_keys(self) -> tuple[DestroyedOrderKey, ...]:
-        return self._kept.index.destroyed_order_keys
+        return self._files.kept.index.destroyed_order_keys
 
     def order_key(self, key_id: bytes) -> SealingKey | None:
         """The order key of this id; None when it is not ours, or is destroyed."""
-        return next((key for key in self._kept.order_private if key.key_id == key_id), None)
+        return next((key for key in self._files.kept.order_private if key.key_id == key_id), None)
 
     def rotate_order_key(self, now: int, overlap: int = OVERLAP) -> OrderKey:
         """A new order key, in use at once; the older ones are sealed to for ``overlap`` seconds more at most."""
-        self._adopt(rotation.new_order_key(self._kept, now, overlap))
+        self._files.adopt(rotation.new_order_key(self._files.kept, now, overlap))
         return self.order_keys[-1]
 
     def revoke_order_key(self, number: int, now: int) -> OrderKey | None:
@@ -238,14 +224,14 @@ class Keystore:
 
         Returns the new order key that was made because no other may be sealed to.
         """
-        newest = self._kept.index.next_order_number
-        self._adopt(rotation.revoked(self._kept, number, now))
+        newest = self._files.kept.index.next_order_number
+        self._files.adopt(rotation.revoked(self._files.kept, number, now))
         return self.order_keys[-1] if self.order_keys[-1].number == newest else None
 
     def destroy_due_order_keys(self, now: int) -> list[DestroyedOrderKey]:
         """Destroy the order keys whose time has come, in memory and on disk; what remains of them."""
         before = len(self.destroyed_order_keys)
-        self._adopt(rotation.without_due_keys(self._kept, now))
+        self._files.adopt(rotation.without_due_keys(self._files.kept, now))
         return list(self.destroyed_order_keys[before:])
 
     @property
@@ -255,13 +241,13 @@ class Keystore:
 
     def revocations_by(self, signer: SigningKey) -> tuple[Revocation, ...]:
         """The same, signed by ``signer``: a node believes one identity at a time."""
-        return issuing.revocations(self._kept, self.ring.destroyed_records(), signer)
+        return issuing.revocations(self._files.kept, self.ring.destroyed_records(), signer)
 
     # What is issued to a node
 
     def order_entries(self, node: str, now: int, signer: SigningKey | None = None) -> list[KeyEntry]:
         """The order keys that may still be sealed to, signed for ``node``, the newest last."""
-        return issuing.order_entries(self._kept, node, now, signer or self.signer_of(node))
+        return issuing.order_entries(self._files.kept, node, now, signer or self.signer_of(node))
 
     def issue_batch_keys(
         self, node: str, count: int, *, now: int, seal: int | None = None, destroy: int | None = None
@@ -292,13 +278,7 @@ class Keystore:
 
     def close(self) -> None:
         """Wipe every key from memory and let go of the lock; a second time does nothing."""
-        if self._master.pointer is None:
-            return
-        self.ring.close()
-        self._kept.close()
-        self._master.close()
-        zero_stack()
-        os.close(self._lock)
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -307,61 +287,3 @@ class Keystore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _adopt(self, changed: LongLivedKeys) -> None:
-        """Make ``changed`` durable, then wipe what is no longer in it."""
-        if changed is self._kept:
-            return
-        if self._broken:
-            raise KeysError(
-                "KEYSTORE-STATE",
-                "an earlier change of the keystore failed half-way",
-                "start the command again: opening the keystore repairs it",
-            )
-        self._broken = True  # until the end: what is on disk may differ from what is in memory
-        keystore_file.rewrite(self.path, self._master, changed)
-        rotation.close_dropped(self._kept, changed)
-        self._kept = changed
-        self._broken = False
-
-    @classmethod
-    def _build(
-        cls, path: Path, passphrases: Sequence[LockedBuffer], kept: LongLivedKeys, ring: RingIndex
-    ) -> Self:
-        building = path.with_name(f".{path.name}.creating")
-        with contextlib.ExitStack() as undo:
-            undo.callback(kept.close)
-            make_directory(building)
-            lock = take_lock(building)
-            undo.callback(os.close, lock)
-            refuse_existing(path)
-            empty(building)
-            undo.callback(abandon, building)
-            master = undo.enter_context(generate_key())
-            keystore_file.write_first(building, master, kept)
-            backend = kept.index.ring_backend
-            KeyRing.create(building, master, epoch=ring.epoch, backend=backend, index=ring).close()
-            # Last, and with an fsync of the directory: with the master key the keystore is complete.
-            stated = master_key.create(
-                building,
-                master,
-                passphrases,
-                identity=kept.identity.public_key,
-                rehearsal=kept.index.rehearsal,
-            )
-            os.rename(building, path)
-            fsync_directory(path.parent)
-            keystore = cls._load(path, stated, master, lock)
-            undo.pop_all()
-        kept.close()
-        return keystore
-
-    @classmethod
-    def _load(cls, path: Path, stated: master_key.Stated, master: LockedBuffer, lock: int) -> Self:
-        kept = keystore_file.load(path, master)
-        ring = KeyRing.open(path, master, backend=kept.index.ring_backend)
-        # The passphrase authenticates what master.key says, the master key what `keys` and `ring` say.
-        index = kept.index
-        if (stated.rehearsal, stated.identity, ring.epoch) != (index.rehearsal, index.made_with, index.epoch):
-            raise keystore_file.damaged(path)
-        return cls(path=path, kept=kept, ring=ring, master=master, lock=lock)

@@ -280,7 +280,7 @@ class Life(RuleBasedStateMachine):
             keys={name: node.key for name, node in self.nodes.items()},
             rolls={name: node.last_roll for name, node in self.nodes.items()},
             revoked=set(self.revoked),
-            known=self.remembered | set(self.keystore.ring._keys),
+            known=self.remembered | set(self.keystore.ring._content.keys),
         )
         self.copies.append(copy)
 
@@ -289,7 +289,7 @@ class Life(RuleBasedStateMachine):
     def lose_the_machine_and_recover(self, data: st.DataObject) -> None:
         copy = data.draw(st.sampled_from(self.copies))
         ring = self.keystore.ring
-        self.dead.update(ring._keys)
+        self.dead.update(ring._content.keys)
         self.remembered = set(copy.known)
         self.keystore.close()
         with locked(PASSPHRASE) as passphrase:
@@ -299,7 +299,7 @@ class Life(RuleBasedStateMachine):
         assert self.keystore.epoch == max(self.highest + 1, 2)
         self.highest = self.keystore.epoch
         assert self.keystore.identity.public_key == copy.identity
-        assert self.keystore.ring._keys == {}
+        assert self.keystore.ring._content.keys == {}
         # An older copy knows nothing of what came after it; whom a node trusts by then, people set right.
         self.dead_order_keys, self.boxes, self.revoked = (
             set(copy.dead_order_keys),

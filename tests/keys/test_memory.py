@@ -31,7 +31,7 @@ def secrets_by_name(open_keystore: Callable[[], Keystore]) -> dict[str, bytes]:
             "identity": bytes(keystore.identity.seed),
             "vault key": bytes(keystore.vault_key.view),
             "order key": bytes(keystore.order_keys[0].key.private.view),
-            "master key": bytes(keystore._master.view),
+            "master key": bytes(keystore._files.master.view),
         }
         for name, entry in zip(("used", "expired", "third", "fourth"), entries, strict=True):
             key = keystore.ring.batch_key(entry.key_id)

@@ -526,8 +526,8 @@ def test_what_goes_to_the_chip_and_comes_back_is_left_nowhere_in_memory(
         ) as keystore:
             keystore.ring.enrol_node("shop-a", b"\x07" * 32, NOW)
             entry = keystore.issue_batch_keys("shop-a", 4, now=NOW)[0]
-            sought = {"master key": bytes(keystore._master.view)}
-            place = TpmRingSecret(path, keystore._master)
+            sought = {"master key": bytes(keystore._files.master.view)}
+            place = TpmRingSecret(path, keystore._files.master)
             with place.read() as old, place._auth() as auth:
                 sought |= {"old secret": bytes(old.view), "authorisation": bytes(auth.view)}
         (tmp_path / "box").write_bytes(seal(os.urandom(128), bytes.fromhex(entry.public_key)))

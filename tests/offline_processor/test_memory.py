@@ -70,7 +70,7 @@ def private_keys(shop: Shop) -> dict[str, bytes]:
         "identity": bytes(keystore.identity.seed),
         "vault key": bytes(keystore.vault_key.view),
         "order key": bytes(keystore.order_keys[0].key.private.view),
-        "master key": bytes(keystore._master.view),
+        "master key": bytes(keystore._files.master.view),
         "ring secret": bytes(ring_secret.view),
         "passphrase": PASSPHRASE,
     }
@@ -79,7 +79,7 @@ def private_keys(shop: Shop) -> dict[str, bytes]:
         for place, key_id in enumerate(
             bytes.fromhex(record.key_id) if kind == "hold" else record.entry.key_id for record in records
         ):
-            keys[f"{kind} key {place}"] = bytes(keystore.ring._keys[key_id].private.view)
+            keys[f"{kind} key {place}"] = bytes(keystore.ring._content.keys[key_id].private.view)
     return keys
 
 

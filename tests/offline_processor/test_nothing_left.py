@@ -39,7 +39,7 @@ class Sought:
     @classmethod
     def of(cls, shop: Shop, key: SealingKey) -> Sought:
         path = shop.root / "keystore"
-        master: LockedBuffer = shop.keystore._master
+        master: LockedBuffer = shop.keystore._files.master
         with FileRingSecret(path, master).read() as secret:
             stored = bytes(secret.view)
         wrapping = shop.keystore.ring._file._wrapping
