@@ -146,7 +146,7 @@ def _of_keys(state: KeyState, now: int) -> list[Notice]:
     if seal_until <= now:
         found.append(
             _notice(
-                "KEYS-ORDER-OVER",
+                "ORDER-KEY-EXPIRED",
                 "no order key may be sealed to any more: key-ceremony rotate order-key",
                 person=True,
             )
@@ -155,7 +155,7 @@ def _of_keys(state: KeyState, now: int) -> list[Notice]:
         until = datetime.fromtimestamp(seal_until, UTC).strftime("%Y-%m-%d")
         found.append(
             _notice(
-                "KEYS-ORDER-SOON",
+                "ORDER-KEY-EXPIRING",
                 f"the order key is sealed to until {until}: key-ceremony rotate order-key",
                 person=False,
             )

@@ -198,13 +198,13 @@ def rules(notices: Sequence[Notice]) -> list[str]:
     [
         (
             {"order_keys": [OrderKeyTimes(number=1, seal_until=NOW, destroy_at=NOW + DAY)]},
-            "KEYS-ORDER-OVER",
+            "ORDER-KEY-EXPIRED",
             True,
         ),
-        ({"order_keys": []}, "KEYS-ORDER-OVER", True),
+        ({"order_keys": []}, "ORDER-KEY-EXPIRED", True),
         (
             {"order_keys": [OrderKeyTimes(number=1, seal_until=NOW + 29 * DAY, destroy_at=NOW + 60 * DAY)]},
-            "KEYS-ORDER-SOON",
+            "ORDER-KEY-EXPIRING",
             False,
         ),
         ({"overdue": 2}, "KEYS-OVERDUE", False),
