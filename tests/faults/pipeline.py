@@ -6,12 +6,14 @@ Must not: repair anything by itself, or order again for a customer who was promi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from tests.faults.judge import judge, ledger_states
 from tests.faults.orders import DAYS, Wish
-from tests.faults.world import Ended, World, all_wishes, make_world
+from tests.faults.world import ACCEPTED, Ended, World, all_wishes, make_world
 
 STEPS: Mapping[str, Callable[[World], object]] = {
     "orders": lambda world: world.take_orders(DAYS[0]),
@@ -27,18 +29,28 @@ STEPS: Mapping[str, Callable[[World], object]] = {
 
 _ROUNDS = 8
 _EXPECTED_CODES = {"spool-sync push": (0, 5), "spool-sync pull": (0, 5), "offline-processor run": (0, 3, 5)}
+_TORN_RULES = re.compile(r"^(?:BUNDLE|RETURN)-(?:SIGNATURE|FORMAT|DAMAGED): ", re.MULTILINE)
+_NEEDS_PERSON, _REFUSED = 3, 4
 
 
-def recover(world: World) -> list[str]:
+class First(StrEnum):
+    """Who comes first after a fault: half of a unit may be read before its writer mends it, or after."""
+
+    PULL = "pull"
+    RUN = "run"
+
+
+def recover(world: World, first: First = First.PULL) -> list[str]:
     """Retry as customers do, then run the pipeline until nothing changes any more; what went wrong on the way."""
     faults: list[str] = []
     codes = world.take_orders(unpromised(world))
-    faults += [f"order {number} was answered {code}" for number, code in codes.items() if code != 202]
+    faults += [f"order {number} was answered {code}" for number, code in codes.items() if code != ACCEPTED]
     before = None
-    for _ in range(_ROUNDS):
-        # What was being written when the fault struck may be read before it is written again, so pull comes first.
-        for ended in (world.pull(), world.push(), world.run(), world.pull()):
-            faults += unexpected(ended)
+    for number in range(_ROUNDS):
+        if first is First.RUN and not number:
+            faults += unexpected(world.run(), torn=True)
+        for step in (World.pull, World.push, World.run, World.pull):
+            faults += unexpected(step(world), torn=not number)
         now = (world.statuses(), ledger_states(world.ledger))
         if now == before or faults:
             return faults
@@ -56,9 +68,15 @@ def live_once(place: Path) -> None:
         raise RuntimeError(f"the pipeline does not even work undisturbed: {wrong}")
 
 
-def unexpected(ended: Ended) -> list[str]:
-    """What a command said, when its exit code is none that it may have with nothing broken."""
-    if ended.code in _EXPECTED_CODES.get(ended.command, (0,)):
+def unexpected(ended: Ended, *, torn: bool = False) -> list[str]:
+    """What a command said, when its exit code is none that it may have with nothing broken.
+
+    ``torn``: a unit may still lie half-written on the medium; then it is refused, and that is told.
+    """
+    expected = _EXPECTED_CODES.get(ended.command, (0,))
+    if ended.code in expected or (torn and ended.code == _NEEDS_PERSON):
+        return []
+    if torn and ended.code == _REFUSED and _TORN_RULES.search(ended.said):
         return []
     return [f"{ended.command} ended with {ended.code}: {ended.said[-1500:]}"]
 

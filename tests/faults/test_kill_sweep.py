@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 
 from tests.faults.children import Strike
-from tests.faults.pipeline import STEPS
+from tests.faults.pipeline import STEPS, First
 from tests.faults.shim import CAN_FAIL, KILLS, WRITES, Mode
 from tests.faults.sweep import Figures, Fleet, at_most, seed
 from tests.faults.worker import Task
@@ -48,7 +48,12 @@ def test_undisturbed_pipeline_passes_the_judgement(servers: Fleet) -> None:
 def test_pipeline_that_is_killed_anywhere_loses_and_doubles_nothing(
     servers: Fleet, traces: Traces, say: Callable[[str], None]
 ) -> None:
-    every = [Task(step=step, strike=strike) for step in traces for strike in kills(traces[step])]
+    # After one call is before the next: the two differ in who comes first afterwards.
+    every = [
+        Task(step=step, strike=strike, first=First.PULL if strike.mode == Mode.BEFORE else First.RUN)
+        for step in traces
+        for strike in kills(traces[step])
+    ]
     tasks = sample(every, at_most("KILLS", 0))
     figures = sweep(servers, tasks, f"kill sweep ({len(every)} states before, after and torn)")
     say(figures.line())
@@ -65,6 +70,7 @@ def test_recovery_that_is_killed_as_well_loses_and_doubles_nothing(
         Task(
             step=step,
             strike=strike,
+            first=chance.choice(list(First)),
             second=Strike(at=chance.randrange(450), mode=chance.choice(KILLS)),
             strict=False,
         )
@@ -79,7 +85,11 @@ def test_recovery_that_is_killed_as_well_loses_and_doubles_nothing(
 def test_pipeline_whose_disks_fail_loses_and_doubles_nothing(
     servers: Fleet, traces: Traces, say: Callable[[str], None]
 ) -> None:
-    every = [Task(step=step, strike=strike) for step in traces for strike in errors(traces[step])]
+    every = [
+        Task(step=step, strike=strike, first=First.RUN if strike.at % 2 else First.PULL)
+        for step in traces
+        for strike in errors(traces[step])
+    ]
     tasks = sample(every, at_most("ERRORS", 400))
     figures = sweep(servers, tasks, f"ENOSPC, EIO and EROFS, once and lasting ({len(every)} states)")
     say(figures.line())

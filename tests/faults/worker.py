@@ -19,7 +19,7 @@ import msgspec
 
 from tests.faults.children import HUNG, KILLED, Strike, in_child, last_words, warm_up
 from tests.faults.judge import Findings, judge
-from tests.faults.pipeline import STEPS, live_once, recover
+from tests.faults.pipeline import STEPS, First, live_once, recover
 from tests.faults.shim import Mode
 from tests.faults.world import World, make_world
 
@@ -41,6 +41,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = True
     bug: str = ""
     media: str = ""
+    first: First = First.PULL
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +76,9 @@ class Arena:
         self._meddle(world, task)
         second_reached = False
         if task.second is not None:
-            ended = self._in_child(task, lambda: recover(world), world, task.second)
+            ended = self._in_child(task, lambda: recover(world, task.first), world, task.second)
             second_reached = _struck(task.second, ended)
-        ended = self._in_child(task, lambda: self._recover_and_judge(world, strict=task.strict), world, None)
+        ended = self._in_child(task, lambda: self._recover_and_judge(world, task), world, None)
         if ended == 0:
             judged = msgspec.json.decode(self._report.read_bytes(), type=Findings)
             for kind in judged.__struct_fields__:
@@ -115,9 +116,9 @@ class Arena:
         if ended := self._in_child(task, action, world, Strike(at=-1, mode=Mode.COUNT), trace):
             raise RuntimeError(f"the world cannot be built: {ended} {self._last_words()}")
 
-    def _recover_and_judge(self, world: World, *, strict: bool) -> None:
-        faults = recover(world)
-        found = judge(world, strict=strict)
+    def _recover_and_judge(self, world: World, task: Task) -> None:
+        faults = recover(world, task.first)
+        found = judge(world, strict=task.strict)
         found.broken[:0] = faults
         self._report.write_bytes(msgspec.json.encode(found))
 
