@@ -28,11 +28,16 @@ import sqlite_utils
 
 from keys.durable import make_directory
 from keys.public.digest import equal
+from transfer.errors import TransferError
 from transfer.register_tables import IN_TRANSIT, RECEIVED, migrations
 from transfer.spool import Entry, OpenGroup, Spool, read_group
 from transfer.wire.records import Receipt, StatusRecord
 
 _CHUNK = 500
+REBUILD = (
+    "stop intake, move register.db* away and run doctor --repair: spool and outbox bring it back, "
+    "and the next return the statuses that are not confirmed yet"
+)
 _BUSY_SECONDS = 30
 _Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -122,9 +127,14 @@ class Register:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._writing, self._reading = threading.RLock(), threading.Lock()
         with self._turn():  # workers that start together must not switch a new file to WAL at the same moment
-            self._writer = _connect(path)
-            migrations.apply(self._writer)
-            self._reader = _connect(path)
+            try:
+                self._writer = _connect(path)
+                migrations.apply(self._writer)
+                self._reader = _connect(path)
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:
+                    raise  # a full disk or a lock says nothing about the file
+                raise TransferError("REGISTER-DAMAGED", f"{path} is damaged: {error}", REBUILD) from error
 
     def close(self) -> None:
         """Close both connections."""
@@ -328,8 +338,11 @@ class Register:
 
     def faults(self, limit: int = 10) -> list[str]:
         """What SQLite finds wrong with the file itself; empty when nothing is."""
-        with self._reading:
-            rows = self._reader.conn.execute(f"PRAGMA quick_check({limit:d})").fetchall()
+        try:
+            with self._reading:
+                rows = self._reader.conn.execute(f"PRAGMA quick_check({limit:d})").fetchall()
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
         return [str(line) for (line,) in rows if line != "ok"]
 
     def waiting(self) -> int:

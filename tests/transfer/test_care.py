@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +16,11 @@ from pathlib import Path
 import pytest
 
 from keys.durable import write_durable
+from tests.transfer.file_systems import elsewhere
 from tests.transfer.house import NODE, batch_key_id, envelope, order_id
 from tests.transfer.test_cli import Desk, desk, enrolled, paid
+from transfer.errors import TransferError
+from transfer.sync.drop import copy_unit
 from transfer.wire.manifest import ENVELOPES_NAME, MANIFEST_NAME, RECORDS_NAME
 
 __all__ = ["desk", "enrolled"]
@@ -298,3 +302,103 @@ def test_watch_does_not_cut_each_order_on_its_own(desk: Desk) -> None:
         watch.communicate(timeout=20)
     assert desk.house.register.last_sequence() == 0
     assert list(desk.house.drop_in.iterdir()) == []
+
+
+def test_the_doctor_clears_a_half_copied_return(desk: Desk) -> None:
+    copy = desk.house.node.incoming / "r0001-00000001"
+    copy.mkdir(parents=True)
+    (copy / RECORDS_NAME).write_bytes(b"half")
+    assert found(desk, code=3) == {"INCOMING-UNFINISHED"}
+    assert found(desk, "--repair", code=0) == {"INCOMING-UNFINISHED"}
+    assert not desk.house.node.incoming.exists()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_doctor_says_when_the_register_itself_is_damaged(desk: Desk, everywhere: bool) -> None:
+    desk.house.take(range(1, 400))
+    desk.house.register.close()
+    path = desk.house.node.state / "register.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[16:18], "big")
+    # The first page still says that it is a register; the last ones hold orders.
+    for page in range(size if everywhere else len(content) - size, len(content), size):
+        content[page : page + 16] = b"\xff" * 16
+    path.write_bytes(content)
+    try:
+        if everywhere:
+            assert desk.report("doctor", "--repair", code=4)["rule"] == "REGISTER-DAMAGED"
+        else:
+            assert found(desk, "--repair", code=3) == {"REGISTER-DAMAGED"}
+    finally:
+        for part in desk.house.node.state.glob("register.db*"):
+            part.unlink()
+        desk.house.open()
+
+
+def test_verify_finds_out_a_state_that_is_an_old_copy(desk: Desk) -> None:
+    desk.house.take([1], key=1)
+    desk.report("push")
+    shutil.copytree(desk.house.node.state, desk.house.root / "backup")
+    desk.house.take([2], key=2)
+    desk.report("push")
+    desk.house.close()
+    shutil.rmtree(desk.house.node.state)
+    shutil.copytree(desk.house.root / "backup", desk.house.node.state)
+    desk.house.open()
+    checked = desk.report("verify", str(desk.house.drop_in), code=4)["checked"]
+    assert [(one["refused"] or {}).get("rule") for one in checked] == [None, "NODE-BEHIND"]
+    # The old copy makes another bundle 2: now there are two of that number.
+    desk.house.take([3], key=2)
+    first = desk.house.root / "first"
+    desk.house.drop_in.rename(first)
+    desk.house.drop_in.mkdir()
+    desk.report("push")
+    checked = desk.report("verify", str(first), code=4)["checked"]
+    assert [(one["refused"] or {}).get("rule") for one in checked] == [None, "BUNDLE-FORK"]
+
+
+def format_medium(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    options = {"--label": "STICK 1", "--shop": "example", "--node": NODE, "--direction": "in"}
+    options |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    given = [part for option in options.items() for part in option]
+    command = [sys.executable, "-m", "transfer", "format-medium", str(place), *given]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_medium_is_prepared_from_the_command_line(tmp_path: Path) -> None:
+    stick = elsewhere(Path("/"))
+    if stick is None:
+        pytest.skip("there is no second file system here")
+    try:
+        done = format_medium(stick / "in")
+        assert done.returncode == 0, done.stderr
+        assert 'media_of = "example"' in done.stdout
+        assert format_medium(stick / "in").returncode == 0
+        refused = format_medium(stick / "in", "--direction", "out")
+        assert refused.returncode == 4
+        assert "MEDIUM-FOREIGN" in refused.stderr
+    finally:
+        shutil.rmtree(stick)
+    for wrong in (("--shop", "Not A Name"), ("--label", "\n"), ("--direction", "up")):
+        assert format_medium(tmp_path, *wrong).returncode == 2
+
+
+def test_too_little_room_on_our_own_disk_is_not_blamed_on_the_medium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = tmp_path / NODE / "b00000001"
+    unit.mkdir(parents=True)
+    for name in (ENVELOPES_NAME, MANIFEST_NAME, "manifest.json.minisig"):
+        (unit / name).write_bytes(b"x")
+
+    class Full:
+        f_bavail, f_frsize, f_flag = 1, 4096, 0
+
+    monkeypatch.setattr("os.statvfs", lambda _: Full)
+    limits = {ENVELOPES_NAME: 10, MANIFEST_NAME: 10, "manifest.json.minisig": 10}
+    with pytest.raises(TransferError) as caught:
+        copy_unit(unit, tmp_path / "copy", limits)
+    assert caught.value.rule == "SPOOL-SPACE"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from keys.durable import fsync_directory
 from keys.errors import RuleError
-from transfer.register import Register
+from transfer.register import REBUILD, Register
 from transfer.spool import read_group, scan_group
 from transfer.sync.checking import check_kept, check_signed
 from transfer.sync.node import Node
@@ -56,9 +56,11 @@ class Doctor:
 
     def look(self) -> list[Finding]:
         """Everything that was found, in the order in which it should be dealt with."""
+        damaged = list(self._register())
+        if damaged:
+            return damaged  # nothing can be compared with it
         return [
             *self._interrupted(),
-            *self._register(),
             *self._spool(),
             *self._outbox(),
             *self._kept(),
@@ -84,8 +86,7 @@ class Doctor:
             yield Finding(
                 rule="REGISTER-DAMAGED",
                 message=f"the register is damaged: {line}",
-                remedy="stop intake, move register.db* away and run doctor --repair: spool and outbox bring it back, "
-                "and the next return the statuses that are not confirmed yet",
+                remedy=REBUILD,
             )
 
     def _spool(self) -> Iterator[Finding]:
