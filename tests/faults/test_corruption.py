@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from offline_processor import receiving, reception
+from offline_processor import receiving
 from tests.faults.corruption import (
     BUNDLE,
     RETURN,
@@ -28,7 +28,8 @@ from tests.faults.corruption import (
 )
 from tests.faults.sweep import at_most, jobs, scratch, seed
 from tests.faults.world import World, make_light
-from transfer.sync import returned
+from transfer.sync import handover, returned
+from transfer.wire.manifest import SIGNATURE_NAME
 
 pytestmark = pytest.mark.faults
 
@@ -70,9 +71,21 @@ def test_untouched_it_is_accepted(worlds: dict[str, World], tmp_path: Path, kind
     assert reader.taken(world) > reader.taken(untouched)
 
 
+@pytest.mark.parametrize("kind", _READERS)
+def test_without_its_signature_it_is_not_there_yet(
+    worlds: dict[str, World], tmp_path: Path, kind: str
+) -> None:
+    reader, untouched = _READERS[kind], worlds[kind]
+    world = untouched.copy_to(tmp_path / kind)
+    content = dict(content_of(untouched.medium / reader.unit))
+    del content[SIGNATURE_NAME]
+    ended = offer(world, reader, untouched, content)
+    assert ended.code == 5, ended.said
+    assert reader.taken(world) == reader.taken(untouched)
+
+
 def _no_signature_check_offline(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reception, "check_signature", lambda *given: None)
-    patch.setattr(receiving, "check_signature", lambda *given: None)
+    patch.setattr(receiving, "signature_matches", lambda *given: True)
 
 
 def _no_check_of_envelopes(patch: pytest.MonkeyPatch) -> None:
@@ -80,7 +93,7 @@ def _no_check_of_envelopes(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_signature_check_online(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(returned, "signature_matches", lambda *given: True)
+    patch.setattr(handover, "signature_matches", lambda *given: True)
 
 
 def _no_digest_of_records(patch: pytest.MonkeyPatch) -> None:
