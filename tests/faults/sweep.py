@@ -95,7 +95,7 @@ class Fleet:
         ]
 
     def play(self, tasks: Iterable[Task]) -> Iterator[Verdict]:
-        """The verdicts, as they come. Breaking off the iteration ends the fleet's usefulness but leaves nothing."""
+        """The verdicts, as they come; all of them must be taken before anything else is played."""
         waiting, lock, done = iter(tasks), threading.Lock(), SimpleQueue[Verdict | BaseException | None]()
 
         def serve(worker: subprocess.Popen[bytes]) -> None:

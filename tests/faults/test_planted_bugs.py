@@ -49,4 +49,4 @@ def hunt(servers: Fleet, traces: dict[str, list[str]], name: str, bug: Bug) -> I
     if bug.media:
         tasks.insert(0, Task(step=bug.steps[0], bug=name, media=bug.media))
     for start in range(0, min(len(tasks), at_most("HUNT", _MOST)), jobs()):
-        yield from servers.play(tasks[start : start + jobs()])
+        yield from list(servers.play(tasks[start : start + jobs()]))  # none is left half-played
