@@ -382,8 +382,11 @@ def test_a_medium_is_prepared_from_the_command_line(tmp_path: Path) -> None:
         assert "MEDIUM-FOREIGN" in refused.stderr
     finally:
         shutil.rmtree(stick)
-    for wrong in (("--shop", "Not A Name"), ("--label", "\n"), ("--direction", "up")):
-        assert format_medium(tmp_path, *wrong).returncode == 2
+    for wrong in (("--shop", "Not A Name"), ("--label", "\n")):
+        refused = format_medium(tmp_path, *wrong)
+        assert refused.returncode == 2
+        assert "USAGE-MEDIUM" in refused.stderr
+    assert format_medium(tmp_path, "--direction", "up").returncode == 2
 
 
 def test_too_little_room_on_our_own_disk_is_not_blamed_on_the_medium(
