@@ -3,7 +3,9 @@
 Why here: what is in it, how it is written and how it is told to be good belong together; restore reads the same form.
 Must not: hold batch or hold keys or a card's box, be called good before it was read back, or overwrite a file.
 
-The sealed content is one line of canonical JSON (``Contents``), the custody copy, and the ledger's snapshot.
+The sealed content is one line of canonical JSON (``Contents``), a line with the offline identity's signature of it
+(hex), the custody copy, and the ledger's snapshot. Without the signature anyone who has seen a custody copy could
+seal a ledger of their own beside it: the custody key's public half is no secret, and a chain of entries no proof.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from keys.durable import fsync_directory
 from keys.errors import RuleError
 from keys.keystore import Keystore
 from keys.private.locked import LockedBuffer
+from keys.private.sign import sign
 from keys.public import canonical
+from keys.public.digest import digest
 from keys.public.roll import Count, Hex32, Number
 from offline_processor.acquirers.report import in_words
 from offline_processor.errors import ProcessorError
@@ -37,6 +41,7 @@ PURPOSE: Final = "backup"
 SIZE_LIMIT: Final = 64 * 1024**3
 CUSTODY_LIMIT: Final = 64 * 1024**2
 CONTENTS_LIMIT: Final = 4096
+_CONTEXT: Final = b"sealed-orders/v1/backup\0"
 SNAPSHOT_NAME: Final = "backup.snapshot"
 LAST_BACKUP: Final = "backup-made-at"
 _READ: Final = 1 << 20
@@ -102,8 +107,10 @@ def make_backup(
             ledger_size=snapshot.stat().st_size,
             ledger_sha256=_digest_of(snapshot),
         )
+        line = canonical.encode(contents)
+        head = line + b"\n" + sign(keystore.identity, signed_message(line)).hex().encode("ascii") + b"\n"
         with _errors(path):
-            size, sha256 = _write(path, contents, copy, snapshot, custody, progress)
+            size, sha256 = _write(path, contents, head + copy, snapshot, custody, progress)
     finally:
         wipe_snapshot(snapshot)
     with ledger.atomic():
@@ -111,6 +118,11 @@ def make_backup(
         facts = {"entries": contents.entries, "chain": contents.chain, "size": size, "sha256": sha256}
         ledger.append("backup-made", path.name, now, facts)
     return BackupMade(path=path, size=size, sha256=sha256, contents=contents)
+
+
+def signed_message(line: bytes) -> bytes:
+    """What the offline identity signs of a backup: the line that names the digests of all its parts."""
+    return _CONTEXT + digest("backup", line)
 
 
 def custody_of(header: sealed_file.Header) -> Custody | None:
@@ -128,14 +140,14 @@ def custody_of(header: sealed_file.Header) -> Custody | None:
 
 
 def _write(
-    path: Path, contents: Contents, copy: bytes, snapshot: Path, custody: Custody, progress: Progress
+    path: Path, contents: Contents, head: bytes, snapshot: Path, custody: Custody, progress: Progress
 ) -> tuple[int, str]:
-    """Seal beside ``path``, durably, read it back past the cache, and give it its name; size and SHA-256 (hex)."""
+    """Seal ``head`` and the snapshot beside ``path``, read it back past the cache, name it; size and SHA-256 (hex)."""
     part = path.with_name(path.name + _PART)
     with suppress(FileNotFoundError):
         part.unlink()  # sealed, and never called a backup
     plain = hashlib.sha256()
-    total = contents.ledger_size + contents.custody_size
+    total = contents.ledger_size + len(head)
     check_room(path.parent, total + total // 1000, 1, path)
     notes = {
         "made": in_words(contents.made_at),
@@ -148,7 +160,7 @@ def _write(
 
     def plaintext() -> Iterator[bytes]:
         nonlocal done
-        for piece in _pieces(contents, copy, snapshot):
+        for piece in _pieces(head, snapshot):
             plain.update(piece)
             done += len(piece)
             progress("sealing", min(done, total), total)
@@ -174,9 +186,8 @@ def _write(
     return size, sha256
 
 
-def _pieces(contents: Contents, copy: bytes, snapshot: Path) -> Iterator[bytes]:
-    yield canonical.encode(contents) + b"\n"
-    yield copy
+def _pieces(head: bytes, snapshot: Path) -> Iterator[bytes]:
+    yield head
     with snapshot.open("rb") as file:
         while piece := file.read(_READ):
             yield piece

@@ -7,7 +7,7 @@ Must not: read clock or environment (the station has them), or take a secret as 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +18,18 @@ from keys.console import ExitCode
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors, new_keystore_passphrases, on_swap
 from keys.private.locked import harden_process
+from keys.public.fingerprint import fingerprint, words
 from keys.quorum import ask_quorum
 from keys.ring_index import RingBackend
 from offline_processor import backup as backups
+from offline_processor import reconciliation
 from offline_processor import restore as restoration
 from offline_processor.acquirers.report import in_words
 from offline_processor.epochs import begin_epoch
 from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
 from offline_processor.ledger import mirror as mirrors
+from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.snapshot import Progress
 from offline_processor.progress import Bars
 from offline_processor.station import Station, check_machine, existing_ledger, open_station
@@ -165,17 +168,26 @@ def restore(
         ) as keystore:
             recovery.refresh_copy(keystore, station.clock())
             epoch, lost = keystore.epoch, len(keystore.ring.destroyed_records())
+            identity = keystore.identity.public_key
     contents = opened.contents
+    with closing(Ledger(settings.ledger)) as ledger:
+        since = in_words(reconciliation.needed_from(ledger))
     if as_json:
         document = {"marks": marks, "epoch": epoch, "entries": contents.entries, "keys_lost": lost}
+        document |= {"identity_fingerprint": fingerprint(identity), "report_from": since}
         console.print_json({**document, "backup_made_at": contents.made_at})
         return ExitCode.NEEDS_PERSON
     console.say(
         f"Restored: the ledger of {in_words(contents.made_at)}, {contents.entries} entries.", style="bold"
     )
+    console.say(f"Fingerprint of the offline identity: {fingerprint(identity)}", style="bold")
+    console.say(f"  in words: {words(identity)}")
+    console.say(
+        "Compare it with the ceremony record on paper: anyone can make a backup with an identity of their own."
+    )
     console.say(f"Epoch {epoch} begins. {lost} outstanding batch and hold keys are lost and will be revoked.")
     console.say("Nothing is charged or answered yet. Next, with the acquirer's report of transactions:")
-    console.say(f"  offline-processor reconcile REPORT --from {in_words(contents.newest)} --until … --who …")
+    console.say(f"  offline-processor reconcile REPORT --from {since} --until … --who …")
     return ExitCode.NEEDS_PERSON
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from keys.keystore import Keystore
 from offline_processor.errors import ProcessorError
-from offline_processor.key_record import destruction
+from offline_processor.key_record import destruction, is_older
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.reconciliation import require
+from offline_processor.reconciliation import is_required, require
 
 FIRST_EPOCH = 1
 
@@ -22,6 +22,14 @@ def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
     """
     known = ledger.counter("epoch")
     if keystore.epoch == known:
+        if is_older(keystore.ring, ledger):
+            raise ProcessorError(
+                "LEDGER-EPOCH",
+                f"the ledger knows of keys of epoch {known} that this keystore does not have, or has alive though they"
+                " are destroyed: the keystore is an old copy, or this epoch was begun twice",
+                "put the newest keystore back; if this one was recovered, move it away and recover once more, with"
+                f" --epoch-above {known}",
+            )
         return False
     if keystore.epoch < known:
         raise ProcessorError(
@@ -38,8 +46,10 @@ def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
 
 
 def _begin(ledger: Ledger, keystore: Keystore, known: int, *, now: int) -> None:
-    if not ledger.newest:
-        require(ledger, now=now)  # what was charged in earlier epochs is known to the acquirer alone
+    # The ring that is gone was the only witness on this machine that the ledger is the newest one; an old one would
+    # have paid orders ordered again.
+    if not is_required(ledger):
+        require(ledger, now=now)
     ledger.append("epoch-begun", str(keystore.epoch), now, {"epoch": keystore.epoch, "before": known})
     said = {key for (key,) in list(ledger.rows("SELECT subject FROM entry WHERE kind = 'key-destroyed'"))}
     records = keystore.ring.destroyed_records()

@@ -22,7 +22,7 @@ from offline_processor.ledger.ledger import Ledger
 def say_issued(ledger: Ledger, ring: KeyRing, *, now: int) -> None:
     """Record the batch keys that were issued since the last time, here or by `key-ceremony`."""
     for node in ring.nodes():
-        counter = f"keys-issued/{ring.epoch}/{node.node}"
+        counter = _issued_counter(ring, node.node)
         said = ledger.counter(counter)
         if node.next_number - 1 <= said:
             continue
@@ -53,6 +53,13 @@ def say_destroyed(ledger: Ledger, ring: KeyRing, *, now: int) -> list[Destroyed]
     return unsaid
 
 
+def is_older(ring: KeyRing, ledger: Ledger) -> bool:
+    """True for a ring that lacks keys, or destructions, of which the ledger has told: it is written after the ring."""
+    return len(ring.destroyed_records()) < ledger.counter("keys-destroyed") or any(
+        node.next_number - 1 < ledger.counter(_issued_counter(ring, node.node)) for node in ring.nodes()
+    )
+
+
 def destruction(record: Destroyed, ring: KeyRing) -> dict[str, Any]:
     """The facts of a ``key-destroyed`` entry."""
     facts: dict[str, Any] = {
@@ -70,6 +77,10 @@ def destruction(record: Destroyed, ring: KeyRing) -> dict[str, Any]:
     else:
         facts["order"] = record.order_id
     return facts
+
+
+def _issued_counter(ring: KeyRing, node: str) -> str:
+    return f"keys-issued/{ring.epoch}/{node}"
 
 
 def _issued(ring: KeyRing, node: str, *, above: int) -> list[tuple[int, str, dict[str, Any]]]:

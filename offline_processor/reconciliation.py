@@ -22,6 +22,8 @@ from offline_processor.stages import OrderState
 UNRECONCILED = "unreconciled"
 FORGOTTEN = "forgotten-before-epoch"
 _SINCE = "unreconciled-since"
+CLOCKS_APART = 3600
+"""Seconds by which the acquirer's clock may be behind ours: its report must begin so much earlier."""
 _TOLD_OTHERWISE = (
     "Charged, though this ledger had them declined or to be ordered again; now paid. Whoever ordered again since may"
     " have paid twice: look, and give back"
@@ -87,11 +89,11 @@ def is_required(ledger: Ledger) -> bool:
 def check_reconciled(ledger: Ledger) -> None:
     """Refuse (``LEDGER-UNRECONCILED``) to work with a restored ledger that does not know what was charged since."""
     if is_required(ledger):
-        needed = _needed_from(ledger)
+        needed = needed_from(ledger)
         since = time_in_words(needed) if needed else "the first order"
         raise ProcessorError(
             "LEDGER-UNRECONCILED",
-            "this ledger was restored, and does not know yet what was charged after the backup",
+            "this ledger was restored, or its keystore was recovered, and it does not know yet what was charged since",
             "ask the acquirer for its report of transactions from"
             f" {since} until now, then: offline-processor reconcile REPORT."
             " Nothing was received, charged or answered, so that nobody pays twice",
@@ -138,6 +140,8 @@ def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Rec
     if len(charges) > 1:
         done.twice.append(order_id)
     order = reports.known_order(ledger, order_id)
+    if order is not None and len(charges) == 1 and reports.stands_beside(ledger, order, charges[0]):
+        done.twice.append(order_id)
     if order is None:
         for charge in charges:
             reports.remember(ledger, charge)
@@ -151,10 +155,10 @@ def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Rec
 
 
 def _check_period(ledger: Ledger, report: Report, *, start: int, until: int, now: int) -> None:
-    needed_from, needed_until = _needed_from(ledger), ledger.counter(UNRECONCILED)
+    begins, needed_until = needed_from(ledger), ledger.counter(UNRECONCILED)
     fault = ""
-    if start > needed_from:
-        fault = f"it begins on {time_in_words(start)}, but is needed from {time_in_words(needed_from)} on"
+    if start > begins:
+        fault = f"it begins on {time_in_words(start)}, but is needed from {time_in_words(begins)} on"
     elif until < needed_until:
         fault = (
             f"it ends on {time_in_words(until)}, but is needed until {time_in_words(needed_until)} at least"
@@ -183,13 +187,14 @@ def _check_epoch(report: Report, known: set[str], epoch: int) -> None:
         )
 
 
-def _needed_from(ledger: Ledger) -> int:
-    """The time of the newest entry from before the restore, or of the oldest attempt that is still open."""
+def needed_from(ledger: Ledger) -> int:
+    """From when on a report is needed: the newest entry from before the restore, or the oldest attempt still open."""
     oldest = ledger.row(
         "SELECT min(sent_at) FROM live_attempt WHERE state IN ('intent', 'unknown', 'reversal-pending')"
     )
     since = ledger.counter(_SINCE)
-    return since if oldest is None or oldest[0] is None else min(since, oldest[0])
+    ours = since if oldest is None or oldest[0] is None else min(since, oldest[0])
+    return max(0, ours - CLOCKS_APART)
 
 
 def _known_references(ledger: Ledger) -> set[str]:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from keys import sealed_file
+from keys import custody_copy, sealed_file
 from keys.durable import fsync_directory, make_directory
 from keys.errors import RuleError
 from keys.private.unseal import SealingKey
 from keys.public import canonical
-from offline_processor.backup import CONTENTS_LIMIT, CUSTODY_LIMIT, PURPOSE, Contents
+from keys.public.verify import signature_is_good
+from offline_processor.backup import CONTENTS_LIMIT, CUSTODY_LIMIT, PURPOSE, Contents, signed_message
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.mirror import tip_of
@@ -105,10 +106,12 @@ def _unpack(backup: Path, custody_key: SealingKey, restoring: Path, progress: Pr
         header, line = sealed_file.read_header(file, PURPOSE)
         with sealed_file.stream_key_of(header, custody_key) as stream_key:
             content = _Content(sealed_file.unseal(file, header, line, stream_key))
-            contents = _contents(content.line(CONTENTS_LIMIT))
+            signed, signature = content.line(CONTENTS_LIMIT), content.line(CONTENTS_LIMIT)
+            contents = _contents(signed)
             if contents.custody_size > CUSTODY_LIMIT:
                 raise _damaged("its custody copy is too large")
             copy = b"".join(content.take(contents.custody_size))
+            _check_signature(copy, signed, signature)
             ledger = hashlib.sha256()
             descriptor = os.open(restoring, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as target:
@@ -130,6 +133,17 @@ def _unpack(backup: Path, custody_key: SealingKey, restoring: Path, progress: Pr
     with backup.open("rb") as whole:
         sha256 = hashlib.file_digest(whole, "sha256").hexdigest()
     return OpenedBackup(contents=contents, custody_copy=copy, sha256=sha256)
+
+
+def _check_signature(copy: bytes, signed: bytes, signature: bytes) -> None:
+    """The identity of the custody copy has signed what the backup says it holds."""
+    identity = bytes.fromhex(custody_copy.look(copy).keystore.identity)
+    try:
+        good = signature_is_good(identity, signed_message(signed), bytes.fromhex(signature.decode("ascii")))
+    except ValueError:
+        good = False
+    if not good:
+        raise _damaged("it is not signed by the offline identity whose keys it holds")
 
 
 def _mark(path: Path, opened: OpenedBackup, *, now: int) -> None:

@@ -87,6 +87,12 @@ def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
     )
 
 
+def stands_beside(ledger: Ledger, order: KnownOrder, charge: Charged) -> bool:
+    """True when the order is paid already, by another authorisation than this one."""
+    attempt = _live_attempt(ledger, order.number)
+    return order.state is OrderState.PAID and attempt is not None and attempt[0].rrn != charge.rrn
+
+
 def settle_staged(ledger: Ledger, order_ids: Iterable[str], *, now: int) -> dict[str, Settled]:
     """Give orders that have just been staged as screened the outcome that the report shows, if it shows one."""
     charges: dict[str, list[Charged]] = {}

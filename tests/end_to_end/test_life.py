@@ -184,7 +184,7 @@ def test_three_of_five_custodians_bring_the_shop_back_and_every_order_is_account
 
         _lose_workstation(life)
         assert "KEYSTORE-MISSING" in life.charge([], ExitCode.USAGE).output
-        _recover(life, next((life.places.var / "second-disk").iterdir()), since=began)
+        _recover(life, next((life.places.var / "second-disk").iterdir()), since=began - timedelta(hours=2))
         _go_on_behind_lost_bundles(life)
         _day(life, [])
         again = life.statuses([*on_the_way, *in_the_spool])
