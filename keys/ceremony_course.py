@@ -23,9 +23,10 @@ from keys.machine import look
 from keys.private.passphrase import read_passphrase
 from keys.public.fingerprint import matches
 from keys.quorum import ask_shares
-from keys.record import Act, Record, RecordedStep, digest_of
+from keys.record import digest_of
 from keys.record_facts import record_act
-from keys.recovery import COPY_NAME, prove_copy
+from keys.record_form import Act, Record, RecordedStep
+from keys.recovery import COPY_NAME, copy_beside, prove_copy, put_beside
 from keys.share_screen import fingerprint_lines, hand_out
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ class Course:
         # Last: a keystore in its place means that its ceremony was held to the end.
         os.rename(self.aside.keystore, self.plan.keystore.path)
         fsync_directory(self.plan.keystore.path.parent)
+        put_beside(copy_beside(self.plan.keystore.path), (self.plan.output / COPY_NAME).read_bytes())
 
     def _summary(self, record: Record) -> Held:
         if record.custody is None:

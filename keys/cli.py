@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +15,25 @@ from typing import Final, NoReturn
 
 import click
 
-from keys import ceremony, cli_ceremony, cli_custody, cli_evidence, cli_rotation, console
+from keys import (
+    ceremony,
+    cli_ceremony,
+    cli_custody,
+    cli_enrol,
+    cli_evidence,
+    cli_keystore,
+    cli_rotation,
+    console,
+    copy_age,
+)
 from keys.ceremony_run import REHEARSAL_MARK
+from keys.cli_change import FILE, banner, say_copy_states
 from keys.config import KeystoreConfig, load
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore, claims_rehearsal
 from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases
 from keys.private.locked import harden_process
-from keys.private.swap import OnSwap, check_swap
-from keys.recovery import refresh_copy
 
 _REHEARSAL: Final = REHEARSAL_MARK
 
@@ -41,12 +49,6 @@ Examples:
 A passphrase is read from --passphrase-fd, else from the file that [keystore] passphrase_file names,
 else from the terminal (--second-passphrase-fd, second_passphrase_file where two people open the keystore):
   key-ceremony status --config offline.toml --passphrase-fd 3 3< passphrase.txt
-"""
-
-_ENROL_EXAMPLE: Final = """
-\b
-Example:
-  key-ceremony enrol-node --config offline.toml --node shop-a --public-key identity.pub --out for-shop-a
 """
 
 
@@ -75,7 +77,7 @@ def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal:
     if os.path.lexists(settings.path):  # before anyone is asked for a passphrase
         remedy = "keys are never overwritten: choose another [keystore] path, or move the old one away"
         raise KeysError("KEYSTORE-EXISTS", f"{settings.path} exists already", remedy)
-    _banner(as_json=as_json, rehearsal=rehearsal)
+    banner(as_json=as_json, rehearsal=rehearsal)
     with (
         new_keystore_passphrases(settings, passphrase_fds, count=1, rehearsal=rehearsal) as passphrases,
         Keystore.create(settings.path, passphrases, rehearsal=rehearsal, now=_now()) as keystore,
@@ -92,101 +94,41 @@ def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal:
     return ExitCode.DONE
 
 
-@commands.command("enrol-node", epilog=_ENROL_EXAMPLE)
-@shared_options
-@keystore_passphrase_option
-@click.option("--node", required=True, metavar="NAME", help="Node id: a-z, 0-9 and '-'.")
-@click.option(
-    "--public-key",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The node's identity.pub, from `spool-sync init-node`.",
-)
-@click.option("--fingerprint", "spoken", metavar="F", help="As the node's administrator reads it out.")
-@click.option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the files for the node are written.",
-)
-@click.option(
-    "--batch-keys",
-    default=ceremony.DEFAULT_BATCH_KEYS,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=1, max=1000),
-    help="One is used up by every bundle.",
-)
-def enrol_node(
-    *,
-    config: Path,
-    as_json: bool,
-    passphrase_fds: Descriptors,
-    node: str,
-    public_key: Path,
-    spoken: str | None,
-    out: Path,
-    batch_keys: int,
-) -> ExitCode:
-    """Take in an intake node by the fingerprint of its key, and issue its first key roll."""
-    settings = _settings(config)
-    _banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
-    key = ceremony.read_node_key(public_key)
-    if spoken is None:
-        spoken = _ask_fingerprint(node)
-    with (
-        keystore_passphrases(settings, passphrase_fds) as passphrases,
-        Keystore.open(settings.path, passphrases) as keystore,
-    ):
-        done = ceremony.enrol_node(
-            keystore,
-            node=node,
-            public_key=key,
-            spoken=spoken,
-            out=out,
-            batch_keys=batch_keys,
-            now=_now(),
-        )
-        copy = refresh_copy(keystore, _now())
-    if as_json:
-        console.print_json({"custody_copy": copy, **dataclasses.asdict(done)})
-        return ExitCode.DONE
-    say(f"Node {done.node} is enrolled. Its fingerprint matches: {done.node_fingerprint}")
-    say(f"  in words: {done.node_words}")
-    say(f"Key roll {done.roll_number} with {done.batch_keys} batch keys is in {done.out}")
-    say(f"Fingerprint of the offline identity: {done.identity_fingerprint}", style="bold")
-    say(f"  in words: {done.identity_words}")
-    if copy is not None:
-        say(f"The custody copy is written anew: take {copy} to the two media that keep it.")
-    say(
-        "Next: carry the directory to the node, and there run `intake trust` with this fingerprint, "
-        "read out by voice."
-    )
-    return ExitCode.DONE
-
-
 @commands.command("status", epilog="Example: key-ceremony status --config offline.toml")
 @shared_options
 @keystore_passphrase_option
-def status(*, config: Path, as_json: bool, passphrase_fds: Descriptors) -> ExitCode:
+@click.option(
+    "--custody-copy",
+    "copy_files",
+    multiple=True,
+    metavar="FILE",
+    type=FILE,
+    help="Judge this custody copy too: is it as new as the keys?",
+)
+def status(
+    *, config: Path, as_json: bool, passphrase_fds: Descriptors, copy_files: tuple[Path, ...]
+) -> ExitCode:
     """Show which keys there are, until when, and how many batch keys each node has left."""
     settings = _settings(config)
-    _banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
+    banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
     with (
         keystore_passphrases(settings, passphrase_fds) as passphrases,
         Keystore.open(settings.path, passphrases) as keystore,
     ):
         report = ceremony.status(keystore, _now())
+        copies = copy_age.states(keystore, copy_files)
     if as_json:
-        console.print_json(dataclasses.asdict(report))
+        listed = [dataclasses.asdict(copy) for copy in copies]
+        console.print_json({**dataclasses.asdict(report), "custody_copies": listed})
     else:
         _show(report)
+        say_copy_states(copies)
     return ExitCode.DONE
 
 
 cli_ceremony.register(commands)
+cli_enrol.register(commands)
+cli_keystore.register(commands)
 cli_custody.register(commands)
 cli_rotation.register(commands)
 cli_evidence.register(commands)
@@ -238,25 +180,6 @@ def _settings(path: Path) -> KeystoreConfig:
     if not isinstance(loaded, KeystoreConfig):
         raise TypeError("load gives what it is asked for")
     return loaded
-
-
-def _ask_fingerprint(node: str) -> str:
-    if not sys.stdin.isatty():
-        raise KeysError(
-            "KEY-FINGERPRINT",
-            "the node's fingerprint was not given, and there is no terminal to ask for it",
-            "give it with --fingerprint, as the node's administrator reads it out",
-        )
-    # Typed, not shown for a nod: whoever only confirms what the screen says has compared nothing.
-    return str(click.prompt(f"Fingerprint of {node}, as its administrator reads it out", err=True))
-
-
-def _banner(*, as_json: bool, rehearsal: bool) -> None:
-    if rehearsal:
-        speak = console.warn if as_json else say
-        speak(_REHEARSAL, style="bold")
-        if (mark := check_swap(OnSwap.REHEARSAL)) is not None:
-            speak(mark, style="bold")
 
 
 def _now() -> int:

@@ -88,6 +88,10 @@ def verify(*, directory: Path, spoken: str | None, as_json: bool) -> ExitCode:
         say("Compare this fingerprint with the paper: the record is only as good as it.")
     for person in record.people:
         say(f"{', '.join(person.roles)}: {person.name}")
+    for changed in record.changed:
+        say(changed.line())
+    for copy in record.custody_copies:
+        say(f"custody copy {copy.name}: {copy.digest}")
     for step in record.steps:
         say(f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(step.ended))}  {step.heading}")
     if checked.same_version:

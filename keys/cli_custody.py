@@ -15,21 +15,28 @@ from typing import Final
 import click
 import msgspec
 
-from keys import console, custody_copy, recovery
+from keys import console, copy_age, custody_copy, recovery
+from keys.act_record import who_option
 from keys.ceremony_run import REHEARSAL_MARK
+from keys.cli_change import opened, say_copy_states, settings_of
 from keys.config import KeystoreConfig, load
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
-from keys.keystore import Keystore, claims_rehearsal
+from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases, on_swap
 from keys.quorum import ask_quorum
+from keys.record_form import Act
 from keys.reshare import reshare
 from keys.ring_index import RingBackend
 from keys.software import installed
+from keys.spoken import compare_copy
 
 _DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
+fingerprint_option = click.option(
+    "--fingerprint", "spoken", metavar="F", help="Of the offline identity, from paper: hex or words."
+)
 shares_option = click.option(
     "--shares-fd",
     type=click.IntRange(min=0),
@@ -63,6 +70,7 @@ shares_option = click.option(
 )
 @click.option("--ring-secret", default="file", show_default=True, type=click.Choice(["file", "tpm"]))
 @click.option("--title", default="Recovery", show_default=True, help="For the record.")
+@fingerprint_option
 def recover(
     *,
     config: Path,
@@ -75,13 +83,16 @@ def recover(
     passphrases: int,
     ring_secret: str,
     title: str,
+    spoken: str | None,
 ) -> ExitCode:
     """Rebuild the keystore on a new machine from the custodians' shares and a custody copy."""
     settings = _settings(config)
     recovery.refuse_existing(settings.path, out)
     copy = recovery.read_copy(copy_file)
     # A damaged copy is found before anyone is asked for a share, and a foreign share when it is given.
-    custody = custody_copy.look(copy).keystore.custody
+    looked = custody_copy.look(copy).keystore
+    compare_copy(bytes.fromhex(looked.identity), spoken)
+    custody = looked.custody
     key = ask_quorum(
         None if custody is None else custody.custody(),
         shares_fd=shares_fd,
@@ -138,18 +149,31 @@ def _show_recovered(done: recovery.Recovered) -> None:
 @shared_options
 @keystore_passphrase_option
 @shares_option
+@who_option
+@click.option(
+    "--custody-copy",
+    "copy_files",
+    multiple=True,
+    metavar="FILE",
+    type=_FILE,
+    help="A custody copy that is kept; once for each that there is.",
+)
 def check_shares(
-    *, config: Path, as_json: bool, passphrase_fds: Descriptors, shares_fd: int | None
+    *,
+    config: Path,
+    as_json: bool,
+    passphrase_fds: Descriptors,
+    shares_fd: int | None,
+    who: tuple[str, ...],
+    copy_files: tuple[Path, ...],
 ) -> ExitCode:
-    """Prove, once a year, that the custodians' shares still rebuild the custody key. Changes nothing."""
-    settings = _settings(config)
-    rehearsal = claims_rehearsal(settings.path)
-    if rehearsal:
-        console.warn(REHEARSAL_MARK, style="bold")
-    with (
-        keystore_passphrases(settings, passphrase_fds) as passphrases,
-        Keystore.open(settings.path, passphrases) as keystore,
-    ):
+    """Prove, once a year, that the custodians' shares still rebuild the custody key. Changes no key.
+
+    The signed record names who came and which custody copies there are; each that is given is opened too.
+    """
+    settings = settings_of(config, as_json=as_json)
+    with opened(settings, passphrase_fds, None, who, copy_needed=False) as work:
+        keystore = work.keystore
         custody = keystore.custody
         if custody is None:
             raise KeysError(
@@ -164,13 +188,22 @@ def check_shares(
         )
         with key.private:
             recovery.prove_copy(keystore, key, _now())
+            copies = copy_age.states(keystore, copy_files)
+            for copy in copies:
+                if copy.copied_at is not None:
+                    recovery.prove_opens(copy.path, key, _now())
+        there = [copy.path for copy in copies if copy.copied_at is not None]
+        written = work.record(Act.CHECK_SHARES, "Check of the shares", [], there, None, _now())
     if as_json:
-        console.print_json({"shares": custody.threshold, "of": custody.shares, "set": custody.set_id})
+        found = {"shares": custody.threshold, "of": custody.shares, "set": custody.set_id}
+        console.print_json({**found, "custody_copies": [dataclasses.asdict(c) for c in copies], **written})
     else:
         say(
             f"{custody.threshold} of {custody.shares} shares of set {custody.set_id} rebuilt the custody key,"
         )
         say("and it opens a fresh custody copy with the very keys of this keystore. Nothing was changed.")
+        say_copy_states(copies)
+        say(f"The signed record of this: {written['record_beside']}")
     return ExitCode.DONE
 
 

@@ -12,22 +12,13 @@ from typing import Final
 import click
 
 from keys import console
-from keys.cli_change import (
-    FILE,
-    KEY_ID_DIGITS,
-    ask,
-    compare,
-    copy_option,
-    now,
-    opened,
-    say_copies,
-    settings_of,
-    short,
-    write_copies,
-)
+from keys.act_record import who_option
+from keys.cli_change import FILE, KEY_ID_DIGITS, copy_option, now, opened, say_copies, settings_of, short
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.passphrases import Descriptors
+from keys.record_form import Act, Change, ChangedKey, Subject
+from keys.spoken import ask, compare
 
 _REVOKE_EXAMPLES: Final = """
 \b
@@ -50,6 +41,7 @@ def revoke() -> None:
 @shared_options
 @keystore_passphrase_option
 @copy_option
+@who_option
 @click.argument("number", type=click.IntRange(min=1))
 @click.option(
     "--key-id", "typed", metavar="HEX", help="The first 8 digits of the key's id, as `status` shows them."
@@ -60,19 +52,26 @@ def revoke_order_key(
     as_json: bool,
     passphrase_fds: Descriptors,
     copy_file: Path | None,
+    who: tuple[str, ...],
     number: int,
     typed: str | None,
 ) -> ExitCode:
     """Revoke an order key: nothing is sealed to it again. A new one is made when no other is left."""
     settings = settings_of(config, as_json=as_json)
     typed = typed or ask(f"First {KEY_ID_DIGITS} digits of the id of order key {number}")
-    with opened(settings, passphrase_fds, copy_file) as keystore:
+    with opened(settings, passphrase_fds, copy_file, who) as work:
+        keystore = work.keystore
         doomed = next((key for key in keystore.order_keys if key.number == number), None)
         if doomed is not None and short(doomed.key.key_id) != typed.strip().lower()[:KEY_ID_DIGITS]:
             remedy = "look at `key-ceremony status`, and be sure which key it is"
             raise KeysError("KEY-FINGERPRINT", f"order key {number} has another id", remedy)
         new = keystore.revoke_order_key(number, now())
-        copies = write_copies(keystore, copy_file)
+        changed = [
+            ChangedKey(subject=Subject.ORDER_KEY, change=change, key=key.key.key_id.hex(), number=key.number)
+            for key, change in ((doomed, Change.REVOKED), (new, Change.MADE))
+            if key is not None
+        ]
+        copies = work.end(Act.REVOCATION, f"Order key {number} revoked", changed)
     if as_json:
         console.print_json(
             {"revoked": number, "new_order_key": None if new is None else new.number, **copies}
@@ -96,6 +95,7 @@ def revoke_order_key(
 @shared_options
 @keystore_passphrase_option
 @copy_option
+@who_option
 @click.option("--node", required=True, metavar="NAME", help="Whose batch keys.")
 @click.option(
     "--number", "numbers", multiple=True, metavar="K", type=click.IntRange(min=1), help="Default: all."
@@ -107,6 +107,7 @@ def revoke_batch_keys(
     as_json: bool,
     passphrase_fds: Descriptors,
     copy_file: Path | None,
+    who: tuple[str, ...],
     node: str,
     numbers: tuple[int, ...],
     spoken: str | None,
@@ -114,13 +115,24 @@ def revoke_batch_keys(
     """Destroy unused batch keys of a node. Orders already sealed to them become "please order again"."""
     settings = settings_of(config, as_json=as_json)
     spoken = spoken or ask(f"Fingerprint of {node}")
-    with opened(settings, passphrase_fds, copy_file) as keystore:
+    with opened(settings, passphrase_fds, copy_file, who) as work:
+        keystore = work.keystore
         known = keystore.ring.node(node)
         if known is None:
             raise KeysError("KEY-NODE-UNKNOWN", f"node {node} is not enrolled", "see `key-ceremony status`")
         compare(bytes.fromhex(known.public_key), spoken, f"node {node}")
         dead = keystore.ring.revoke_batch_keys(node, numbers or None, now())
-        copies = write_copies(keystore, copy_file)
+        changed = [
+            ChangedKey(
+                subject=Subject.BATCH_KEY,
+                change=Change.REVOKED,
+                key=record.key_id,
+                node=node,
+                number=record.number,
+            )
+            for record in dead
+        ]
+        copies = work.end(Act.REVOCATION, f"Batch keys of node {node} revoked", changed)
     done = sorted(record.number for record in dead if record.number is not None)
     if as_json:
         console.print_json({"node": node, "revoked": done, **copies})
@@ -142,12 +154,15 @@ def revoke_batch_keys(
 )
 @shared_options
 @keystore_passphrase_option
+@who_option
 @click.argument("copy_file", metavar="FILE", type=FILE)
-def write_copy(*, config: Path, as_json: bool, passphrase_fds: Descriptors, copy_file: Path) -> ExitCode:
+def write_copy(
+    *, config: Path, as_json: bool, passphrase_fds: Descriptors, copy_file: Path, who: tuple[str, ...]
+) -> ExitCode:
     """Write a custody copy: all that the custodians need, beside their shares, to rebuild the keys."""
     settings = settings_of(config, as_json=as_json)
-    with opened(settings, passphrase_fds, copy_file) as keystore:
-        copies = write_copies(keystore, copy_file)
+    with opened(settings, passphrase_fds, copy_file, who) as work:
+        copies = work.end(Act.CUSTODY_COPY, "Custody copy written")
     if as_json:
         console.print_json(copies)
     else:

@@ -11,25 +11,17 @@ from typing import Final
 
 import click
 
-from keys import cli_revocation, console
+from keys import cli_revocation, console, ring_nodes
+from keys.act_record import who_option
 from keys.ceremony import read_node_key
-from keys.cli_change import (
-    FILE,
-    ask,
-    compare,
-    copy_option,
-    date,
-    now,
-    opened,
-    say_copies,
-    settings_of,
-    short,
-    write_copies,
-)
+from keys.cli_change import FILE, copy_option, date, now, opened, say_copies, settings_of, short
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
+from keys.keystore_file import OrderKey
 from keys.keystore_index import DAY, OVERLAP
 from keys.passphrases import Descriptors
 from keys.public.fingerprint import fingerprint, words
+from keys.record_form import Act, Change, ChangedKey, Subject
+from keys.spoken import ask, compare
 
 _ROTATE_EXAMPLES: Final = """
 \b
@@ -52,6 +44,7 @@ def rotate() -> None:
 @shared_options
 @keystore_passphrase_option
 @copy_option
+@who_option
 @click.option(
     "--overlap-days",
     default=OVERLAP // DAY,
@@ -61,13 +54,21 @@ def rotate() -> None:
     help="How long the old order key may still be sealed to.",
 )
 def rotate_order_key(
-    *, config: Path, as_json: bool, passphrase_fds: Descriptors, copy_file: Path | None, overlap_days: int
+    *,
+    config: Path,
+    as_json: bool,
+    passphrase_fds: Descriptors,
+    copy_file: Path | None,
+    who: tuple[str, ...],
+    overlap_days: int,
 ) -> ExitCode:
     """Make a new order key, in use at once. The old one opens what was sealed to it until its own end."""
     settings = settings_of(config, as_json=as_json)
-    with opened(settings, passphrase_fds, copy_file) as keystore:
+    with opened(settings, passphrase_fds, copy_file, who) as work:
+        keystore = work.keystore
         new = keystore.rotate_order_key(now(), overlap_days * DAY)
-        copies = write_copies(keystore, copy_file)
+        made = _order_key(new)
+        copies = work.end(Act.ROTATION, f"Order key {new.number} made", [made])
         older = [key for key in keystore.order_keys[:-1] if key.revoked_at is None]
     report = {
         "order_key": new.number,
@@ -97,6 +98,7 @@ def rotate_order_key(
 @shared_options
 @keystore_passphrase_option
 @copy_option
+@who_option
 @click.option("--node", required=True, metavar="NAME", help="The node whose identity changes.")
 @click.option(
     "--public-key",
@@ -112,6 +114,7 @@ def rotate_node(
     as_json: bool,
     passphrase_fds: Descriptors,
     copy_file: Path | None,
+    who: tuple[str, ...],
     node: str,
     public_key: Path,
     spoken: str | None,
@@ -121,9 +124,15 @@ def rotate_node(
     key = read_node_key(public_key)
     spoken = spoken or ask(f"Fingerprint of the new key of {node}, as its administrator reads it out")
     compare(key, spoken, "the key in the file")
-    with opened(settings, passphrase_fds, copy_file) as keystore:
+    with opened(settings, passphrase_fds, copy_file, who) as work:
+        keystore = work.keystore
+        before = ring_nodes.known({each.node: each for each in keystore.ring.nodes()}, node).public_key
         keystore.ring.rotate_node(node, key, now())
-        copies = write_copies(keystore, copy_file)
+        changed = [
+            _identity(Subject.NODE, Change.REPLACED, bytes.fromhex(before), node),
+            _identity(Subject.NODE, Change.ENROLLED, key, node),
+        ]
+        copies = work.end(Act.ROTATION, f"New identity of node {node}", changed)
     if as_json:
         console.print_json({"node": node, "fingerprint": fingerprint(key), **copies})
         return ExitCode.DONE
@@ -141,6 +150,7 @@ def rotate_node(
 @shared_options
 @keystore_passphrase_option
 @copy_option
+@who_option
 @click.option("--fingerprint", "spoken", metavar="F", help="Of the identity that is replaced, from paper.")
 @click.option(
     "--compromised", is_flag=True, help="Others may have the old key: no handover, no more trust in it."
@@ -151,16 +161,23 @@ def rotate_identity(
     as_json: bool,
     passphrase_fds: Descriptors,
     copy_file: Path | None,
+    who: tuple[str, ...],
     spoken: str | None,
     compromised: bool,
 ) -> ExitCode:
     """Make a new offline identity. The old one signs the handover, unless it is compromised."""
     settings = settings_of(config, as_json=as_json)
     spoken = spoken or ask("Fingerprint of the offline identity that is replaced, as on paper")
-    with opened(settings, passphrase_fds, copy_file) as keystore:
-        compare(keystore.identity.public_key, spoken, "the identity of this keystore")
+    with opened(settings, passphrase_fds, copy_file, who) as work:
+        keystore = work.keystore
+        before = keystore.identity.public_key
+        compare(before, spoken, "the identity of this keystore")
         keystore.rotate_identity(now(), compromised=compromised)
-        copies = write_copies(keystore, copy_file)
+        changed = [
+            _identity(Subject.IDENTITY, Change.COMPROMISED if compromised else Change.REPLACED, before),
+            _identity(Subject.IDENTITY, Change.MADE, keystore.identity.public_key),
+        ]
+        copies = work.end(Act.ROTATION, "New offline identity", changed)
         public, waiting = keystore.identity.public_key, keystore.handover_waits_for
     if as_json:
         report = {"fingerprint": fingerprint(public), "words": words(public), "handover_waits_for": waiting}
@@ -182,6 +199,15 @@ def rotate_identity(
         say("Next: `offline-processor run`; its returns carry the handover.", style="bold")
         say(f"The old key is kept until these nodes have confirmed it: {', '.join(waiting) or 'none'}.")
     return ExitCode.DONE
+
+
+def _order_key(key: OrderKey) -> ChangedKey:
+    key_id = key.key.key_id.hex()
+    return ChangedKey(subject=Subject.ORDER_KEY, change=Change.MADE, key=key_id, number=key.number)
+
+
+def _identity(subject: Subject, change: Change, public_key: bytes, node: str | None = None) -> ChangedKey:
+    return ChangedKey(subject=subject, change=change, key=fingerprint(public_key), node=node)
 
 
 def register(group: click.Group) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from keys.durable import create_durable
+from keys.durable import create_durable, replace_erasing, settle_erasing
 from keys.errors import KeysError
 from keys.private import sodium
 from keys.private.locked import LockedBuffer, zero_stack
@@ -108,6 +108,18 @@ def create(
     except FileExistsError as error:
         remedy = "keys are never overwritten: choose another place, or move the old file away"
         raise KeysError("KEY-FILE-EXISTS", f"{path} exists already", remedy) from error
+
+
+def change_passphrase(path: Path, kinds: tuple[Kind, ...], old: LockedBuffer, new: LockedBuffer) -> None:
+    """Put the same private key under ``new``, at the same cost, and leave nothing of the old file.
+
+    Raises as ``read`` does; then the file is as it was. After a crash ``durable.settle_erasing`` ends it.
+    """
+    settle_erasing(path)
+    header, private = read(path, kinds, old)
+    with private:
+        public_key, cost = bytes.fromhex(header.public_key), Cost(header.passes, header.memory)
+        replace_erasing(path, _text(header.kind, public_key, private.view, new, cost))
 
 
 def read_header(path: Path) -> Header:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from keys import custody_copy, issuing, rotation
 from keys.keystore_disk import KeystoreFiles
-from keys.keystore_index import OVERLAP, Cryptoperiods, DestroyedOrderKey, FormerIdentity
+from keys.keystore_index import OVERLAP, Cryptoperiods, DestroyedOrderKey, FormerIdentity, KeystoreIndex
 from keys.keystore_place import refuse_existing
 from keys.master_key import claims_rehearsal
 from keys.public.minisign import MinisignPublicKey
@@ -112,28 +112,33 @@ class Keystore:
         return self._files.ring
 
     @property
+    def index(self) -> KeystoreIndex:
+        """What is no secret of the long-lived keys, as a custody copy states it."""
+        return self._files.kept.index
+
+    @property
     def rehearsal(self) -> bool:
-        return self._files.kept.index.rehearsal
+        return self.index.rehearsal
 
     @property
     def epoch(self) -> int:
-        return self._files.kept.index.epoch
+        return self.index.epoch
 
     @property
     def made_at(self) -> int:
-        return self._files.kept.index.made_at
+        return self.index.made_at
 
     @property
     def periods(self) -> Cryptoperiods:
-        return self._files.kept.index.periods
+        return self.index.periods
 
     @property
     def ring_backend(self) -> RingBackend:
-        return self._files.kept.index.ring_backend
+        return self.index.ring_backend
 
     @property
     def custody(self) -> Custody | None:
-        record = self._files.kept.index.custody
+        record = self.index.custody
         return None if record is None else record.custody()
 
     @property
@@ -164,12 +169,12 @@ class Keystore:
 
     @property
     def former_identities(self) -> tuple[FormerIdentity, ...]:
-        return self._files.kept.index.former_identities
+        return self.index.former_identities
 
     @property
     def handover(self) -> Handover | None:
         """What the nodes that still trust the former identity must be shown; None when none waits for it."""
-        return self._files.kept.index.handover
+        return self.index.handover
 
     @property
     def handover_waits_for(self) -> tuple[str, ...]:
@@ -208,7 +213,7 @@ class Keystore:
 
     @property
     def destroyed_order_keys(self) -> tuple[DestroyedOrderKey, ...]:
-        return self._files.kept.index.destroyed_order_keys
+        return self.index.destroyed_order_keys
 
     def order_key(self, key_id: bytes) -> SealingKey | None:
         """The order key of this id; None when it is not ours, or is destroyed."""
@@ -224,7 +229,7 @@ class Keystore:
 
         Returns the new order key that was made because no other may be sealed to.
         """
-        newest = self._files.kept.index.next_order_number
+        newest = self.index.next_order_number
         self._files.adopt(rotation.revoked(self._files.kept, number, now))
         return self.order_keys[-1] if self.order_keys[-1].number == newest else None
 

@@ -51,6 +51,7 @@ class KeystoreFiles:
         with contextlib.ExitStack() as undo:
             lock = take_lock(path)
             undo.callback(os.close, lock)
+            master_key.settle(path)
             stated, master = master_key.read(path, passphrases)
             undo.callback(master.close)
             files = cls._load(path, stated, master, lock)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from keys import keyfile
+from keys.durable import settle_erasing
 from keys.errors import KeysError
 from keys.keyfile import Kind
 from keys.private.locked import LockedBuffer
@@ -100,6 +101,29 @@ def read(path: Path, passphrases: Sequence[LockedBuffer]) -> tuple[Stated, Locke
     finally:
         for half in halves:
             half.close()
+
+
+def change_passphrase(path: Path, holder: int, old: LockedBuffer, new: LockedBuffer) -> None:
+    """Give holder 1 or 2 a new passphrase; master key, ring and the other holder's stay. The caller has the lock.
+
+    Raises ``KEYSTORE-PASSPHRASES`` (there is no second holder), ``KEY-PASSPHRASE-SAME``, ``KEY-PASSPHRASE`` or what
+    ``keyfile.read`` raises.
+    """
+    wanted = wants(path)
+    if holder > wanted:
+        raise _wrong_number(path, wanted, holder)
+    if old.view == new.view:
+        raise KeysError("KEY-PASSPHRASE-SAME", "the new passphrase is the old one", "choose another")
+    if holder == MOST_PASSPHRASES:
+        keyfile.change_passphrase(path / SECOND_NAME, _SECOND, old, new)
+    else:
+        keyfile.change_passphrase(path / FIRST_NAME, _FIRST if wanted > 1 else _WHOLE, old, new)
+
+
+def settle(path: Path) -> None:
+    """End what a crash left of a change of passphrase: one of the two opens, the other's file is erased."""
+    for name in (FIRST_NAME, SECOND_NAME):
+        settle_erasing(path / name)
 
 
 def wants(path: Path) -> int:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keys.private.sign import sign_file
-from keys.record import (
+from keys.record import record_files, write_record
+from keys.record_form import (
     Act,
+    ChangedKey,
     LostKeys,
     NamedKey,
     Record,
+    RecordedCopy,
     RecordedCustody,
     RecordedNode,
     RecordedOrderKey,
-    record_files,
-    write_record,
 )
 from keys.ring_index import DestroyReason, KeyRole
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from keys.ceremony_file import Person
     from keys.custody import Custody
     from keys.keystore import Keystore
-    from keys.record import RecordedStep
+    from keys.record_form import RecordedStep
     from keys.software import Software
 
 
@@ -47,6 +48,8 @@ def record_act(
     custodians: tuple[str, ...] = (),
     steps: tuple[RecordedStep, ...] = (),
     input_digest: str | None = None,
+    changed: tuple[ChangedKey, ...] = (),
+    custody_copies: tuple[RecordedCopy, ...] = (),
 ) -> Record:
     """Write and sign the record of an act on ``keystore`` into ``directory``, which holds ``files`` already."""
     record = Record(
@@ -80,6 +83,8 @@ def record_act(
         lost=lost_keys(keystore),
         software=software,
         input_digest=input_digest,
+        changed=changed,
+        custody_copies=custody_copies,
         files=record_files(directory, files),
         steps=steps,
         made_at=now,

@@ -26,8 +26,9 @@ from keys.errors import KeysError
 from keys.keystore import Keystore
 from keys.keystore_place import abandon
 from keys.public.fingerprint import fingerprint, words
-from keys.record import Act, LostKeys
 from keys.record_facts import lost_keys, record_act
+from keys.record_form import Act, LostKeys
+from keys.ring_index import RingBackend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from keys.custody import Custody
     from keys.private.locked import LockedBuffer
     from keys.private.unseal import SealingKey
-    from keys.ring_index import RingBackend
     from keys.software import Software
 
 COPY_NAME: Final = "custody.copy"
@@ -115,7 +115,8 @@ def recover(
             ring_backend=ring_backend,
         ) as keystore:
             identity = keystore.identity.minisign
-            create_durable(out_aside / COPY_NAME, keystore.custody_copy(now), _PUBLIC_MODE)
+            fresh = keystore.custody_copy(now)
+            create_durable(out_aside / COPY_NAME, fresh, _PUBLIC_MODE)
             create_durable(out_aside / IDENTITY_NAME, identity.encode().encode("ascii"), _PUBLIC_MODE)
             record_act(
                 keystore,
@@ -143,6 +144,7 @@ def recover(
         os.rename(aside, keystore_path)
         fsync_directory(keystore_path.parent)
         undo.pop_all()
+    put_beside(copy_beside(keystore_path), fresh)
     return recovered
 
 
@@ -154,6 +156,14 @@ def prove_copy(keystore: Keystore, custody_key: SealingKey, now: int) -> None:
 def open_and_compare(keystore: Keystore, custody: Custody, custody_key: SealingKey, now: int) -> None:
     """The same for a custody that the keystore has not taken over yet."""
     _compare(keystore, keystore.custody_copy(now, custody), custody_key, now)
+
+
+def prove_opens(path: Path, custody_key: SealingKey, now: int) -> None:
+    """Open a custody copy that is kept. ``CUSTODY-DAMAGED``, or ``CUSTODY-OTHER`` for one of another share set."""
+    kept, _ = custody_copy.opened(
+        read_copy(path), custody_key, now=now, epoch_above=0, ring_backend=RingBackend.FILE
+    )
+    kept.close()
 
 
 def _compare(keystore: Keystore, copy: bytes, custody_key: SealingKey, now: int) -> None:
@@ -180,14 +190,23 @@ def refresh_copy(keystore: Keystore, now: int) -> Path | None:
     """
     if keystore.custody is None:
         return None
-    place = keystore.path.with_name(f"{keystore.path.name}.custody")
+    place = copy_beside(keystore.path)
+    put_beside(place, keystore.custody_copy(now))
+    return place
+
+
+def copy_beside(keystore: Path) -> Path:
+    """Where the newest custody copy of this machine is."""
+    return keystore.with_name(f"{keystore.name}.custody")
+
+
+def put_beside(place: Path, copy: bytes) -> None:
+    """Put ``copy`` in place of an older one, of which nothing is left."""
     settle_erasing(place)
-    copy = keystore.custody_copy(now)
     if place.exists():
         replace_erasing(place, copy)  # the older one may have an order key that is destroyed by now
     else:
         write_durable(place, copy)
-    return place
 
 
 def _remove(keystore: Path, output: Path) -> None:

@@ -18,8 +18,8 @@ from keys.errors import KeysError
 from keys.private.swap import check_swap
 from keys.public.fingerprint import fingerprint, words
 from keys.quorum import ask_shares
-from keys.record import Act
 from keys.record_facts import record_act
+from keys.record_form import Act
 from keys.recovery import COPY_NAME, open_and_compare
 from keys.screen import private_screen
 from keys.share_screen import hand_out_all

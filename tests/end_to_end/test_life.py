@@ -164,7 +164,7 @@ def _until_the_backup(life: Life) -> None:
     _day(life, life.take(8))
     rotated = life.take(2)  # sealed to the first order key, and opened after the rotation
     copy = life.offline / "custody-2.copy"
-    life.command("key-ceremony", "rotate", "order-key", "--custody-copy", copy)
+    life.command("key-ceremony", "rotate", "order-key", "--custody-copy", copy, "--who", "Ada")
     _day(life, rotated)
     assert _order_key_number(life) == 2
     life.command("offline-processor", "backup", "--out", life.places.var / "second-disk")

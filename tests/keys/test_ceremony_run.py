@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from keys import custody_copy
 from keys.custody import split
 from keys.keystore import Keystore
 from keys.private.sign import generate_signing_key
 from keys.public.fingerprint import fingerprint, words
 from keys.public.roll import decode_roll
-from keys.record import Act, decode_record, verify_record
+from keys.record import verify_record
+from keys.record_form import Act, decode_record
+from keys.software import file_digest, installed
 from tests.keys.ceremony_play import CUSTODIANS, PASSPHRASES, Players, write_plan
 from tests.keys.conftest import locked
 from tests.keys.terminal import CLEAR, ENTER, LEAVE, ROOT, Terminal, trace_of
@@ -172,7 +175,13 @@ def test_three_shares_recover_the_keystore_on_a_new_machine(held: Held, tmp_path
     (tmp_path / "passphrase").write_text("a new passphrase\n", encoding="ascii")
     (tmp_path / "passphrase").chmod(0o600)
     arguments = ("recover", "--config", config, "--copy", held.home / "ceremony/custody.copy")
+    on_paper = decode_record((held.home / "ceremony/record.json").read_bytes()).identity
     with Terminal(*arguments, "--out", tmp_path / "recovery", "--epoch-above", 6) as terminal:
+        before_typed = terminal.answer("from the paper", words(b"?" * 32))
+        before_typed += terminal.answer("from the paper", on_paper.words.upper())
+        assert on_paper.fingerprint not in before_typed
+        assert on_paper.words not in before_typed
+        terminal.expect(on_paper.fingerprint)
         for place in (1, 3, 4):
             terminal.answer("Word 1", held.shares[place])
         assert terminal.end() == 0, terminal.shown[-800:]
@@ -195,6 +204,36 @@ def test_three_shares_recover_the_keystore_on_a_new_machine(held: Held, tmp_path
     ):
         assert keystore.rehearsal
         assert keystore.ring.unused("shop-a") == []
+
+
+def fingerprint_of(held: Held) -> str:
+    return decode_record((held.home / "ceremony/record.json").read_bytes()).identity.fingerprint
+
+
+def test_copy_with_another_identity_is_refused_before_anyone_is_asked_for_a_share(
+    held: Held, tmp_path: Path
+) -> None:
+    """Whoever has seen a copy knows the custody key, and could seal keys of their own to it."""
+    config = tmp_path / "offline.toml"
+    config.write_text('[keystore]\npath = "keys"\n', encoding="ascii")
+    index = custody_copy.look((held.home / "ceremony/custody.copy").read_bytes()).keystore
+    assert index.custody is not None
+    with (
+        locked(b"the passphrase of a thief") as passphrase,
+        Keystore.create(
+            tmp_path / "forger", [passphrase], rehearsal=True, now=1, custody=index.custody.custody()
+        ) as forger,
+    ):
+        (tmp_path / "forged.copy").write_bytes(forger.custody_copy(2))
+    given = ("recover", "--config", config, "--copy", tmp_path / "forged.copy", "--out", tmp_path / "out")
+    for more in (("--fingerprint", fingerprint_of(held)), ()):  # with one from paper; with nobody to ask
+        assert refused(*given, *more)["rule"] == "KEY-FINGERPRINT"
+    with Terminal(*given) as terminal:
+        for _ in range(3):
+            terminal.answer("from the paper", fingerprint_of(held))
+        assert terminal.end() == 2
+        assert "Share 1" not in terminal.shown.decode()
+    assert not (tmp_path / "keys").exists()
 
 
 def shares_on_a_descriptor(tmp_path: Path, *shares: str) -> int:
@@ -221,6 +260,7 @@ def test_too_few_or_foreign_shares_recover_nothing(held: Held, tmp_path: Path) -
         said = refused(
             *("recover", "--config", config, "--copy", held.home / "ceremony/custody.copy"),
             *("--out", tmp_path / "recovery", "--shares-fd", descriptor, "--passphrase-fd", passphrase),
+            *("--fingerprint", fingerprint_of(held)),
             pass_fds=(descriptor, passphrase),
         )
         os.close(descriptor)
@@ -281,21 +321,35 @@ def test_a_new_share_set_replaces_the_former_one_when_its_sheets_are_proved(
     verify_record(tmp_path / "reshare", spoken=None, software=record.software)
     for shares, rule in ((held.shares[:3], "SHARE-OTHER-SET"), (players.shares[1:], None)):
         descriptor = shares_on_a_descriptor(tmp_path, *shares)
-        said = refused("check-shares", "--config", config, "--shares-fd", descriptor, pass_fds=(descriptor,))
+        given = ("check-shares", "--config", config, "--shares-fd", descriptor, "--who", "Ada")
+        said = refused(*given, pass_fds=(descriptor,))
         os.close(descriptor)
         assert said.get("rule") == rule, said
 
 
-def test_yearly_check_proves_the_shares_and_changes_nothing(held: Held, tmp_path: Path) -> None:
+def test_yearly_check_proves_the_shares_lists_the_copies_and_changes_nothing(
+    held: Held, tmp_path: Path
+) -> None:
     config = with_passphrase_files(tmp_path, held.home)
     before = {path: path.read_bytes() for path in (held.home / "keystore").iterdir()}
-    with Terminal("check-shares", "--config", config) as terminal:
+    kept = tmp_path / "drawer.copy"
+    shutil.copyfile(held.home / "ceremony/custody.copy", kept)
+    with Terminal("check-shares", "--config", config, "--custody-copy", kept) as terminal:
+        terminal.answer("Who does this", "Ben, Cleo")
         terminal.answer("Word 1", held.shares[2])
         terminal.answer("Word 1", held.shares[2])  # Cleo once more
         assert "SHARE-REPEATED" in terminal.answer("Word 1", held.shares[0])
         terminal.answer("Word 1", held.shares[1])
         assert terminal.end() == 0, terminal.shown[-800:]
         assert "Nothing was changed" in terminal.main_screen()
+        assert "CUSTODY-COPY-OLD" not in terminal.main_screen()
+    [place] = (held.home / "keystore.records").iterdir()
+    record = verify_record(place, spoken=None, software=installed()).record
+    assert record.act is Act.CHECK_SHARES
+    assert [person.name for person in record.people] == ["Ben", "Cleo"]
+    assert {copy.name: copy.digest for copy in record.custody_copies} == {
+        name: file_digest(kept) for name in ("keystore.custody", "drawer.copy")
+    }
     assert {path: path.read_bytes() for path in (held.home / "keystore").iterdir()} == before
 
 

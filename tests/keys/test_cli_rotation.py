@@ -53,8 +53,8 @@ def opened(config: Path) -> Keystore:
 
 
 def done(config: Path, *arguments: object, code: int = 0) -> dict[str, Any]:
-    """Run a verb with --json, and give its one document."""
-    ended = ceremony(*arguments, "--config", config, "--json")
+    """Run a verb with --json in Ada's name, and give its one document."""
+    ended = ceremony(*arguments, "--config", config, "--json", "--who", "Ada")
     assert ended.returncode == code, ended.stderr + ended.stdout
     assert REHEARSAL in ended.stderr
     document: dict[str, Any] = json.loads(ended.stdout)
@@ -92,9 +92,8 @@ def test_order_key_rotates_with_a_custody_copy_that_has_the_new_one(config: Path
         first, second = keystore.order_keys
         assert first.seal_until - second.made_at <= 3 * 24 * 3600
         assert second.key.key_id.hex() == said["key_id"]
-    shown = ceremony(
-        "rotate", "order-key", "--config", config, "--custody-copy", config.parent / "three.copy"
-    )
+    named = ("--custody-copy", config.parent / "three.copy", "--who", "Ada")
+    shown = ceremony("rotate", "order-key", "--config", config, *named)
     assert "Order key 3" in shown.stdout
     assert "Next: `offline-processor run`" in shown.stdout
 
@@ -140,7 +139,7 @@ def test_identity_rotates_after_its_fingerprint_was_given_from_paper(config: Pat
 def test_compromised_identity_is_replaced_without_a_handover(config: Path) -> None:
     shown = ceremony(
         *("rotate", "identity", "--config", config, "--custody-copy", config.parent / "i.copy"),
-        *("--compromised", "--fingerprint", fingerprint(identity_of(config))),
+        *("--compromised", "--fingerprint", fingerprint(identity_of(config)), "--who", "Ada"),
     )
     assert shown.returncode == 0, shown.stderr
     assert "intake trust DIR --fingerprint F --replace" in shown.stdout
@@ -202,7 +201,7 @@ def test_custody_copy_is_written_at_any_time_and_never_over_another(config: Path
 def test_fingerprint_is_asked_for_on_a_terminal_and_not_shown_before(config: Path) -> None:
     old = identity_of(config)
     command = [sys.executable, "-m", "keys", "rotate", "identity", "--config", str(config)]
-    command += ["--custody-copy", str(config.parent / "i.copy")]
+    command += ["--custody-copy", str(config.parent / "i.copy"), "--who", "Ada"]
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(ROOT)

@@ -131,7 +131,10 @@ def content(directory: Path, backend: RingBackend = RingBackend.FILE) -> list[ob
         ring = KeyRing.open(directory, master, backend=backend)
         try:
             records = [*ring.nodes(), *ring.batch_records(), *ring.hold_records(), *ring.destroyed_records()]
-            return [*records, *(bytes(ring._content.keys[key_id].private.view) for key_id in sorted(ring._content.keys))]
+            return [
+                *records,
+                *(bytes(ring._content.keys[key_id].private.view) for key_id in sorted(ring._content.keys)),
+            ]
         finally:
             ring.close()
 

@@ -201,7 +201,9 @@ def test_no_private_key_can_be_read_in_a_copy(kept: Keystore) -> None:
     assert public in copy, "the search finds what is there"
     opened, _ = custody_copy.opened(copy, CUSTODY_KEY, now=NOW, epoch_above=0, ring_backend=kept.ring_backend)
     with contextlib.closing(opened):
-        assert [bytes(each) for each in opened.secrets()] == [bytes(each) for each in kept._files.kept.secrets()]
+        assert [bytes(each) for each in opened.secrets()] == [
+            bytes(each) for each in kept._files.kept.secrets()
+        ]
 
 
 def test_batch_keys_are_in_no_copy_in_any_form(kept: Keystore) -> None:

@@ -18,19 +18,9 @@ from keys.keystore import Keystore
 from keys.private.sign import generate_signing_key, sign_file
 from keys.public import canonical
 from keys.public.fingerprint import fingerprint
-from keys.record import (
-    RECORD_COMMENT,
-    RECORD_NAME,
-    SIGNATURE_NAME,
-    Act,
-    NamedKey,
-    Record,
-    decode_record,
-    record_files,
-    verify_record,
-    write_record,
-)
+from keys.record import RECORD_COMMENT, RECORD_NAME, SIGNATURE_NAME, record_files, verify_record, write_record
 from keys.record_facts import record_act
+from keys.record_form import Act, NamedKey, Record, decode_record
 from keys.ring_index import RingBackend
 from keys.software import ROOMS, VERSION, Software, installed
 from tests.keys.conftest import NOW
