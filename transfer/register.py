@@ -364,6 +364,14 @@ class Register:
                 total += len(rows)
         return known, total - known
 
+    def told_charged(self, order_ids: Iterable[str]) -> list[str]:
+        """Those of these orders (ids, hex) of which an earlier return said that they were charged."""
+        query = (
+            "SELECT 1 FROM orders WHERE order_id = ? AND state IN ('authorised', 'paid', 'dispatched', 'refunded')"
+        )
+        with self._reading:
+            return [one for one in order_ids if self._reader.conn.execute(query, (one,)).fetchone()]
+
     def untold(self, epoch: int, limit: int = 1000) -> list[str]:
         """Orders whose bundle has its receipt, but whose end no return told, and none of ``epoch`` speaks of."""
         query = (

@@ -302,6 +302,23 @@ def test_after_a_restore_orders_that_no_return_tells_of_are_named(house: House) 
     assert "EPOCH-UNTOLD" not in notices(house)
 
 
+@pytest.mark.parametrize("now_said", [StatusState.ORDER_AGAIN, StatusState.DECLINED])
+def test_nobody_who_was_told_paid_is_told_to_order_again(house: House, now_said: StatusState) -> None:
+    """A restore whose report missed a charge would have the customer pay twice."""
+    house.take([0, 1, 2])
+    house.push()
+    house.give_return([house.receipt(1), status(0), status(1, StatusState.HELD)], accepted=1)
+    house.pull()
+    later = [status(0, now_said), status(1, now_said), status(2, now_said)]
+    house.give_return(later, accepted=1, epoch=2, number=1, roll=house.roll(1, epoch=2))
+    report = house.pull()
+    (finding,) = [text for text in report.findings if text.startswith("STATUS-BACK")]
+    assert order_id(0) in finding
+    assert order_id(1) not in finding
+    assert [shown(house, number) for number in range(3)] == ["paid", now_said, now_said]
+    assert "STATUS-BACK" in notices(house)
+
+
 def test_statuses_of_the_new_epoch_win_over_old_ones_whatever_the_medium_brings_later(house: House) -> None:
     house.take([1])
     house.push()

@@ -57,11 +57,14 @@ from transfer.wire.records import (
     Refusal,
     Revocation,
     StatusRecord,
+    StatusState,
     SubjectAnswer,
 )
 
 _NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 _KEPT = (MANIFEST_NAME, SIGNATURE_NAME)
+_NOT_CHARGED = frozenset({StatusState.DECLINED, StatusState.ORDER_AGAIN})
+_SHOWN = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -184,8 +187,7 @@ class Pull:
         trust.follow(state, verified.identities)
         self.report.roll = trust.accept_roll(state, raw_roll, node=node, signer=signer)
         self._tell_handover(verified)
-        records = (record for record in read_records(copy / RECORDS_NAME) if isinstance(record, StatusRecord))
-        known, unknown = self.register.update_statuses(records, epoch=manifest.epoch)
+        known, unknown = self.register.update_statuses(self._statuses(copy), epoch=manifest.epoch)
         self.report.statuses, self.report.unknown_orders = known, unknown
         self.register.take_receipts([record for record in others if isinstance(record, Receipt)])
         for record in others:
@@ -209,6 +211,26 @@ class Pull:
         # A worker may be about to choose a key of the roll before: its partitions stay until the next return.
         self.spool.prune(before | self._roll_keys())
         self.report.taken = copy.name
+
+    def _statuses(self, copy: Path) -> Iterator[StatusRecord]:
+        """The return's statuses but those that take back a charge: whoever was told "paid" must not order again."""
+
+        def all_of_them() -> Iterator[StatusRecord]:
+            return (
+                record for record in read_records(copy / RECORDS_NAME) if isinstance(record, StatusRecord)
+            )
+
+        not_charged = (record.order for record in all_of_them() if record.state in _NOT_CHARGED)
+        back = frozenset(self.register.told_charged(not_charged))
+        if back:
+            self.report.findings.append(
+                f"STATUS-BACK: the offline side says of {len(back)} orders that they were not charged, and said before "
+                f"that they were; they stay as they were told: {', '.join(sorted(back)[:_SHOWN])}. Have its operator "
+                "look them up in the acquirer's books"
+            )
+        return (
+            record for record in all_of_them() if record.order not in back or record.state not in _NOT_CHARGED
+        )
 
     def _roll_keys(self) -> set[bytes]:
         """Every batch key that a worker may still choose, also one that it does not yet know to be revoked."""
