@@ -316,7 +316,7 @@ def test_nobody_who_was_told_paid_is_told_to_order_again(house: House, now_said:
     assert order_id(0) in finding
     assert order_id(1) not in finding
     assert [shown(house, number) for number in range(3)] == ["paid", now_said, now_said]
-    assert "STATUS-BACK" in notices(house)
+    assert finding in look(house.node, house.register, now=NOW).findings
 
 
 def test_statuses_of_the_new_epoch_win_over_old_ones_whatever_the_medium_brings_later(house: House) -> None:

@@ -64,6 +64,7 @@ from transfer.wire.records import (
 _NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 _KEPT = (MANIFEST_NAME, SIGNATURE_NAME)
 _NOT_CHARGED = frozenset({StatusState.DECLINED, StatusState.ORDER_AGAIN})
+_STATUS_BACK = "STATUS-BACK"
 _SHOWN = 20
 
 
@@ -224,8 +225,8 @@ class Pull:
         back = frozenset(self.register.told_charged(not_charged))
         if back:
             self.report.findings.append(
-                f"STATUS-BACK: the offline side says of {len(back)} orders that they were not charged, and said before "
-                f"that they were; they stay as they were told: {', '.join(sorted(back)[:_SHOWN])}. Have its operator "
+                f"{_STATUS_BACK}: the offline side says of {len(back)} orders that they were not charged, and said "
+                f"before that they were; they stay as they were told: {', '.join(sorted(back)[:_SHOWN])}. Have its operator "
                 "look them up in the acquirer's books"
             )
         return (
