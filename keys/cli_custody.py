@@ -138,9 +138,14 @@ def _show_recovered(done: recovery.Recovered) -> None:
     say('it, and its orders are answered "please order again". Bundles that were processed are not affected.')
     say("Next:", style="bold")
     say(f"  1. Copy {done.output} to two media: it holds the new custody copy and the signed record.")
-    say("  2. The ledger: an undamaged one, or its mirror (offline-processor mirror --take), is used as it is. If it is")
-    say("     lost and there is a backup, move this keystore away: offline-processor restore makes both anew.")
-    say("  3. offline-processor reconcile, with the acquirer's report: nothing is charged or answered before.")
+    say(
+        "  2. The ledger: an undamaged one, or its mirror (offline-processor mirror --take), is used as it is."
+    )
+    say("     If it is lost and there is a backup, move this keystore away:")
+    say("     offline-processor restore makes both anew.")
+    say(
+        "  3. offline-processor reconcile, with the acquirer's report: nothing is charged or answered before."
+    )
     say("  4. offline-processor run: its returns carry new batch keys to the nodes.")
     say("The custodians' shares stay as they are.")
 

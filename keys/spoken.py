@@ -12,7 +12,6 @@ from typing import Final
 import click
 
 from keys import console
-from keys.console import say
 from keys.errors import KeysError
 from keys.public.fingerprint import fingerprint, matches, words
 
@@ -42,8 +41,8 @@ def compare_copy(identity: bytes, spoken: str | None) -> None:
         if matches(
             identity, ask("Fingerprint of the offline identity, hex or words, from the paper of the ceremony")
         ):
-            say(f"The custody copy brings this identity: {fingerprint(identity)}")
-            say(f"  in words: {words(identity)}")
+            console.warn(f"The custody copy brings this identity: {fingerprint(identity)}")
+            console.warn(f"  in words: {words(identity)}")
             return
         console.warn("That is not the fingerprint of the identity in this copy.")
     raise KeysError(

@@ -15,12 +15,14 @@ import click
 
 from keys import console, recovery
 from keys.console import ExitCode
+from keys.custody_copy import look
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors, new_keystore_passphrases, on_swap
 from keys.private.locked import harden_process
 from keys.public.fingerprint import fingerprint, words
 from keys.quorum import ask_quorum
 from keys.ring_index import RingBackend
+from keys.spoken import compare_copy
 from offline_processor import backup as backups
 from offline_processor import reconciliation
 from offline_processor import restore as restoration
@@ -30,7 +32,6 @@ from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
 from offline_processor.ledger import mirror as mirrors
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.ledger.snapshot import Progress
 from offline_processor.progress import Bars
 from offline_processor.station import Station, check_machine, existing_ledger, open_station
 
@@ -45,10 +46,10 @@ shares_option = click.option(
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def _bars() -> Iterator[Bars]:
     bars = Bars(shown=console.is_terminal())
     try:
-        yield bars.advance
+        yield bars
     finally:
         bars.stop()
 
@@ -68,11 +69,11 @@ def backup(
     Batch keys, hold keys and held cards are never in it.
     """
     settings = station.settings(config)
-    with open_station(settings, passphrase_fds) as (keystore, ledger, marks), _bars() as progress:
+    with open_station(settings, passphrase_fds) as (keystore, ledger, marks), _bars() as bars:
         ledger.check_clock(station.clock())
         begin_epoch(ledger, keystore, now=station.clock())
         made = backups.make_backup(
-            ledger, keystore, settings.processor.state, out, now=station.clock(), progress=progress
+            ledger, keystore, settings.processor.state, out, now=station.clock(), progress=bars.advance
         )
     if as_json:
         console.print_json(
@@ -111,6 +112,9 @@ def backup(
     "--passphrases", default=1, show_default=True, type=click.IntRange(1, 2), help="Dual control: 2."
 )
 @click.option("--ring-secret", default="file", show_default=True, type=click.Choice(["file", "tpm"]))
+@click.option(
+    "--fingerprint", "spoken", metavar="F", help="Of the offline identity, from paper: hex or words."
+)
 @click.pass_obj
 def restore(
     station: Station,
@@ -122,6 +126,7 @@ def restore(
     epoch_above: int,
     passphrases: int,
     ring_secret: str,
+    spoken: str | None,
     as_json: bool,
 ) -> ExitCode:
     """Make keystore and ledger anew from a backup, with a quorum of custodians; a new epoch begins.
@@ -145,17 +150,21 @@ def restore(
         new_keystore_passphrases(
             settings.keystore, passphrase_fds, count=passphrases, rehearsal=False
         ) as chosen,
-        _bars() as progress,
+        _bars() as bars,
     ):
+
+        def approve(found_in_backup: restoration.OpenedBackup) -> None:
+            bars.stop()  # a person may be asked
+            compare_copy(bytes.fromhex(look(found_in_backup.custody_copy).keystore.identity), spoken)
+            marks.extend(check_machine(settings, found, rehearsal=found_in_backup.contents.rehearsal))
+
         opened = restoration.put_ledger(
             backup_file,
             custody_key,
             settings.processor.state,
-            approve=lambda contents: marks.extend(
-                check_machine(settings, found, rehearsal=contents.rehearsal)
-            ),
+            approve=approve,
             now=station.clock(),
-            progress=progress,
+            progress=bars.advance,
         )
         with Keystore.recover(
             settings.keystore.path,
@@ -182,9 +191,6 @@ def restore(
     )
     console.say(f"Fingerprint of the offline identity: {fingerprint(identity)}", style="bold")
     console.say(f"  in words: {words(identity)}")
-    console.say(
-        "Compare it with the ceremony record on paper: anyone can make a backup with an identity of their own."
-    )
     console.say(f"Epoch {epoch} begins. {lost} outstanding batch and hold keys are lost and will be revoked.")
     console.say("Nothing is charged or answered yet. Next, with the acquirer's report of transactions:")
     console.say(f"  offline-processor reconcile REPORT --from {since} --until … --who …")

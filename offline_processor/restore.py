@@ -69,7 +69,7 @@ def put_ledger(
     custody_key: SealingKey,
     state: Path,
     *,
-    approve: Callable[[Contents], None],
+    approve: Callable[[OpenedBackup], None],
     now: int,
     progress: Progress,
 ) -> OpenedBackup:
@@ -83,7 +83,7 @@ def put_ledger(
     wipe_snapshot(restoring)
     try:
         opened = _unpack(backup, custody_key, restoring, progress)
-        approve(opened.contents)
+        approve(opened)
         if ledger.exists():
             if _restored_from(ledger) != opened.sha256:
                 raise ProcessorError(

@@ -17,6 +17,7 @@ import pytest
 
 from intake.money import control_total
 from keys.console import ExitCode
+from keys.record_form import decode_record
 from offline_processor.acquirers.simulator import unreversed_approvals
 from tests.end_to_end import orders, story
 from tests.end_to_end.commands import Outcome, Shell
@@ -131,9 +132,9 @@ def _lose_workstation(life: Life) -> None:
 
 def _recover(life: Life, backup: Path, *, since: datetime) -> None:
     """Three other custodians than those of the rehearsal; a new machine; then the acquirer's report."""
-    life.with_shares(
-        (1, 3, 4), "offline-processor", "restore", backup, "--passphrases", "2", "--epoch-above", "1"
-    )
+    on_paper = decode_record((life.offline / "ceremony" / "record.json").read_bytes()).identity.fingerprint
+    restore = ("offline-processor", "restore", backup, "--passphrases", "2", "--epoch-above", "1")
+    life.with_shares((1, 3, 4), *restore, "--fingerprint", on_paper)
     refused = life.charge([], ExitCode.REFUSED)
     assert "LEDGER-UNRECONCILED" in refused.output
     report = life.offline / "report.csv"

@@ -162,10 +162,10 @@ def test_change_that_is_killed_anywhere_leaves_one_passphrase_that_opens(dual: P
     for at in range(100):
         path = dual.with_name(str(at))
         shutil.copytree(dual, path)
-        old, new = locked(PASSPHRASE), locked(NEW)
         child = os.fork()
         if child == 0:
             try:
+                old, new = locked(PASSPHRASE), locked(NEW)
                 Kill(at, torn=torn)
                 master_key.change_passphrase(path, 1, old, new)
                 os._exit(DONE)

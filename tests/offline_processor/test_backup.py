@@ -13,6 +13,7 @@ import pytest
 
 from keys.custody import Assembly
 from keys.private.unseal import SealingKey
+from keys.public.fingerprint import fingerprint
 from offline_processor import backup as backups
 from offline_processor.acquirers.report import in_words
 from offline_processor.backup import LAST_BACKUP
@@ -259,6 +260,7 @@ def accept_swap(config: Path) -> Path:
 
 
 def test_bad_day_by_the_commands(shop: Shop) -> None:
+    identity = fingerprint(shop.keystore.identity.public_key)
     config = accept_swap(configure(shop))
     made = processor("backup", config, "--out", str(shop.root / "day.sealed"), "--json")
     assert made.code == DONE, made.err
@@ -281,7 +283,15 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     backup = str(shop.root / "day.sealed")
     few = with_shares(shop, "restore", config, backup, count=1)
     assert few.document["rule"] == "SHARE-MISSING"
-    ran = with_shares(shop, "restore", config, backup)
+    assert with_shares(shop, "restore", config, backup).document["rule"] == "KEY-FINGERPRINT"  # nobody to ask
+    other = fingerprint(b"?" * 32)
+    assert (
+        with_shares(shop, "restore", config, backup, "--fingerprint", other).document["rule"]
+        == "KEY-FINGERPRINT"
+    )
+    assert not (shop.root / "keystore").exists()
+    assert not (shop.root / "state" / "ledger.db").exists()
+    ran = with_shares(shop, "restore", config, backup, "--fingerprint", identity)
     assert ran.code == NEEDS_PERSON, ran.out + ran.err
     assert ran.document["epoch"] == 2
     assert with_shares(shop, "restore", config, backup).document["rule"] == "RESTORE-EXISTS"
