@@ -23,6 +23,7 @@ from keys.private.locked import LockedBuffer
 from keys.private.unseal import sealing_key
 from keys.ring_index import DestroyReason
 from offline_processor import attempts, batch, bundle_work, holding, reporting
+from offline_processor.acquirers import simulator
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.charging import AttemptState, event_of
 from offline_processor.ledger import bundles, ledger, orders
@@ -256,6 +257,14 @@ def _return_leaves_before_it_is_recorded(patch: Patch) -> None:
     patch.setattr(reporting, "write_durable", write)
 
 
+def _reversal_not_sent(patch: Patch) -> None:
+    def reverse(self: simulator.SimulatedAcquirer, window: Sequence[Any]) -> list[Any]:
+        del self
+        return [simulator._answer(sent, "00") for sent in window]
+
+    patch.setattr(simulator.SimulatedAcquirer, "reverse", reverse)
+
+
 # What only a power cut shows: everything is in its right order, but the disk is not told to keep it so.
 
 
@@ -340,4 +349,10 @@ POWER_BUGS: dict[str, Bug] = {
 }
 """What only the loss of power shows."""
 
-ALL = BUGS | POWER_BUGS
+LIFE_BUGS: dict[str, Bug] = {
+    "charge again without the reversal": Bug(plant=_reversal_not_sent, steps=()),
+    "delete a bundle when it is copied": Bug(plant=_delete_when_copied, steps=()),
+}
+"""What shows in the course of a shop's life."""
+
+ALL = BUGS | POWER_BUGS | LIFE_BUGS

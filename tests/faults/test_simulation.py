@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults import sweep
+from tests.faults.bugs import LIFE_BUGS
 from tests.faults.simulation import Shop, counted, history
 
 pytestmark = pytest.mark.faults
 
 _STEPS_OF_A_PLAY = 100
-_CONTROLS = ("accept a repeated return", "delete a bundle when it is copied")
 _STEPS_OF_A_CONTROL = 3_000
 
 
@@ -37,7 +37,7 @@ def test_the_same_seed_plays_the_same_steps() -> None:
     assert plays[0] == plays[1]
 
 
-@pytest.mark.parametrize("name", _CONTROLS)
+@pytest.mark.parametrize("name", LIFE_BUGS)
 def test_planted_bug_is_caught_by_the_simulation(say: Callable[[str], None], name: str) -> None:
     planted = type("Planted", (Shop,), {"bug": name})
     with pytest.raises(AssertionError) as caught:
