@@ -226,8 +226,8 @@ class Pull:
         if back:
             self.report.findings.append(
                 f"{_STATUS_BACK}: the offline side says of {len(back)} orders that they were not charged, and said "
-                f"before that they were; they stay as they were told: {', '.join(sorted(back)[:_SHOWN])}. Have its operator "
-                "look them up in the acquirer's books"
+                f"before that they were; they stay as they were told: {', '.join(sorted(back)[:_SHOWN])}. Have its "
+                "operator look them up in the acquirer's books"
             )
         return (
             record for record in all_of_them() if record.order not in back or record.state not in _NOT_CHARGED
