@@ -121,14 +121,18 @@ def discard_command(
 ) -> ExitCode:
     """Destroy a keystore for good: its files, its secret in the TPM, and the custody copy beside it."""
     settings = settings_of(config, as_json=as_json)
-    if discard.is_unfinished(settings.path) and not os.path.lexists(settings.path):
+    if discard.is_unfinished(settings.path):
         discard.finish(settings.path)  # its fingerprint was typed and its record written
-        return _discarded(settings.path, None, as_json=as_json)
+        if not os.path.lexists(settings.path):
+            return _discarded(settings.path, None, as_json=as_json)
+        console.warn("An earlier discarding was cut short here; it is ended now.")
     if os.path.lexists(out):
         raise KeysError("CEREMONY-EXISTS", f"{out} exists already", "choose another directory with --out")
     with opened(settings, passphrase_fds, None, who, copy_needed=False) as work:
         discard.refuse_live_keys(work.keystore, lost_orders=lost_orders)
-        spoken = spoken or ask("Fingerprint of the offline identity of the keystore to destroy, as on paper")
+        # A keystore and the one that was recovered from it have one identity: which is meant, must be said.
+        which = f"{settings.path}, epoch {work.keystore.epoch}"
+        spoken = spoken or ask(f"To destroy {which}: the fingerprint of its offline identity, as on paper")
         compare(work.keystore.identity.public_key, spoken, "the identity of this keystore")
         changed = discard.doomed(work.keystore)
         work.record(Act.DISCARD, "Keystore destroyed for good", changed, [], out, now())

@@ -67,7 +67,7 @@ def is_unfinished(path: Path) -> bool:
 
 
 def finish(path: Path) -> None:
-    """Give back the TPM's index, overwrite every file, and remove the directory and the copy beside it.
+    """Overwrite every file, give back the TPM's index, and remove the directory and the copy beside it.
 
     Raises what the TPM refuses; then the command can be repeated.
     """
@@ -84,6 +84,8 @@ def finish(path: Path) -> None:
     finally:
         os.close(lock)
     aside.rmdir()
+    if os.path.lexists(path):
+        return  # a newer keystore: the copy beside is its
     beside = copy_beside(path)
     for place in (beside, *(beside.with_name(f"{beside.name}.{end}") for end in ("new", "old"))):
         if place.exists():

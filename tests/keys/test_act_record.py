@@ -10,7 +10,7 @@ import pytest
 from keys.private.sign import generate_signing_key
 from keys.public.fingerprint import fingerprint
 from keys.record import verify_record
-from keys.record_form import Act, Change, Record, Subject
+from keys.record_form import Act, Change, Record, Subject, decode_record
 from keys.software import file_digest, installed
 from tests.keys.terminal import Terminal
 from tests.keys.test_ceremony import ceremony
@@ -29,7 +29,8 @@ def config(with_custodians: Path) -> Path:
 
 
 def verified(directory: Path, identity: bytes) -> Record:
-    return verify_record(directory, spoken=fingerprint(identity), software=installed()).record
+    made_with = decode_record((directory / "record.json").read_bytes()).software
+    return verify_record(directory, spoken=fingerprint(identity), software=made_with).record
 
 
 def records(config: Path) -> list[Path]:

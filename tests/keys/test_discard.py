@@ -15,10 +15,9 @@ from keys.private import tpm as chip
 from keys.private.sign import generate_signing_key
 from keys.public.fingerprint import fingerprint, words
 from keys.record import verify_record
-from keys.record_form import Act, Change
+from keys.record_form import Act, Change, decode_record
 from keys.recovery import refresh_copy
 from keys.ring_index import RingBackend
-from keys.software import installed
 from tests.keys.conftest import NOW, PASSPHRASE, locked
 from tests.keys.terminal import Terminal
 from tests.keys.test_ceremony import ceremony
@@ -66,7 +65,8 @@ def test_keystore_is_destroyed_once_its_fingerprint_is_typed_and_the_risk_named(
         now = handle.read()
         assert not any(line[:16] in now for line in content.split(b"\n") if len(line) >= 16)
         handle.close()
-    record = verify_record(out, spoken=fingerprint(identity), software=installed()).record
+    made_with = decode_record((out / "record.json").read_bytes()).software
+    record = verify_record(out, spoken=fingerprint(identity), software=made_with).record
     assert record.act is Act.DISCARD
     assert [person.name for person in record.people] == ["Ada", "Ben"]
     assert {key.change for key in record.changed} == {Change.DESTROYED}
@@ -142,6 +142,18 @@ def test_discarding_that_is_killed_anywhere_is_ended_by_the_next(config: Path) -
             break
     assert ended == DONE
     assert killed > 5
+
+
+def test_what_an_earlier_discarding_left_is_ended_and_a_newer_keystore_keeps_its_copy(config: Path) -> None:
+    place = config.parent / "keystore"
+    shutil.copytree(place, config.parent / "newer")
+    discard.put_aside(place)
+    (config.parent / "newer").rename(place)
+    given = ("discard", "--out", config.parent / "discard")
+    assert done(config, *given, code=2)["rule"] == "KEYSTORE-LIVE-KEYS"
+    assert not (config.parent / ".keystore.discarded").exists()
+    assert (config.parent / "keystore.custody").exists()
+    opened(config).close()
 
 
 @pytest.mark.needs_tool("swtpm", "tpm2_nvwrite")
