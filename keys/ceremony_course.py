@@ -287,7 +287,8 @@ class Course:
         # Last: a keystore in its place means that its ceremony was held to the end.
         os.rename(self.aside.keystore, self.plan.keystore.path)
         fsync_directory(self.plan.keystore.path.parent)
-        put_beside(copy_beside(self.plan.keystore.path), (self.plan.output / COPY_NAME).read_bytes())
+        with contextlib.suppress(OSError):  # it is held; `status` says so when this copy is missing
+            put_beside(copy_beside(self.plan.keystore.path), (self.plan.output / COPY_NAME).read_bytes())
 
     def _summary(self, record: Record) -> Held:
         if record.custody is None:

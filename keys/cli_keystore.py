@@ -135,7 +135,12 @@ def discard_command(
         spoken = spoken or ask(f"To destroy {which}: the fingerprint of its offline identity, as on paper")
         compare(work.keystore.identity.public_key, spoken, "the identity of this keystore")
         changed = discard.doomed(work.keystore)
-        work.record(Act.DISCARD, "Keystore destroyed for good", changed, [], out, now())
+        try:
+            work.record(Act.DISCARD, "Keystore destroyed for good", changed, [], out, now())
+        except KeysError as error:
+            remedy = "make room, or choose another place with --out, and begin again"
+            message = "nothing was destroyed, because the record could not be written"
+            raise KeysError(error.rule, message, remedy) from error
         discard.put_aside(settings.path)
     discard.finish(settings.path)
     return _discarded(settings.path, out, as_json=as_json)

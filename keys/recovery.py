@@ -144,7 +144,8 @@ def recover(
         os.rename(aside, keystore_path)
         fsync_directory(keystore_path.parent)
         undo.pop_all()
-    put_beside(copy_beside(keystore_path), fresh)
+    with contextlib.suppress(OSError):  # it is recovered; `status` says so when this copy is missing
+        put_beside(copy_beside(keystore_path), fresh)
     return recovered
 
 

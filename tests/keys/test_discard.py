@@ -98,6 +98,16 @@ def test_without_live_keys_no_risk_needs_a_name(config: Path) -> None:
     assert not (config.parent / "keystore").exists()
 
 
+def test_without_its_record_nothing_is_destroyed(config: Path) -> None:
+    (config.parent / "keystore.records").write_text("in the way", encoding="ascii")
+    spoken = fingerprint(identity_of(config))
+    given = ("discard", "--out", config.parent / "discard", "--lost-orders", "--fingerprint", spoken)
+    said = done(config, *given, code=4)
+    assert said["rule"] == "RECORD-UNWRITTEN"
+    assert "nothing was destroyed" in said["message"]
+    opened(config).close()
+
+
 def test_keystore_in_use_is_not_taken_away(config: Path) -> None:
     with opened(config):
         given = ("--out", config.parent / "discard", "--lost-orders", "--fingerprint", "x")
