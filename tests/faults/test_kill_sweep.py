@@ -74,7 +74,7 @@ def test_recovery_that_is_killed_as_well_loses_and_doubles_nothing(
             second=Strike(at=chance.randrange(450), mode=chance.choice(KILLS)),
             strict=False,
         )
-        for step, strike in chance.sample(every, at_most("DOUBLE_KILLS", 250))
+        for step, strike in chance.sample(every, at_most("DOUBLE_KILLS", 150))
     ]
     figures = sweep(servers, tasks, "double kills (the second one in the recovery)")
     say(figures.line())
@@ -90,7 +90,7 @@ def test_pipeline_whose_disks_fail_loses_and_doubles_nothing(
         for step in traces
         for strike in errors(traces[step])
     ]
-    tasks = sample(every, at_most("ERRORS", 400))
+    tasks = sample(every, at_most("ERRORS", 250))
     figures = sweep(servers, tasks, f"ENOSPC, EIO and EROFS, once and lasting ({len(every)} states)")
     say(figures.line())
     assert figures.examples == []
@@ -107,7 +107,7 @@ def test_pipeline_whose_medium_is_lost_or_put_back_loses_and_doubles_nothing(
         for media in ("lost", "repeated")
     ]
     figures = sweep(
-        servers, [*whole, *sample(every, at_most("MEDIA", 150))], "medium lost or put back, with kills"
+        servers, [*whole, *sample(every, at_most("MEDIA", 80))], "medium lost or put back, with kills"
     )
     say(figures.line())
     assert figures.examples == []

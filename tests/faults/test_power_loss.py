@@ -71,7 +71,7 @@ def play(plants: SimpleQueue[subprocess.Popen[bytes]]) -> Play:
 def test_power_that_goes_at_any_moment_loses_and_doubles_nothing(
     play: Play, say: Callable[[str], None]
 ) -> None:
-    tasks = [PowerTask(step=step, most=at_most("POWER", 60), seed=seed()) for step in STEPS]
+    tasks = [PowerTask(step=step, most=at_most("POWER", 40), seed=seed()) for step in STEPS]
     with ThreadPoolExecutor(jobs()) as pool:
         verdicts = list(pool.map(play, tasks))
     violations = [violation for verdict in verdicts for violation in verdict.violations]
