@@ -7,8 +7,10 @@ Must not: let a ledger that remembers nothing pass for one that nothing happened
 from __future__ import annotations
 
 from keys.keystore import Keystore
+from keys.recovery import refresh_copy
 from offline_processor.errors import ProcessorError
 from offline_processor.key_record import destruction, is_older
+from offline_processor.ledger import bundles
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.reconciliation import is_required, require
 
@@ -38,11 +40,37 @@ def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
             " the keystore is an old copy",
             "put the newest keystore back; with this one, keys that were revoked would be used again",
         )
+    if keystore.epoch > FIRST_EPOCH:
+        _bring_up(ledger, keystore, now=now)
     with ledger.atomic():
         if keystore.epoch > FIRST_EPOCH:
             _begin(ledger, keystore, known, now=now)
         ledger.set_counter("epoch", keystore.epoch)
     return keystore.epoch > FIRST_EPOCH
+
+
+def _bring_up(ledger: Ledger, keystore: Keystore, *, now: int) -> None:
+    """A keystore may come from a copy older than the ledger: no node or key that was ended since comes back with it."""
+    ring = keystore.ring
+    for node in [node for node in ring.nodes() if node.retired_at is None]:
+        if ledger.row(
+            "SELECT 1 FROM entry WHERE kind = 'node-retired' AND subject = ? LIMIT 1", (node.node,)
+        ):
+            ring.retire_node(node.node, now)
+            continue
+        signer = bundles.last_signer(ledger, node.node)
+        if signer is not None and signer.hex() not in {
+            node.public_key,
+            *(key.public_key for key in node.former_keys),
+        }:
+            ring.rotate_node(node.node, signer, now)
+        if signer is not None:
+            ring.settle_node_key(node.node, bundles.chain_of(ledger, node.node).last_sequence, signer)
+    told = {what for (what,) in list(ledger.rows("SELECT DISTINCT what FROM announcement"))}
+    for key in keystore.order_keys:
+        if key.revoked_at is None and f"revocation/{key.key.key_id.hex()}" in told:
+            keystore.revoke_order_key(key.number, now)
+    refresh_copy(keystore, now)
 
 
 def _begin(ledger: Ledger, keystore: Keystore, known: int, *, now: int) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import msgspec
+
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.stages import ReceivedBundle
@@ -112,8 +114,22 @@ def accept(ledger: Ledger, bundle: ReceivedBundle, *, outcome: Outcome, now: int
         "batch_key": manifest.batch_key or "",
         "orders": manifest.count,
         "confirms": bundle.confirms,
+        "signed_by": bundle.signed_by.hex(),
     }
     ledger.append("bundle-accepted", f"{bundle.node}/{bundle.sequence}", now, facts)
+
+
+def last_signer(ledger: Ledger, node: str) -> bytes | None:
+    """The public key (32 bytes) that signed the last accepted bundle of a node; None when there is none."""
+    row = ledger.row(
+        "SELECT facts FROM entry WHERE kind = 'bundle-accepted' AND subject GLOB ? ORDER BY id DESC LIMIT 1",
+        (f"{node}/*",),
+    )
+    return bytes.fromhex(msgspec.json.decode(row[0], type=_Signed).signed_by) if row else None
+
+
+class _Signed(msgspec.Struct, frozen=True):
+    signed_by: str
 
 
 def refuse(ledger: Ledger, node: str, rule: RefusalRule, *, now: int) -> None:

@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 from keys import sealed_file
-from keys.private.sign import sign
+from keys.private.sign import generate_signing_key, sign
 from keys.public import canonical
 from offline_processor.backup import CONTENTS_LIMIT, PURPOSE, Contents, signed_message
 from offline_processor.errors import ProcessorError
+from offline_processor.retirement import retire
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
@@ -199,3 +200,53 @@ def test_backup_whose_ledger_the_offline_identity_has_not_signed_restores_nothin
     else:
         restore_ledger(shop, forged)  # so that it was the signature that refused the others
         assert (shop.root / "state" / "ledger.db").exists()
+
+
+# Custody copies that are older than the ledger
+
+
+def recovered_from(shop: Shop, copy: bytes) -> None:
+    shop.keystore.close()
+    shutil.rmtree(shop.root / "keystore")
+    recover_keystore(shop, copy)
+    shop.now += 60
+    bring_in_report(shop)
+
+
+def test_order_key_that_was_revoked_after_the_copy_is_not_issued_again(shop: Shop) -> None:
+    copy = shop.keystore.custody_copy(shop.now)
+    shop.keystore.revoke_order_key(1, shop.now)
+    shop.run()
+    recovered_from(shop, copy)
+    assert [(key.number, key.revoked_at is None) for key in shop.keystore.order_keys] == [
+        (1, False),
+        (2, True),
+    ]
+
+
+def test_node_that_was_retired_after_the_copy_is_not_heard_again(shop: Shop) -> None:
+    copy = shop.keystore.custody_copy(shop.now)
+    shop.run()
+    with shop.ledger() as ledger:
+        retire(ledger, shop.keystore, shop.node, now=shop.now)
+    recovered_from(shop, copy)
+    shop.bundle([], batch_key_id=bytes(16))
+    report = shop.run_later()
+    assert report.received == []
+    assert [error.rule for error in report.refused] == ["BUNDLE-RETIRED"]
+
+
+def test_identity_that_a_node_gave_up_after_the_copy_signs_nothing_again(shop: Shop) -> None:
+    copy = shop.keystore.custody_copy(shop.now)
+    stolen, shop.node_key = shop.node_key, generate_signing_key()
+    shop.keystore.ring.rotate_node(shop.node, shop.node_key.public_key, shop.now)
+    next_bundle(shop, 0)
+    shop.run()
+    recovered_from(shop, copy)
+    honest, shop.node_key = shop.node_key, stolen
+    sequence, previous = shop.sequence, shop.previous
+    shop.bundle([], batch_key_id=bytes(16))
+    assert [error.rule for error in shop.run_later().refused] == ["BUNDLE-SIGNATURE"]
+    shop.node_key, shop.sequence, shop.previous = honest, sequence, previous
+    shop.bundle([], batch_key_id=bytes(16))
+    assert shop.run_later().refused == []
