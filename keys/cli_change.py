@@ -195,7 +195,7 @@ def say_copy_states(copies: Sequence[CopyState]) -> None:
         written = "is not there" if copy.copied_at is None else f"was written at {date(copy.copied_at)}"
         say(f"Custody copy {copy.path} {written}.")
         if copy.old:
-            say(f"  CUSTODY-COPY-OLD: {copy.reason}. Write a new one: key-ceremony custody-copy FILE", "bold")
+            say(f"  {copy.rule}: {copy.reason}. Write a new one: key-ceremony custody-copy FILE", "bold")
 
 
 def short(key_id: bytes) -> str:

@@ -7,7 +7,7 @@ Must not: need a share, or take a copy of another keystore for one of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from keys.custody_copy import look
 from keys.errors import KeysError
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from keys.ring_index import RingNode
 
 
+OLD: Final = "CUSTODY-COPY-OLD"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyState:
-    """One copy. ``copied_at`` (Unix seconds) is None where there is none; ``reason`` says why it is ``old``."""
+    """One copy. ``copied_at`` (Unix seconds) is None where there is none; ``reason`` says why it is ``old``.
+
+    ``rule`` is CUSTODY-COPY-OLD for an old one: a notice, not a refusal.
+    """
 
     path: Path
     copied_at: int | None
     old: bool
+    rule: str | None
     reason: str
 
 
@@ -43,7 +50,7 @@ def states(keystore: Keystore, others: Iterable[Path] = ()) -> list[CopyState]:
     if not beside.exists():
         reason = "no custody copy was written on this machine since its keys were made"
         return [
-            CopyState(path=beside, copied_at=None, old=True, reason=reason),
+            CopyState(path=beside, copied_at=None, old=True, rule=OLD, reason=reason),
             *(state(keystore, path) for path in others),
         ]
     return [state(keystore, path) for path in (beside, *others)]
@@ -63,7 +70,8 @@ def state(keystore: Keystore, path: Path) -> CopyState:
         reason = f"it still holds destroyed order keys ({', '.join(map(str, kept))}): destroy this copy"
     elif _facts(copy.keystore, copy.ring.nodes) != _facts(keystore.index, keystore.ring.nodes()):
         reason = "keys or nodes were changed after it was written"
-    return CopyState(path=path, copied_at=copy.copied_at, old=bool(reason), reason=reason)
+    rule = OLD if reason else None
+    return CopyState(path=path, copied_at=copy.copied_at, old=bool(reason), rule=rule, reason=reason)
 
 
 def _facts(index: KeystoreIndex, nodes: Iterable[RingNode]) -> object:

@@ -70,6 +70,7 @@ def test_copy_is_old_once_keys_changed_after_it(config: Path, change: str) -> No
                 keystore.ring.retire_node("shop-a", NOW + 5)
     [copy] = copies(config)
     assert copy["old"]
+    assert copy["rule"] == "CUSTODY-COPY-OLD"
     assert "changed after it" in copy["reason"]
     assert "CUSTODY-COPY-OLD" in ceremony("status", "--config", config).stdout
     done(config, "custody-copy", config.parent / "new.copy")
