@@ -47,7 +47,7 @@ shares_option = click.option(
 
 @click.command(
     "recover",
-    epilog="Example: key-ceremony recover --copy custody.copy --config offline.toml --out recovery-2026",
+    epilog="Example: key-ceremony recover --copy custody.copy --passphrases 2 --config offline.toml --out recovery",
 )
 @shared_options
 @keystore_passphrase_option
@@ -66,7 +66,7 @@ shares_option = click.option(
     help="The highest epoch that anyone has seen, if newer than the copy's.",
 )
 @click.option(
-    "--passphrases", default=1, show_default=True, type=click.IntRange(1, 2), help="Dual control: 2."
+    "--passphrases", required=True, type=click.IntRange(1, 2), help="How many open it; 2 is dual control."
 )
 @click.option("--ring-secret", default="file", show_default=True, type=click.Choice(["file", "tpm"]))
 @click.option("--title", default="Recovery", show_default=True, help="For the record.")

@@ -95,7 +95,7 @@ def backup(
 
 @click.command(
     "restore",
-    epilog="Example: offline-processor restore backup-20261122t211910z-e0001.sealed --config offline.toml",
+    epilog="Example: offline-processor restore backup-….sealed --passphrases 2 --config offline.toml",
 )
 @console.shared_options
 @click.argument("backup_file", metavar="BACKUP", type=_FILE)
@@ -109,7 +109,7 @@ def backup(
     help="The highest epoch that anyone has seen (r0002-… is epoch 2), if newer than the backup's.",
 )
 @click.option(
-    "--passphrases", default=1, show_default=True, type=click.IntRange(1, 2), help="Dual control: 2."
+    "--passphrases", required=True, type=click.IntRange(1, 2), help="How many open it; 2 is dual control."
 )
 @click.option("--ring-secret", default="file", show_default=True, type=click.Choice(["file", "tpm"]))
 @click.option(

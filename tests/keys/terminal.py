@@ -96,10 +96,13 @@ def words_in(page: str) -> list[str]:
 
 
 def trace_of(share: str, text: str) -> str | None:
-    """Two words of ``share`` that stand beside each other in ``text``, as typed or as in the grid; or None."""
+    """Three words of ``share`` that follow each other in ``text``, as typed or as in a row of the grid; or None.
+
+    Two would be found by chance once in some twenty ceremonies.
+    """
     words = share.split()
     for step in (1, 11):
-        for first, second in zip(words, words[step:], strict=False):
-            if found := re.search(rf"\b{first}[\s\d]+{second}\b", text):
+        for three in zip(words, words[step:], words[2 * step :], strict=False):
+            if found := re.search(r"\b" + r"[\s\d]+".join(three) + r"\b", text):
                 return found[0]
     return None

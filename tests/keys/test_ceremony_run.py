@@ -174,7 +174,15 @@ def test_three_shares_recover_the_keystore_on_a_new_machine(held: Held, tmp_path
     config.write_text('[keystore]\npath = "keys"\npassphrase_file = "passphrase"\n', encoding="ascii")
     (tmp_path / "passphrase").write_text("a new passphrase\n", encoding="ascii")
     (tmp_path / "passphrase").chmod(0o600)
-    arguments = ("recover", "--config", config, "--copy", held.home / "ceremony/custody.copy")
+    arguments = (
+        "recover",
+        "--passphrases",
+        "1",
+        "--config",
+        config,
+        "--copy",
+        held.home / "ceremony/custody.copy",
+    )
     on_paper = decode_record((held.home / "ceremony/record.json").read_bytes()).identity
     with Terminal(*arguments, "--out", tmp_path / "recovery", "--epoch-above", 6) as terminal:
         before_typed = terminal.answer("from the paper", words(b"?" * 32))
@@ -225,7 +233,17 @@ def test_copy_with_another_identity_is_refused_before_anyone_is_asked_for_a_shar
         ) as forger,
     ):
         (tmp_path / "forged.copy").write_bytes(forger.custody_copy(2))
-    given = ("recover", "--config", config, "--copy", tmp_path / "forged.copy", "--out", tmp_path / "out")
+    given = (
+        "recover",
+        "--passphrases",
+        "1",
+        "--config",
+        config,
+        "--copy",
+        tmp_path / "forged.copy",
+        "--out",
+        tmp_path / "out",
+    )
     for more in (("--fingerprint", fingerprint_of(held)), ()):  # with one from paper; with nobody to ask
         assert refused(*given, *more)["rule"] == "KEY-FINGERPRINT"
     with Terminal(*given) as terminal:
@@ -258,7 +276,15 @@ def test_too_few_or_foreign_shares_recover_nothing(held: Held, tmp_path: Path) -
         descriptor = shares_on_a_descriptor(tmp_path, *shares)
         passphrase = os.open(_passphrase(tmp_path), os.O_RDONLY)
         said = refused(
-            *("recover", "--config", config, "--copy", held.home / "ceremony/custody.copy"),
+            *(
+                "recover",
+                "--passphrases",
+                "1",
+                "--config",
+                config,
+                "--copy",
+                held.home / "ceremony/custody.copy",
+            ),
             *("--out", tmp_path / "recovery", "--shares-fd", descriptor, "--passphrase-fd", passphrase),
             *("--fingerprint", fingerprint_of(held)),
             pass_fds=(descriptor, passphrase),
@@ -439,7 +465,17 @@ def test_two_ceremonies_do_not_take_each_others_keystore_away(home: Path) -> Non
 def test_missing_custody_copy_is_refused_before_anyone_is_asked(tmp_path: Path) -> None:
     config = tmp_path / "offline.toml"
     config.write_text('[keystore]\npath = "keys"\n', encoding="ascii")
-    said = refused("recover", "--config", config, "--copy", tmp_path / "none", "--out", tmp_path / "out")
+    said = refused(
+        "recover",
+        "--passphrases",
+        "1",
+        "--config",
+        config,
+        "--copy",
+        tmp_path / "none",
+        "--out",
+        tmp_path / "out",
+    )
     assert (said["rule"], said["code"]) == ("CUSTODY-MISSING", 2)
 
 

@@ -281,20 +281,28 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     lose(shop)
 
     backup = str(shop.root / "day.sealed")
-    few = with_shares(shop, "restore", config, backup, count=1)
+    few = with_shares(shop, "restore", config, backup, "--passphrases", "1", count=1)
     assert few.document["rule"] == "SHARE-MISSING"
-    assert with_shares(shop, "restore", config, backup).document["rule"] == "KEY-FINGERPRINT"  # nobody to ask
+    assert (
+        with_shares(shop, "restore", config, backup, "--passphrases", "1").document["rule"]
+        == "KEY-FINGERPRINT"
+    )  # nobody to ask
     other = fingerprint(b"?" * 32)
     assert (
-        with_shares(shop, "restore", config, backup, "--fingerprint", other).document["rule"]
+        with_shares(shop, "restore", config, backup, "--passphrases", "1", "--fingerprint", other).document[
+            "rule"
+        ]
         == "KEY-FINGERPRINT"
     )
     assert not (shop.root / "keystore").exists()
     assert not (shop.root / "state" / "ledger.db").exists()
-    ran = with_shares(shop, "restore", config, backup, "--fingerprint", identity)
+    ran = with_shares(shop, "restore", config, backup, "--passphrases", "1", "--fingerprint", identity)
     assert ran.code == NEEDS_PERSON, ran.out + ran.err
     assert ran.document["epoch"] == 2
-    assert with_shares(shop, "restore", config, backup).document["rule"] == "RESTORE-EXISTS"
+    assert (
+        with_shares(shop, "restore", config, backup, "--passphrases", "1").document["rule"]
+        == "RESTORE-EXISTS"
+    )
     refused = processor("run", config, "--json")
     assert (refused.code, refused.document["rule"]) == (REFUSED, "LEDGER-UNRECONCILED")
     status = processor("status", config, "--json")
