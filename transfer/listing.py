@@ -34,13 +34,13 @@ class ListedOrder:
 def counts(register: Path) -> dict[str, int]:
     """How many orders are in each state."""
     with _reading(register) as connection:
-        return dict(connection.execute(f"SELECT {_STATUS}, count(*) FROM orders GROUP BY 1 ORDER BY 1"))  # noqa: S608  a constant
+        return dict(connection.execute(f"SELECT {_STATUS}, count(*) FROM placed GROUP BY 1 ORDER BY 1"))  # noqa: S608  a constant
 
 
 def newest(register: Path, *, limit: int, status: str | None = None) -> list[ListedOrder]:
     """The newest orders first, of one state or of all."""
     query = (
-        f"SELECT order_id, {_STATUS}, reason, sequence, received_at, changed_at FROM orders"  # noqa: S608
+        f"SELECT order_id, {_STATUS}, reason, sequence, received_at, changed_at FROM placed"  # noqa: S608
         " WHERE ?1 IS NULL OR status = ?1 ORDER BY number DESC LIMIT ?2"
     )
     names = ("order_id", "status", "reason", "sequence", "received_at", "changed_at")

@@ -35,6 +35,29 @@ _TABLES = (
     "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
+_KEY_SAYS_THE_BUNDLE = (
+    "ALTER TABLE bundle ADD COLUMN last_order INTEGER NOT NULL DEFAULT 0",
+    """UPDATE bundle SET last_order =
+        (SELECT coalesce(max(number), 0) FROM orders WHERE orders.sequence = bundle.sequence)""",
+    # What lies in a partition that has no bundle yet. An empty digest: the group is to be read order by order.
+    """CREATE TABLE waiting_group (
+        batch_key_id BLOB NOT NULL, name TEXT NOT NULL, orders INTEGER NOT NULL, sha256 BLOB NOT NULL,
+        PRIMARY KEY (batch_key_id, name)) STRICT, WITHOUT ROWID""",
+    """INSERT INTO waiting_group
+        SELECT batch_key_id, group_name, count(*), x'' FROM orders WHERE sequence IS NULL GROUP BY 1, 2""",
+    "DROP INDEX orders_uncut",
+    "DROP INDEX orders_open",
+    "ALTER TABLE orders DROP COLUMN sequence",
+    "CREATE INDEX orders_of_key ON orders (batch_key_id, state)",
+    """CREATE VIEW placed AS
+        SELECT orders.*, missing.order_id IS NOT NULL AS is_missing,
+            CASE WHEN missing.order_id IS NULL THEN bundle.sequence END AS sequence,
+            CASE WHEN missing.order_id IS NULL THEN bundle.outcome END AS outcome
+        FROM orders
+        LEFT JOIN bundle ON bundle.batch_key_id = orders.batch_key_id AND orders.number <= bundle.last_order
+        LEFT JOIN missing ON missing.order_id = orders.order_id""",
+)
+
 
 @migrations()
 def first_form(database: Database) -> None:
@@ -50,3 +73,10 @@ def epoch_of_status(database: Database) -> None:
     database.execute(
         "CREATE INDEX orders_open ON orders (sequence) WHERE state IN ('', 'held') AND sequence IS NOT NULL"
     )
+
+
+@migrations()
+def key_says_the_bundle(database: Database) -> None:
+    """A cut touches no order any more: the batch key says in which bundle an order is (see ``register_cuts``)."""
+    for statement in _KEY_SAYS_THE_BUNDLE:
+        database.execute(statement)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -65,6 +66,7 @@ class OpenGroup:
     """
 
     batch_key_id: bytes
+    sha256: bytes = b""  # of the file that ``commit`` wrote
     _directory: Path
     _lock: int
     _frames: list[bytes] = field(default_factory=list)
@@ -95,6 +97,7 @@ class OpenGroup:
             name = f"g-{orders % 10**8:08d}-{len(frames):04d}-{secrets.token_hex(8)}.grp"
             create_durable(self._directory / name, data)
             _write_tally(self._lock, orders + len(frames), size + len(data))
+            self.sha256 = hashlib.sha256(data).digest()
             return name
         finally:
             self.abandon()

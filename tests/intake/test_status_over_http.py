@@ -52,7 +52,11 @@ def test_the_status_follows_the_bundle_and_the_return(node: Node) -> None:
     before = node.get(path, Authorization=bearer)
     register = Register(node.state / "register.db")
     with register.transaction() as connection:
-        connection.execute("UPDATE orders SET sequence = 1 WHERE order_id = ?", (accepted["order_id"],))
+        connection.execute(
+            "INSERT INTO bundle (sequence, batch_key_id, manifest, orders, cut_at, last_order)"
+            " SELECT 1, batch_key_id, '00', 1, 0, number FROM orders WHERE order_id = ?",
+            (accepted["order_id"],),
+        )
     assert node.get(path, Authorization=bearer).json["status"] == "in-transit"
     with register.transaction() as connection:
         connection.execute(

@@ -286,9 +286,31 @@ def test_a_partition_beyond_what_a_bundle_may_carry_is_not_cut(
 ) -> None:
     house.take([1, 2, 3])
     with monkeypatch.context() as patch:
-        patch.setattr("transfer.sync.outbound.COUNT_LIMIT", 2)
+        patch.setattr("transfer.sync.contents.COUNT_LIMIT", 2)
         with pytest.raises(TransferError) as caught:
             house.push()
     assert caught.value.rule == "SPOOL-LIMIT"
     house.push()
     assert len(house.carried(1)) == 3
+
+
+def test_a_group_that_is_not_as_it_was_recorded_is_read_order_by_order(house: House) -> None:
+    house.take([1, 2])
+    house.take([3])
+    damaged = house.spool.groups(KEY)[0]
+    raw = bytearray(damaged.read_bytes())
+    raw[-1] ^= 1  # in the last box: the frames and headers are good
+    damaged.write_bytes(raw)
+    report = house.push()
+    assert [(made.orders, made.repeats) for made in report.cut] == [(3, 0)]
+    assert house.carried(1) == [order_id(1), order_id(2), order_id(3)]
+    assert report.missing == []
+
+
+def test_a_recorded_group_that_is_gone_is_missed(house: House) -> None:
+    house.take([1, 2])
+    house.take([3])
+    house.spool.groups(KEY)[0].unlink()
+    report = house.push()
+    assert house.carried(1) == [order_id(3)]
+    assert report.missing == [order_id(1), order_id(2)]

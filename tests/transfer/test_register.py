@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlite_utils
 
 from tests.transfer.house import NOW, House, basket, batch_key_id, envelope, order_id
 from transfer.register import BundleRow, Committed, NewOrder, Register
+from transfer.register_tables import migrations
 from transfer.spool import OpenGroup, read_group
 from transfer.wire.records import Reason, StatusRecord, StatusState
 
@@ -97,7 +100,7 @@ def test_a_status_is_shown_from_received_over_in_transit_to_what_a_return_says(h
 
     assert status() == ("received", "none", 0)
     house.register.record_bundle(
-        BundleRow(sequence=1, batch_key_id=KEY, manifest="00", orders=1, cut_at=NOW), {order_id(1)}
+        BundleRow(sequence=1, batch_key_id=KEY, manifest="00", orders=1, cut_at=NOW), lambda: {order_id(1)}
     )
     assert status() == ("in-transit", "none", 0)
     record = StatusRecord(
@@ -119,7 +122,7 @@ def test_statuses_of_strangers_are_counted_and_change_nothing(house: House) -> N
 def test_missing_orders_are_named_once_and_stay_named(house: House) -> None:
     house.take([1, 2, 3])
     bundle = BundleRow(sequence=1, batch_key_id=KEY, manifest="00", orders=1, cut_at=NOW)
-    assert house.register.record_bundle(bundle, {order_id(2)}) == [order_id(1), order_id(3)]
+    assert house.register.record_bundle(bundle, lambda: {order_id(2)}) == [order_id(1), order_id(3)]
     assert sorted(house.register.missing()) == sorted([order_id(1), order_id(3)])
     known = house.register.lookup(order_id(1))
     assert known is not None
@@ -137,3 +140,45 @@ def test_a_failed_transaction_leaves_nothing(house: House) -> None:
     assert house.register.fact("a") is None
     house.register.set_fact("a", {"b": 1})
     assert house.register.fact("a") == {"b": 1}
+
+
+def test_a_register_of_the_form_before_keeps_what_it_knew(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    old = sqlite_utils.Database(sqlite3.connect(path))
+    migrations.apply(old, stop_before="key_says_the_bundle")
+    columns = "(order_id, basket_digest, batch_key_id, group_name, sequence, received_at)"
+    for number, key, sequence in ((1, 1, 1), (2, 1, None), (3, 2, None)):
+        old.execute(
+            f"INSERT INTO orders {columns} VALUES (?, ?, ?, 'g', ?, ?)",  # noqa: S608
+            (order_id(number), basket(number), batch_key_id(key), sequence, NOW),
+        )
+    old.execute("INSERT INTO missing VALUES (?, ?, ?)", (order_id(2), KEY, NOW))
+    old.execute(
+        "INSERT INTO bundle (sequence, batch_key_id, manifest, orders, cut_at) VALUES (1, ?, '00', 1, ?)",
+        (KEY, NOW),
+    )
+    old.conn.commit()
+    old.close()
+    register = Register(path)
+    found = [register.lookup(order_id(number)) for number in (1, 2, 3)]
+    assert [order.sequence for order in found if order] == [1, None, None]
+    assert register.orders_of(1) == {order_id(1)}
+    assert register.missing() == [order_id(2)]
+    assert register.uncut_keys() == [batch_key_id(2)]
+    assert register.uncut_of(batch_key_id(2)) == {order_id(3): basket(3)}
+    assert register.waiting() == 2
+    assert register.whole_groups(batch_key_id(2)) == {}  # nothing vouches for its groups: each order is read
+    register.close()
+
+
+def test_groups_are_whole_only_while_they_hold_every_order_of_their_key(house: House) -> None:
+    house.take([1, 2])
+    house.take([3])
+    assert sorted(count for count, _ in house.register.whole_groups(KEY).values()) == [1, 2]
+    group = open_group(house, [4])
+    group.commit()  # a worker died here: durable, and not in the register
+    house.register.reindex(house.spool, NOW)
+    assert house.register.whole_groups(KEY) == {}
+    house.push()
+    assert sorted(house.carried(1)) == sorted(order_id(number) for number in (1, 2, 3, 4))
+    assert house.register.uncut_keys() == []

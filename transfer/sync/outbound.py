@@ -10,22 +10,21 @@ anywhere is repaired by doing it again: an unsigned bundle is discarded, a signe
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from keys.durable import create_durable, fsync_directory, make_directory, write_all, write_new_file
+from keys.durable import create_durable, fsync_directory, write_new_file
 from keys.errors import RuleError
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
 from transfer.register import Register
-from transfer.spool import Spool, read_group, scan_group
+from transfer.spool import Spool, read_group
 from transfer.sync.checking import check_kept
+from transfer.sync.contents import Contents, gather_each, gather_none, gather_whole
 from transfer.sync.drop import Progress, list_units, no_progress, read_file, remove_unit, write_unit
 from transfer.sync.media import Measured
 from transfer.sync.node import WORTH_CONFIRMING, Node
@@ -43,8 +42,6 @@ from transfer.sync.retired import load_retired
 from transfer.sync.settling import BUNDLE_FILES, bundle_row, settle
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,
-    COUNT_LIMIT,
-    ENVELOPES_LIMIT,
     ENVELOPES_NAME,
     MANIFEST_LIMIT,
     MANIFEST_NAME,
@@ -76,7 +73,8 @@ class CutBundle:
 class PushReport:
     """What one push did. ``missing``: orders that were acknowledged, but lay in no group any more.
 
-    ``refused``: what of the medium could not be used. ``safe_to_remove``: its label, once all of it is durable there.
+    ``refused``: what of the medium could not be used; ``unwritten``: bundles that it should hold and may not.
+    ``safe_to_remove``: its label, once all of it is durable there.
     """
 
     cut: list[CutBundle] = field(default_factory=list)
@@ -86,6 +84,7 @@ class PushReport:
     removed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     refused: list[RuleError] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
     safe_to_remove: str = ""
 
     @property
@@ -106,6 +105,9 @@ class Push:
     now: int
     sign_of_life: int = 0  # seconds after which a bundle without orders says that this node lives; 0: never
     progress: Progress = no_progress
+    check_drop: Callable[[], None] = lambda: (
+        None
+    )  # raises when it is not the medium any more that was admitted
     report: PushReport = field(default_factory=PushReport)
 
     def run(self, drop: Path, *, empty: bool = False) -> PushReport:
@@ -134,23 +136,30 @@ class Push:
 
     def _refuse_old_copy(self, drop: Path, on_drop: list[str]) -> None:
         """``NODE-BEHIND`` when the drop holds a bundle that this node signed and this state does not know."""
-        last = bundle_name(self.register.last_sequence())
+        known = self.register.last_sequence()
         for name in on_drop:
-            if name > last and self._is_ours(drop / self.node.node / name):
+            if name <= bundle_name(known):
+                continue
+            made = self._made_by_us(drop / self.node.node / name)
+            # The signed number counts: whoever renames a bundle on a medium must not end a node by it.
+            if made is not None and made.sequence > known:
                 raise TransferError(
                     "NODE-BEHIND",
-                    f"{drop} holds {name} of this node, but this state only knows bundles up to {last}",
+                    f"{drop} holds bundle {made.sequence} of this node, but this state only knows bundles up to "
+                    f"{known}",
                     "this state is an old copy: retire the node and enrol it under a new node id",
                 )
 
-    def _is_ours(self, unit: Path) -> bool:
+    def _made_by_us(self, unit: Path) -> BundleManifest | None:
         try:
             raw = read_file(unit, MANIFEST_NAME, MANIFEST_LIMIT)
             signature = read_file(unit, SIGNATURE_NAME, SIGNATURE_LIMIT).decode("utf-8", "replace")
         except TransferError:
-            return False
+            return None
         ours = (self.identity, *former_identities(self.node.state))
-        return any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in ours)
+        if any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in ours):
+            return decode_bundle_manifest(raw)
+        return None
 
     def cut_all(self) -> None:
         """Cut every partition that holds groups, in the order of the keys. An empty one keeps its key."""
@@ -190,11 +199,9 @@ class Push:
     def _make_bundle(self, key: bytes | None, groups: Iterable[Path]) -> None:
         sequence = self.register.last_sequence() + 1
         place = self.node.bundle(sequence)
-        make_directory(place)
-        contents = _Contents(place / ENVELOPES_NAME)
-        repeats = self._gather(key, groups, contents)
-        contents.finish()
-        if key is not None and not contents.order_ids:
+        place.mkdir(0o700)  # durable with its contents, before anybody relies on it
+        contents = self._gather(key, list(groups), place / ENVELOPES_NAME)
+        if key is not None and not contents.count:
             shutil.rmtree(place)  # nothing but second copies: the key is spent, but needs no bundle
             self.report.missing += self.register.record_missing(key, (), self.now)
             return
@@ -204,7 +211,7 @@ class Push:
             sequence=sequence,
             prev=self._previous(sequence),
             batch_key=key.hex() if key is not None else None,
-            count=len(contents.order_ids),
+            count=contents.count,
             envelopes_sha256=contents.sha256,
             envelopes_size=contents.size,
             time=self.now,
@@ -217,7 +224,7 @@ class Push:
         create_durable(place / SIGNATURE_NAME, signature.encode("utf-8"))
         fsync_directory(self.node.outbox)
         self.report.missing += self.register.record_bundle(
-            bundle_row(manifest, raw), contents.order_ids, all_uncut=True
+            bundle_row(manifest, raw), lambda: _order_ids(place / ENVELOPES_NAME), all_uncut=True
         )
         self.report.cut.append(
             CutBundle(
@@ -225,38 +232,15 @@ class Push:
                 orders=manifest.count,
                 size=manifest.envelopes_size,
                 batch_key=manifest.batch_key,
-                repeats=repeats,
+                repeats=contents.repeats,
             )
         )
 
-    def _gather(self, key: bytes | None, groups: Iterable[Path], contents: _Contents) -> int:
-        """Add every order of the groups once, and only where the register says it belongs; count the others."""
+    def _gather(self, key: bytes | None, groups: Sequence[Path], place: Path) -> Contents:
         if key is None:
-            return 0
-        repeats = 0
-        ours = self.register.uncut_of(key)
-        for group in groups:
-            data, entries = scan_group(group)
-            ids = [order_id for order_id, _, _, _ in entries]
-            if not ours.keys() >= set(ids):
-                # An order whose worker died between its group and its row gets its row now, so that a retry of it
-                # anywhere is answered as known and it cannot come into a second bundle.
-                self.register.index_groups(key, [group], self.now)
-                ours |= self.register.uncut(key, ids)
-            kept = contents.order_ids
-            digests = [digest for _, digest, _, _ in entries]
-            if len(set(ids)) == len(ids) and kept.isdisjoint(ids) and list(map(ours.get, ids)) == digests:
-                kept.update(ids)
-                contents.add(data)  # the group as it lies: nearly every one
-                continue
-            frames = []
-            for order_id, digest, start, end in entries:
-                if ours.get(order_id) == digest and order_id not in kept:
-                    kept.add(order_id)
-                    frames.append((start, end))
-            repeats += len(entries) - len(frames)
-            contents.add(b"".join(data[start:end] for start, end in frames))
-        return repeats
+            return gather_none(place)
+        whole = gather_whole(self.register, key, groups, place)
+        return whole or gather_each(self.register, key, groups, place, self.now)
 
     def _previous(self, sequence: int) -> str:
         if sequence == 1:
@@ -292,9 +276,11 @@ class Push:
         for sequence in plan_writes(listing):
             name = bundle_name(sequence)
             try:
+                self.check_drop()
                 fresh = write_bundle(self.node, sequence, drop, self.progress)
             except TransferError as error:
                 self.report.refused.append(error)
+                self.report.unwritten.append(name)
                 if error.rule in {"MEDIUM-UNEXPECTED", "OUTBOX-DAMAGED"}:
                     continue  # what is wrong with this one stops none of the others
                 return
@@ -328,28 +314,5 @@ def write_bundle(node: Node, sequence: int, drop: Path, progress: Progress = no_
         raise
 
 
-class _Contents:
-    """The envelopes file of a bundle in the making: written in one go, digested on the way."""
-
-    def __init__(self, path: Path) -> None:
-        self.order_ids: set[str] = set()
-        self.size = 0
-        self._state = hashlib.sha256()
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-    @property
-    def sha256(self) -> str:
-        return self._state.hexdigest()
-
-    def add(self, data: bytes) -> None:
-        self._state.update(data)
-        self.size += len(data)
-        if len(self.order_ids) > COUNT_LIMIT or self.size > ENVELOPES_LIMIT:
-            raise TransferError("SPOOL-LIMIT", "a partition holds more than one bundle may carry")
-        write_all(self._descriptor, data)
-
-    def finish(self) -> None:
-        try:
-            os.fsync(self._descriptor)
-        finally:
-            os.close(self._descriptor)
+def _order_ids(envelopes: Path) -> set[str]:
+    return {entry.order_id for entry in read_group(envelopes)}

@@ -86,4 +86,4 @@ def _enter(node: Node, register: Register, sequence: int, now: int) -> list[str]
         # Changes nothing after a crash; after the loss of the register it brings the orders back.
         entries = read_group(place / ENVELOPES_NAME)
         register.index_entries(bytes.fromhex(manifest.batch_key), entries, now)
-    return register.record_bundle(bundle_row(manifest, raw), contained)
+    return register.record_bundle(bundle_row(manifest, raw), lambda: contained)
