@@ -194,10 +194,14 @@ def _write_returns(place: Workplace, report: RunReport) -> None:
         if medium is None or not medium.takes(node.node):
             continue  # the return is kept, and the run that finds its medium writes it
         try:
+            medium.check()
             written = reporting.write_newest(place.ledger, outbox, place.drop_out, node.node)
             report.returns += [written] if written else []
         except TransferError as error:
             report.refused.append(error)  # the return is kept, and the next run writes it
             whole = False
     if medium is not None and whole:
-        report.safe_to_remove = medium.settle()
+        try:
+            report.safe_to_remove = medium.settle()
+        except TransferError as error:
+            report.refused.append(error)

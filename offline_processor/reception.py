@@ -87,6 +87,7 @@ def _fetch_lost_copies(place: Workplace, node: str, names: list[str], report: Ru
             shutil.rmtree(fetched, ignore_errors=True)
             copy_unit(place.drop_in / node / name, fetched, BUNDLE_FILES)
             check_copy(fetched, bundle.manifest)
+            shutil.rmtree(copy, ignore_errors=True)  # what is left of it, without its envelopes
             fetched.rename(copy)
             fsync_directory(copy.parent)
         except RuleError as error:

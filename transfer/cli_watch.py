@@ -58,7 +58,7 @@ def _watch(
 
     A look comes every [sync] watch_seconds; an event (a medium is mounted, a partition is full) only brings it forward.
     Orders are cut when a medium is put in, when a batch key is full or near its end, or after [sync] cut_minutes.
-    Asked to end, it finishes the look under way first.
+    Asked to end, it finishes the look under way first, and ends with 0; --once ends with the code of its look.
     """
     settings, sync = read_settings(config)
     trust.node_identity(settings.state)
@@ -79,10 +79,11 @@ def _watch(
             watch = Watch(rounds=Rounds(settings=settings, sync=sync, progress=progress.advance), sign=sign)
             while not stopping():
                 waker.rearm()  # before the look, so that what comes during it is not missed
-                speaker.say(_look(watch))
+                look = _look(watch)
+                speaker.say(look)
                 progress.stop()
                 if once:
-                    break
+                    return _exit_code(look)
                 if waker.wait(sync.watch_seconds) and not stopping():
                     time.sleep(_BREATH)  # let events gather; those that come now are noted
     finally:
@@ -96,6 +97,14 @@ def _look(watch: Watch) -> Look:
         return watch.look(now=now)
     except RuleError as error:  # another sync is at work, or the state cannot be used: the next look sees
         return Look(refused=[error])
+
+
+def _exit_code(look: Look) -> ExitCode:
+    if look.refused:
+        return ExitCode.REFUSED
+    if (look.pushed and look.pushed.missing) or (look.pulled and look.pulled.findings):
+        return ExitCode.NEEDS_PERSON
+    return ExitCode.DONE if look.did_something else ExitCode.NOTHING_TO_DO
 
 
 def _stop_on_signals(waker: Waker) -> Callable[[], bool]:

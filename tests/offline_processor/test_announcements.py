@@ -309,6 +309,8 @@ def test_copy_of_a_bundle_at_work_that_is_lost_is_fetched_again(shop: Shop) -> N
     assert [error.rule for error in shop.run_later().refused] == ["BUNDLE-DAMAGED"]
     raw[50] ^= 1
     (bundle / "envelopes.bin").write_bytes(raw)
+    (shop.root / "state" / "spool" / "shop-a" / "b00000001").mkdir()  # or all of it but the envelopes is still there
+    (shop.root / "state" / "spool" / "shop-a" / "b00000001" / "manifest.json").touch()
     assert shop.run_later().refused == []
     assert shop.charges() == {id_of(0): 1, id_of(1): 1}
 

@@ -23,11 +23,12 @@ from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import read_group
 from transfer.sync import trust
-from transfer.sync.drop import copy_unit, list_units, measure_file, read_file
+from transfer.sync.drop import check_names, copy_unit, format_rule, list_units, measure_file, read_file
 from transfer.sync.medium import Medium
 from transfer.sync.node import Node
 from transfer.sync.own import former_identities
 from transfer.sync.returned import RETURN_MANIFEST_LIMIT, Expected
+from transfer.sync.settling import BUNDLE_FILES
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,
     ENVELOPES_NAME,
@@ -96,6 +97,9 @@ def verify_drop(node: Node, register: Register, medium: Medium) -> Iterator[Chec
         yield _judged(name, "bundle", partial(_check_bundle, node, register, medium.drop, name))
     for name in list_units(medium.drop, node.node, "r"):
         yield _judged(name, "return", partial(_check_return, node, register, medium.drop, name))
+    for prefix, what in (("b", "bundle"), ("r", "return")):
+        for name in list_units(medium.drop, node.node, prefix, unfinished=True):
+            yield Checked(name=name, what=what, error=_unfinished(medium.drop / node.node / name))
     for error in medium.strangers(node.node):
         yield Checked(name=medium.drop.name, what="drop", error=error)
 
@@ -105,6 +109,14 @@ def _judged(name: str, what: str, check: Callable[[], str]) -> Checked:
         return Checked(name=name, what=f"{what}: {check()}")
     except RuleError as error:
         return Checked(name=name, what=what, error=error)
+
+
+def _unfinished(source: Path) -> TransferError:
+    return TransferError(
+        format_rule(source.name),
+        f"{source} is not complete, so the other side ignores it: it has no {SIGNATURE_NAME}",
+        "whoever wrote it was interrupted, or its signature is gone: have it written again",
+    )
 
 
 def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
@@ -133,6 +145,7 @@ def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
             f"{source} is another bundle {manifest.sequence} than the one that this state made",
             "this state is an old copy: retire the node and enrol it under a new node id",
         )
+    check_names(source, BUNDLE_FILES)
     found = measure_file(source, ENVELOPES_NAME, manifest.envelopes_size)
     if found.size != manifest.envelopes_size or not _same(found.sha256, manifest.envelopes_sha256):
         raise TransferError(

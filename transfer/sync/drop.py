@@ -57,9 +57,10 @@ def no_progress(name: str, done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def list_units(drop: Path, node: str, prefix: str) -> list[str]:
+def list_units(drop: Path, node: str, prefix: str, *, unfinished: bool = False) -> list[str]:
     """Names of the complete units of ``node`` that begin with ``prefix``, in order. ``MEDIUM-NONE``: no such drop.
 
+    ``unfinished``: those that are not complete, and so are ignored, instead.
     A link in the place of a unit is listed too, so that reading it refuses it aloud. ``MEDIUM-UNEXPECTED`` when
     the node's directory is none, or holds more entries than the limit: no more of them are looked at.
     """
@@ -71,7 +72,7 @@ def list_units(drop: Path, node: str, prefix: str) -> list[str]:
             entry.name
             for entry in entries_of(folder, drop / node)
             if is_unit_name(entry.name, prefix)
-            and (entry.is_symlink() or is_there(f"{entry.name}/{SIGNATURE_NAME}", folder))
+            and (entry.is_symlink() or is_there(f"{entry.name}/{SIGNATURE_NAME}", folder)) is not unfinished
         )
 
 
@@ -173,19 +174,20 @@ def copy_unit(source: Path, destination: Path, limits: Mapping[str, int]) -> Non
     make_directory(destination.parent)
     destination.mkdir(0o700)
     with open_unit(source, rule) as unit:
-        with medium_errors(source):
-            names = sorted(names_in(unit))
-        if names != sorted(limits):
-            strange = shown(set(names) ^ set(limits))
-            raise refusal(
-                rule, source, f"it must hold exactly {', '.join(sorted(limits))}; not so: {strange}"
-            )
+        _refuse_other_names(unit, limits, source, rule)
         size = sum(min(plain_size(unit, file) or 0, limit) for file, limit in limits.items())
         check_room(destination, size, len(limits), destination, rule="SPOOL-SPACE")
         for file in sorted(limits, key=lambda file: file == SIGNATURE_NAME):
             _copy_in(unit, file, destination / file, limits[file], source, rule)
     fsync_directory(destination)
     fsync_directory(destination.parent)
+
+
+def check_names(source: Path, files: Iterable[str]) -> None:
+    """Refuse the unit at ``source`` as ``copy_unit`` does when it does not hold exactly ``files``."""
+    rule = format_rule(source.name)
+    with open_unit(source, rule) as unit:
+        _refuse_other_names(unit, files, source, rule)
 
 
 def read_file(source: Path, file: str, limit: int) -> bytes:
@@ -209,6 +211,15 @@ def measure_file(source: Path, file: str, limit: int) -> Measured:
 def format_rule(name: str) -> str:
     """The rule that refuses a unit of this name when it is not formed as FORMAT.md says."""
     return "BUNDLE-FORMAT" if name.startswith("b") else "RETURN-FORMAT"
+
+
+def _refuse_other_names(unit: int, files: Iterable[str], source: Path, rule: str) -> None:
+    wanted = sorted(files)
+    with medium_errors(source):
+        names = sorted(names_in(unit))
+    if names != wanted:
+        strange = shown(set(names) ^ set(wanted))
+        raise refusal(rule, source, f"it must hold exactly {', '.join(wanted)}; not so: {strange}")
 
 
 def _copy_in(unit: int, file: str, destination: Path, limit: int, source: Path, rule: str) -> None:

@@ -129,12 +129,14 @@ class Pull:
     def _newest_good(
         self, drop: Path, offered: list[tuple[int, int]], taken: tuple[int, int] | None
     ) -> VerifiedReturn | None:
-        for epoch, number in offered:
+        for place, (epoch, number) in enumerate(offered):
             try:
                 source = drop / self.node.node / return_name(epoch, number)
                 return self._fetch(source, (epoch, number), taken)
             except RuleError as error:
-                self.report.refused.append(error)
+                # Each is tried, but a medium full of forgeries must not fill a log.
+                if place < _SHOWN:
+                    self.report.refused.append(error)
         return None
 
     def _expected(self) -> Expected:

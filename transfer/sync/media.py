@@ -89,14 +89,27 @@ def open_unit(source: Path, rule: str) -> Iterator[int]:
 @contextlib.contextmanager
 def open_or_make_folder(parent: int, name: str, where: Path) -> Iterator[int]:
     """The plain directory ``name`` in ``parent``, made when missing."""
-    with contextlib.suppress(FileExistsError):
+    try:
         os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        _refuse_other_case(parent, name, where)
     try:
         descriptor = os.open(name, FOLDER, dir_fd=parent)
     except OSError as error:
         raise refusal("MEDIUM-UNEXPECTED", where, f"{shown([name])} is no plain directory") from error
     with closing(descriptor):
         yield descriptor
+
+
+def _refuse_other_case(parent: int, name: str, where: Path) -> None:
+    """On exFAT ``B00000001`` is found under ``b00000001``, but whoever lists names does not take it for a unit."""
+    if not is_there(name.upper(), parent):
+        return
+    with os.scandir(parent) as entries:
+        if not any(entry.name == name for entry in entries):
+            raise refusal(
+                "MEDIUM-UNEXPECTED", where, f"{shown([name])} is there under a name in another case"
+            )
 
 
 @contextlib.contextmanager
@@ -177,11 +190,12 @@ def matches(unit: int, file: str, wanted: Measured) -> bool:
         return False
     with closing(descriptor):
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != wanted.size:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != wanted.size or status.st_nlink > 1:
             return False
-        # Ask the medium, not the cache that still holds what was meant to be written.
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         try:
+            # Ask the medium, not the cache that still holds what was meant to be written: only clean pages leave it.
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             found = measure(chunks(descriptor, wanted.size + 1))
         except OSError:
             return False

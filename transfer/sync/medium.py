@@ -70,11 +70,15 @@ class Marker(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
-    """A drop that may be used. ``marker`` is None for a plain directory that was never prepared."""
+    """A drop that may be used. ``marker`` is None for a plain directory that was never prepared.
+
+    ``place``: which directory of which file system was admitted; None for a drop that is only looked at.
+    """
 
     drop: Path
     direction: Direction
     marker: Marker | None
+    place: tuple[int, int] | None = None
 
     def takes(self, node: str) -> bool:
         """True when this node's units may lie here."""
@@ -90,11 +94,27 @@ class Medium:
             prefix=_PREFIX[self.direction] if marked else "",
         )
 
+    def check(self) -> None:
+        """``MEDIUM-CHANGED`` unless the medium that was admitted is still the one in its place."""
+        with medium_errors(self.drop), open_drop(self.drop) as top:
+            self._check(top)
+
     def settle(self) -> str:
         """Make all of it durable on the medium; its label when it may now be removed, "" for a plain directory."""
         with medium_errors(self.drop), open_drop(self.drop) as top:
             sync_file_system(top)
+            self._check(top)
         return self.marker.label if self.marker else ""
+
+    def _check(self, top: int) -> None:
+        # Another stick in the same port may have the same numbers: its marker tells.
+        if self.place not in (None, place_of(top)) or read_marker(top, self.drop) != self.marker:
+            was = f"medium {self.marker.label!r}" if self.marker else "the drop"
+            raise TransferError(
+                "MEDIUM-CHANGED",
+                f"{was} at {self.drop} was taken away, or another put in its place, before all was done",
+                "what was not confirmed may be on neither: put the right one in and repeat the command",
+            )
 
 
 def admit(
@@ -107,12 +127,12 @@ def admit(
     ``MEDIUM-FOREIGN``, ``MEDIUM-DIRECTION`` or ``MEDIUM-UNEXPECTED`` (the marker is no plain file).
     """
     with open_drop(drop) as top, medium_errors(drop):
-        marker = read_marker(top, drop)
-        if shop is not None and os.fstat(top).st_dev == home.stat().st_dev:
+        marker, place = read_marker(top, drop), place_of(top)
+        if shop is not None and place[0] == home.stat().st_dev:
             raise _not_mounted(drop, "it lies on the same file system as our own state")
     if marker is None:
         if shop is None:
-            return Medium(drop=drop, direction=direction, marker=None)
+            return Medium(drop=drop, direction=direction, marker=None, place=place)
         raise TransferError(
             "MEDIUM-UNMARKED",
             f"{drop} is no prepared medium: it has no {MARKER_NAME}",
@@ -129,7 +149,7 @@ def admit(
             f"{direction.upper()} is wanted",
             "take the other one; nothing was read from it or written to it",
         )
-    return Medium(drop=drop, direction=direction, marker=marker)
+    return Medium(drop=drop, direction=direction, marker=marker, place=place)
 
 
 def admit_or_note(
@@ -203,6 +223,12 @@ def read_marker(top: int, drop: Path) -> Marker | None:
             f"{drop / MARKER_NAME} cannot be read: {error.message}",
             "take another medium, or empty this one and prepare it again: spool-sync format-medium",
         ) from error
+
+
+def place_of(descriptor: int) -> tuple[int, int]:
+    """Which directory of which file system an open descriptor stands for."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def sync_file_system(descriptor: int) -> None:

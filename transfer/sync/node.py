@@ -7,9 +7,11 @@ Must not: interpret what it finds; a listing is facts, the plan decides.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ from transfer.wire.manifest import ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 LAST_RETURN = "last-return"
 WORTH_CONFIRMING = "worth-confirming"
 
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_REGISTER_FAULTS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 _BUNDLE = re.compile(r"b([0-9]{8})", re.ASCII)
 _RETURN = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 
@@ -87,23 +91,31 @@ class Node:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """No other sync of this node runs meanwhile; ``NODE-BUSY`` at once if one does. Intake goes on."""
+        """No other sync of this node runs meanwhile; ``NODE-BUSY`` at once if one does. Intake goes on.
+
+        What this machine's own disk refuses meanwhile is ``NODE-DISK``; what a medium does has rules of its own.
+        """
         if not self.state.is_dir():
             remedy = "run: spool-sync init-node"
             raise TransferError("NODE-MISSING", f"there is no node state at {self.state}", remedy)
-        lock = os.open(self.state / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _disk_errors(self.state):
+            lock = os.open(self.state / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._lock(lock)
+                for place in (self.outbox, self.returns):
+                    make_directory(place)
+                yield
+            finally:
+                os.close(lock)
+
+    def _lock(self, lock: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for place in (self.outbox, self.returns):
-                make_directory(place)
-            yield
         except BlockingIOError:
             remedy = "wait for it to end, then repeat the command"
             raise TransferError(
                 "NODE-BUSY", f"another spool-sync is at work in {self.state}", remedy
             ) from None
-        finally:
-            os.close(lock)
 
     def bundle(self, sequence: int) -> Path:
         return self.outbox / bundle_name(sequence)
@@ -142,3 +154,25 @@ class Node:
                 signature=(path / SIGNATURE_NAME).read_text("utf-8"),
             ),
         )
+
+
+@contextlib.contextmanager
+def _disk_errors(state: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        raise _disk_failed(state, error.strerror or str(error)) from error
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _REGISTER_FAULTS:
+            raise
+        raise _disk_failed(state, str(error)) from error
+
+
+def _disk_failed(state: Path, why: str) -> TransferError:
+    return TransferError(
+        "NODE-DISK",
+        f"this machine's own disk failed below {state}: {why}",
+        "make room, or see to the disk, and repeat the command: it brings to an end what was begun",
+    )

@@ -137,7 +137,7 @@ def cut_is_due(
 
     A key that is full or near its end is cut at once. Otherwise orders wait ``patience`` seconds for others, twice as
     long for each bundle that is on its way without an answer, a day at most: each cut uses up a batch key, and only
-    an answer brings new ones.
+    an answer brings new ones. An order as far ahead of now came while the clock was wrong, and waits no longer either.
     """
     if not waiting:
         return False
@@ -146,7 +146,7 @@ def cut_is_due(
     ):
         return True
     patience = min(patience << min(in_flight, _DOUBLINGS), _DAY)
-    return now - min(key.oldest for key in waiting) >= patience
+    return abs(now - min(key.oldest for key in waiting)) >= patience
 
 
 def sign_of_life_is_due(*, last_cut: int, in_flight: int, now: int, every: int) -> bool:
@@ -154,7 +154,7 @@ def sign_of_life_is_due(*, last_cut: int, in_flight: int, now: int, every: int) 
 
     Never before the first bundle, and never while one waits for its answer: that one says it already.
     """
-    return every > 0 and last_cut > 0 and in_flight == 0 and now - last_cut >= every
+    return every > 0 and last_cut > 0 and in_flight == 0 and abs(now - last_cut) >= every
 
 
 def _gap(sequence: int) -> TransferError:

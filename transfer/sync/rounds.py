@@ -80,10 +80,14 @@ class Rounds:
             now=now,
             sign_of_life=self.settings.expect_return_days * _DAY // 2,
             progress=self.progress,
+            check_drop=medium.check,
         ).run(medium.drop, empty=empty)
-        report.refused += medium.strangers(node.node)
-        if not _failed(report.refused):
-            report.safe_to_remove = medium.settle()
+        try:
+            report.refused += medium.strangers(node.node)
+            if not report.unwritten and not _failed(report.refused):
+                report.safe_to_remove = medium.settle()
+        except TransferError as error:
+            report.refused.append(error)  # what was cut and written is told all the same
         return report
 
     def pull(self, register: Register) -> PullReport:

@@ -15,7 +15,8 @@ from keys.errors import RuleError
 from transfer.register import Register
 from transfer.sync import trust
 from transfer.sync.inbound import PullReport
-from transfer.sync.medium import Medium
+from transfer.sync.media import medium_errors, open_drop
+from transfer.sync.medium import Medium, place_of
 from transfer.sync.outbound import PushReport
 from transfer.sync.plan import Waiting, cut_is_due, plan_writes
 from transfer.sync.rounds import Rounds, Sign
@@ -62,7 +63,9 @@ class Watch:
         try:
             newest = self.rounds.newest_offered(self.rounds.medium_out())
             taken = self.rounds.node.newest_return()
-            if newest and (taken is None or newest > return_name(taken.epoch, taken.number)):
+            # A pull that was killed is ended from its own copy, whatever the drop holds now.
+            begun = self.rounds.node.incoming.is_dir()
+            if begun or (newest and (taken is None or newest > return_name(taken.epoch, taken.number))):
                 done.pulled = self.rounds.pull(register)
                 done.refused += done.pulled.refused
                 self._must_push |= done.pulled.taken is not None  # it may have to be confirmed
@@ -83,7 +86,9 @@ class Watch:
             _note(error, done)
 
     def _push_is_due(self, medium: Medium, register: Register, now: int) -> bool:
-        if self._must_push or _identity(medium) != self._seen_in or now - self._written_at >= _REPEAT:
+        # A clock that was ahead and was put right is no reason to wait.
+        lately = 0 <= now - self._written_at < _REPEAT
+        if self._must_push or _identity(medium) != self._seen_in or not lately:
             # A medium that has just been put in is carried away soon: all that waits goes with it.
             return True
         return self._cut_is_due(register, now)
@@ -107,8 +112,8 @@ class Watch:
 
 def _identity(medium: Medium) -> object:
     """What tells one medium from another in the same place; for a directory, its own place."""
-    found = medium.drop.stat()
-    return found.st_dev, found.st_ino, medium.marker
+    with medium_errors(medium.drop), open_drop(medium.drop) as top:
+        return place_of(top), medium.marker
 
 
 def _note(error: RuleError, done: Look) -> None:
