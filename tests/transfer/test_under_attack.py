@@ -289,3 +289,27 @@ def test_a_medium_full_of_forged_returns_gives_a_short_report_and_the_good_one(h
     report = house.pull()
     assert report.taken == unit.name
     assert len(report.refused) <= 20
+
+
+@pytest.mark.parametrize("name", [ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME])
+def test_a_device_in_the_place_of_a_file_is_not_even_opened(
+    house: House, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    house.take([1])
+    house.push()
+    file = house.unit(1) / name
+    file.unlink()
+    os.mkfifo(file)  # anybody can make one, and it is opened like a device
+    opened: list[object] = []
+    real = os.open
+
+    def open_(path: str, *given: int, dir_fd: int | None = None) -> int:
+        if path == name and not given[0] & os.O_CREAT:
+            opened.append(path)
+        return real(path, *given, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_)
+        assert [one.error.rule if one.error else "" for one in verified(house)] == ["BUNDLE-FORMAT"]
+    assert opened.count(name) == 0
+    assert house.push().written == ["b00000001"]

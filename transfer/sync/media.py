@@ -143,7 +143,7 @@ def open_plain(unit: int, file: str, limit: int, source: Path, rule: str) -> Ite
     A file with a second name (a hard link) is refused too: whoever made it may mean a file that is not his.
     """
     try:
-        descriptor = os.open(file, READ, dir_fd=unit)
+        descriptor = _open_file(unit, file)
     except OSError as error:
         if error.errno == errno.EIO:
             raise fault(source / file, error) from error
@@ -155,6 +155,13 @@ def open_plain(unit: int, file: str, limit: int, source: Path, rule: str) -> Ite
         if status.st_nlink > 1:
             raise refusal(rule, source, f"{file} has {status.st_nlink} names (hard links)")
         yield descriptor
+
+
+def _open_file(unit: int, file: str) -> int:
+    # To open a device may do something by itself, so it is not opened to find out that it is one.
+    if not stat.S_ISREG(os.stat(file, dir_fd=unit, follow_symlinks=False).st_mode):
+        raise OSError(errno.EINVAL, "not a plain file")
+    return os.open(file, READ, dir_fd=unit)
 
 
 def plain_size(unit: int, file: str) -> int | None:
@@ -185,7 +192,7 @@ def measure(parts: Iterable[bytes]) -> Measured:
 def matches(unit: int, file: str, wanted: Measured) -> bool:
     """True when the medium itself, not the cache, holds a plain file of this size and digest."""
     try:
-        descriptor = os.open(file, READ, dir_fd=unit)
+        descriptor = _open_file(unit, file)
     except OSError:
         return False
     with closing(descriptor):
