@@ -313,3 +313,26 @@ def test_a_device_in_the_place_of_a_file_is_not_even_opened(
         assert [one.error.rule if one.error else "" for one in verified(house)] == ["BUNDLE-FORMAT"]
     assert opened.count(name) == 0
     assert house.push().written == ["b00000001"]
+
+
+@pytest.mark.needs_tool("mounts")
+def test_every_command_says_that_our_own_disk_is_full_and_goes_on_when_it_is_not(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.house.take([1])
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4m", "none") as disk:
+        shutil.copytree(desk.house.root, disk / "root")
+        config = disk / "root" / "node.toml"
+        config.write_text(config.read_text().replace(str(desk.house.root), str(disk / "root")))
+        full = Desk(house=desk.house, config=config)
+        free = os.statvfs(disk)
+        (disk / "ballast").write_bytes(b"\0" * free.f_bavail * free.f_frsize)
+        for command in (("push",), ("pull",), ("status",), ("watch", "--once", "--no-events")):
+            done = full.run(*command)
+            assert done.returncode in (4, 5) or command == ("status",), (command, done.stderr)
+            assert done.returncode != 4 or "NODE-DISK" in done.stderr
+            assert "Traceback" not in done.stderr
+            assert command != ("push",) or done.returncode == 4
+        (disk / "ballast").unlink()
+        assert full.run("push").returncode == 0
+        assert (disk / "root" / "in" / NODE / "b00000001" / SIGNATURE_NAME).exists()

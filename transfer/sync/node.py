@@ -82,12 +82,13 @@ class Node:
 
     @contextlib.contextmanager
     def register(self) -> Iterator[Register]:
-        """The open register."""
-        register = Register(self.state / "register.db")
-        try:
-            yield register
-        finally:
-            register.close()
+        """The open register; ``NODE-DISK`` as ``alone`` raises it."""
+        with _disk_errors(self.state):
+            register = Register(self.state / "register.db")
+            try:
+                yield register
+            finally:
+                register.close()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
