@@ -23,8 +23,9 @@ from offline_processor.reconciliation import FORGOTTEN
 from offline_processor.stages import ReceivedBundle, SpooledBundle
 from offline_processor.workplace import RunReport, Workplace, is_missing, spooled_copy
 from transfer.errors import TransferError
-from transfer.sync.drop import copy_unit, list_units, read_file
+from transfer.sync.drop import list_units
 from transfer.sync.medium import Direction, admit_or_note
+from transfer.sync.reading import copy_unit, read_file
 from transfer.wire.ids import NodeId
 from transfer.wire.manifest import (
     ENVELOPES_LIMIT,

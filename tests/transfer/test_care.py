@@ -20,7 +20,7 @@ from tests.transfer.file_systems import elsewhere
 from tests.transfer.house import NODE, batch_key_id, envelope, order_id
 from tests.transfer.test_cli import Desk, desk, enrolled, paid
 from transfer.errors import TransferError
-from transfer.sync.drop import copy_unit
+from transfer.sync.reading import copy_unit
 from transfer.wire.manifest import ENVELOPES_NAME, MANIFEST_NAME, RECORDS_NAME
 
 __all__ = ["desk", "enrolled"]

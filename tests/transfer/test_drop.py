@@ -10,7 +10,8 @@ import pytest
 
 from keys.durable import write_all
 from transfer.errors import TransferError
-from transfer.sync.drop import copy_unit, list_units, read_file, remove_unit, write_unit
+from transfer.sync.drop import list_units, remove_unit, write_unit
+from transfer.sync.reading import copy_unit, read_file
 from transfer.wire.manifest import ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 
 NAME = "b00000001"

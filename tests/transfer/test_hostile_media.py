@@ -20,8 +20,9 @@ from tests.transfer.hostile import KINDS, Entry, lay_out, plant, snapshot, trees
 from tests.transfer.house import NODE, House
 from transfer.errors import TransferError
 from transfer.sync.checking import verify_drop
-from transfer.sync.drop import ENTRIES_LIMIT, copy_unit, list_units, read_file
+from transfer.sync.drop import ENTRIES_LIMIT, list_units
 from transfer.sync.medium import Direction, Medium
+from transfer.sync.reading import copy_unit, read_file
 from transfer.sync.strangers import strangers
 from transfer.wire.manifest import (
     ENVELOPES_NAME,

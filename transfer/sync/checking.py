@@ -23,10 +23,11 @@ from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import read_group
 from transfer.sync import trust
-from transfer.sync.drop import check_names, copy_unit, format_rule, list_units, measure_file, read_file
+from transfer.sync.drop import list_units
 from transfer.sync.medium import Medium
 from transfer.sync.node import Node
 from transfer.sync.own import former_identities
+from transfer.sync.reading import check_names, copy_unit, format_rule, measure_file, read_file
 from transfer.sync.returned import RETURN_MANIFEST_LIMIT, Expected
 from transfer.sync.settling import BUNDLE_FILES
 from transfer.wire.manifest import (

@@ -1,4 +1,4 @@
-"""Inbound: the newest return is copied, verified whole, and only then taken in.
+"""Inbound: the newest return, fetched and verified whole, is taken in.
 
 Why here: the only place where what came back over the gap changes this node's roll, statuses and outbox.
 Must not: apply a byte of a return before all of it was verified, or trust a name or size that is not signed.
@@ -11,27 +11,23 @@ A crash before that repeats all of it from the copy, to the same result.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keys.durable import fsync_directory, make_directory
+from keys.durable import fsync_directory
 from keys.errors import RuleError
 from keys.public.fingerprint import fingerprint
-from keys.public.roll import ROLL_LIMIT, Role
-from transfer.errors import TransferError
+from keys.public.roll import Role
 from transfer.register import Register
 from transfer.spool import Spool
 from transfer.sync import revoked, trust
-from transfer.sync.drop import copy_unit, list_units, read_file
+from transfer.sync.fetching import RETURN_NAME, Fetching
 from transfer.sync.handover import Identities, Step, revocation_is_ours
 from transfer.sync.node import LAST_RETURN, WORTH_CONFIRMING, Node
 from transfer.sync.plan import newer_returns
 from transfer.sync.returned import (
-    RETURN_MANIFEST_LIMIT,
-    Expected,
     VerifiedReturn,
     read_records,
     same_digest,
@@ -42,12 +38,10 @@ from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,
     RECORDS_NAME,
-    SIGNATURE_LIMIT,
     SIGNATURE_NAME,
     bundle_manifest_digest,
     bundle_name,
     decode_bundle_manifest,
-    return_name,
 )
 from transfer.wire.records import (
     Handover,
@@ -61,7 +55,6 @@ from transfer.wire.records import (
     SubjectAnswer,
 )
 
-_NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 _KEPT = (MANIFEST_NAME, SIGNATURE_NAME)
 _NOT_CHARGED = frozenset({StatusState.DECLINED, StatusState.ORDER_AGAIN})
 _STATUS_BACK = "STATUS-BACK"
@@ -103,77 +96,15 @@ class Pull:
         """Take in the newest good return above the last one; older ones say nothing that it does not say."""
         newest = self.node.newest_return()
         taken = (newest.epoch, newest.number) if newest else None
-        offered = newer_returns(self._offered(drop), taken=taken)
-        verified = self._interrupted(offered[0] if offered else (0, 0), taken)
+        fetching = Fetching(node=self.node, register=self.register, refused=self.report.refused)
+        offered = newer_returns(fetching.offered(drop), taken=taken)
+        verified = fetching.interrupted(offered[0] if offered else (0, 0), taken)
         if verified is None:
-            verified = self._newest_good(drop, offered, taken)
+            verified = fetching.newest_good(drop, offered, taken)
         if verified is not None:
             self._apply(verified)
         shutil.rmtree(self.node.incoming, ignore_errors=True)
         return self.report
-
-    def _interrupted(self, at_least: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn | None:
-        """The copy that an earlier pull had begun to take in, unless the drop offers a newer return."""
-        for copy in self.node.incoming.iterdir() if self.node.incoming.is_dir() else ():
-            found = _NAME.fullmatch(copy.name)
-            if found and (named := (int(found[1]), int(found[2]))) >= at_least:
-                try:
-                    raw, signature = (copy / MANIFEST_NAME).read_bytes(), (copy / SIGNATURE_NAME).read_bytes()
-                    expected = self._expected()
-                    manifest, signer = expected.judge(copy, raw, signature, named=named, taken=taken)
-                    return expected.check_content(copy, manifest, signer)
-                except (RuleError, FileNotFoundError):
-                    continue  # the copy was never finished, or some of its files are gone: it is fetched again
-        return None
-
-    def _newest_good(
-        self, drop: Path, offered: list[tuple[int, int]], taken: tuple[int, int] | None
-    ) -> VerifiedReturn | None:
-        for place, (epoch, number) in enumerate(offered):
-            try:
-                source = drop / self.node.node / return_name(epoch, number)
-                return self._fetch(source, (epoch, number), taken)
-            except RuleError as error:
-                # Each is tried, but a medium full of forgeries must not fill a log.
-                if place < _SHOWN:
-                    self.report.refused.append(error)
-        return None
-
-    def _expected(self) -> Expected:
-        return Expected(
-            node=self.node.node, identities=self._identities(), last_sequence=self.register.last_sequence()
-        )
-
-    def _identities(self) -> Identities:
-        return trust.load_identities(self.node.state)
-
-    def _offered(self, drop: Path) -> Iterator[tuple[int, int]]:
-        for name in list_units(drop, self.node.node, "r"):
-            found = _NAME.fullmatch(name)
-            if found:
-                yield int(found[1]), int(found[2])
-
-    def _fetch(self, source: Path, named: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn:
-        """Copy one return and verify the copy. Nothing large is copied before the signature is good."""
-        raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
-        signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
-        expected = self._expected()
-        manifest, signer = expected.judge(source, raw, signature, named=named, taken=taken)
-        shutil.rmtree(self.node.incoming, ignore_errors=True)
-        make_directory(self.node.incoming)
-        copy = self.node.incoming / source.name
-        limits = {
-            KEYROLL_NAME: ROLL_LIMIT,
-            RECORDS_NAME: manifest.records_size,
-            MANIFEST_NAME: len(raw),
-            SIGNATURE_NAME: len(signature),
-        }
-        copy_unit(source, copy, limits)
-        if (copy / MANIFEST_NAME).read_bytes() != raw or (copy / SIGNATURE_NAME).read_bytes() != signature:
-            raise TransferError(
-                "RETURN-DAMAGED", f"{source} changed while it was copied", "repeat the command"
-            )
-        return expected.check_content(copy, manifest, signer)
 
     def _apply(self, verified: VerifiedReturn) -> None:
         state, node = self.node.state, self.node.node
@@ -321,7 +252,7 @@ class Pull:
         os.rename(copy, self.node.returns / copy.name)
         fsync_directory(self.node.returns)
         for older in self.node.returns.iterdir():
-            if _NAME.fullmatch(older.name) and older.name < copy.name:
+            if RETURN_NAME.fullmatch(older.name) and older.name < copy.name:
                 shutil.rmtree(older)
 
 

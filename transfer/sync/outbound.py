@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import assert_never
 
 from keys.durable import create_durable, fsync_directory, write_new_file
-from keys.errors import RuleError
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
@@ -25,7 +24,7 @@ from transfer.register import Register
 from transfer.spool import Spool, read_group
 from transfer.sync.checking import check_kept
 from transfer.sync.contents import Contents, gather_each, gather_none, gather_whole
-from transfer.sync.drop import Progress, list_units, no_progress, read_file, remove_unit, write_unit
+from transfer.sync.drop import Progress, list_units, no_progress, remove_unit, write_unit
 from transfer.sync.media import Measured
 from transfer.sync.node import WORTH_CONFIRMING, Node
 from transfer.sync.own import former_identities
@@ -38,6 +37,8 @@ from transfer.sync.plan import (
     plan_writes,
     sign_of_life_is_due,
 )
+from transfer.sync.push_report import CutBundle, PushReport
+from transfer.sync.reading import read_file
 from transfer.sync.retired import load_retired
 from transfer.sync.settling import BUNDLE_FILES, bundle_row, settle
 from transfer.wire.manifest import (
@@ -55,41 +56,9 @@ from transfer.wire.manifest import (
     encode_manifest,
 )
 
+__all__ = ("CutBundle", "Push", "PushReport", "Sign", "write_bundle")
+
 Sign = Callable[[bytes], str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutBundle:
-    """A bundle that was made: ``repeats`` counts second copies of an order that were left out."""
-
-    sequence: int
-    orders: int
-    size: int
-    batch_key: str | None
-    repeats: int
-
-
-@dataclass(slots=True, kw_only=True)
-class PushReport:
-    """What one push did. ``missing``: orders that were acknowledged, but lay in no group any more.
-
-    ``refused``: what of the medium could not be used; ``unwritten``: bundles that it should hold and may not.
-    ``safe_to_remove``: its label, once all of it is durable there.
-    """
-
-    cut: list[CutBundle] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    written: list[str] = field(default_factory=list)
-    already_there: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    refused: list[RuleError] = field(default_factory=list)
-    unwritten: list[str] = field(default_factory=list)
-    safe_to_remove: str = ""
-
-    @property
-    def did_something(self) -> bool:
-        return bool(self.cut or self.repaired or self.written or self.removed or self.missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,111 @@
+"""A return on its way in: chosen, copied, and verified whole before a byte of it is used.
+
+Why here: what came back over the gap is not believed by its name, size or place, and this is where it is not.
+Must not: change anything of this node but its working copy in `incoming`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keys.durable import make_directory
+from keys.errors import RuleError
+from keys.public.roll import ROLL_LIMIT
+from transfer.errors import TransferError
+from transfer.register import Register
+from transfer.sync import trust
+from transfer.sync.drop import list_units
+from transfer.sync.node import Node
+from transfer.sync.reading import copy_unit, read_file
+from transfer.sync.returned import (
+    RETURN_MANIFEST_LIMIT,
+    Expected,
+    VerifiedReturn,
+)
+from transfer.wire.manifest import (
+    KEYROLL_NAME,
+    MANIFEST_NAME,
+    RECORDS_NAME,
+    SIGNATURE_LIMIT,
+    SIGNATURE_NAME,
+    return_name,
+)
+
+_SHOWN = 20
+RETURN_NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetching:
+    """The fetching of one pull; ``refused``: returns that were not good."""
+
+    node: Node
+    register: Register
+    refused: list[RuleError] = field(default_factory=list)
+
+    def offered(self, drop: Path) -> Iterator[tuple[int, int]]:
+        """The (epoch, number) of every complete return on the drop."""
+        for name in list_units(drop, self.node.node, "r"):
+            found = RETURN_NAME.fullmatch(name)
+            if found:
+                yield int(found[1]), int(found[2])
+
+    def interrupted(self, at_least: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn | None:
+        """The copy that an earlier pull had begun to take in, unless the drop offers a newer return."""
+        for copy in self.node.incoming.iterdir() if self.node.incoming.is_dir() else ():
+            found = RETURN_NAME.fullmatch(copy.name)
+            if found and (named := (int(found[1]), int(found[2]))) >= at_least:
+                try:
+                    raw, signature = (copy / MANIFEST_NAME).read_bytes(), (copy / SIGNATURE_NAME).read_bytes()
+                    expected = self._expected()
+                    manifest, signer = expected.judge(copy, raw, signature, named=named, taken=taken)
+                    return expected.check_content(copy, manifest, signer)
+                except (RuleError, FileNotFoundError):
+                    continue  # the copy was never finished, or some of its files are gone: it is fetched again
+        return None
+
+    def newest_good(
+        self, drop: Path, offered: list[tuple[int, int]], taken: tuple[int, int] | None
+    ) -> VerifiedReturn | None:
+        for place, (epoch, number) in enumerate(offered):
+            try:
+                source = drop / self.node.node / return_name(epoch, number)
+                return self._fetch(source, (epoch, number), taken)
+            except RuleError as error:
+                # Each is tried, but a medium full of forgeries must not fill a log.
+                if place < _SHOWN:
+                    self.refused.append(error)
+        return None
+
+    def _expected(self) -> Expected:
+        return Expected(
+            node=self.node.node,
+            identities=trust.load_identities(self.node.state),
+            last_sequence=self.register.last_sequence(),
+        )
+
+    def _fetch(self, source: Path, named: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn:
+        """Copy one return and verify the copy. Nothing large is copied before the signature is good."""
+        raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
+        signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
+        expected = self._expected()
+        manifest, signer = expected.judge(source, raw, signature, named=named, taken=taken)
+        shutil.rmtree(self.node.incoming, ignore_errors=True)
+        make_directory(self.node.incoming)
+        copy = self.node.incoming / source.name
+        limits = {
+            KEYROLL_NAME: ROLL_LIMIT,
+            RECORDS_NAME: manifest.records_size,
+            MANIFEST_NAME: len(raw),
+            SIGNATURE_NAME: len(signature),
+        }
+        copy_unit(source, copy, limits)
+        if (copy / MANIFEST_NAME).read_bytes() != raw or (copy / SIGNATURE_NAME).read_bytes() != signature:
+            raise TransferError(
+                "RETURN-DAMAGED", f"{source} changed while it was copied", "repeat the command"
+            )
+        return expected.check_content(copy, manifest, signer)
