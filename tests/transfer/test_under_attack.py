@@ -14,7 +14,7 @@ from keys.private.sign import sign_file
 from tests.transfer.file_systems import elsewhere, exfat, mounted, unmount
 from tests.transfer.house import NODE, NOW, House, batch_key_id
 from tests.transfer.test_care import settings
-from tests.transfer.test_cli import Desk, desk, enrolled
+from tests.transfer.test_cli import Desk, desk, enrolled, paid
 from tests.transfer.test_real_media import SHOP, prepared, push
 from transfer.config import NodeConfig, SyncConfig
 from transfer.errors import TransferError
@@ -24,6 +24,7 @@ from transfer.sync.inbound import Pull
 from transfer.sync.medium import MARKER_NAME, Direction, Medium
 from transfer.sync.outbound import PushReport
 from transfer.sync.rounds import Rounds
+from transfer.sync.silence import heard, of_silence
 from transfer.sync.watch import Watch
 from transfer.wire.manifest import BUNDLE_COMMENT, ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 
@@ -336,3 +337,31 @@ def test_every_command_says_that_our_own_disk_is_full_and_goes_on_when_it_is_not
         (disk / "ballast").unlink()
         assert full.run("push").returncode == 0
         assert (disk / "root" / "in" / NODE / "b00000001" / SIGNATURE_NAME).exists()
+
+
+def test_a_register_that_was_lost_and_made_again_cries_no_wolf_over_settled_bundles(house: House) -> None:
+    for number in (1, 2, 3):
+        house.take([number], key=number)
+        house.push()
+        if number < 3:
+            house.give_return([house.receipt(number), paid(number)], accepted=number)
+            house.pull()
+    (house.node.bundle(3) / ENVELOPES_NAME).unlink()
+    house.register.close()
+    for path in house.node.state.glob("register.db*"):
+        path.unlink()
+    house.open()
+    with house.node.alone():
+        found = Doctor(node=house.node, register=house.register, now=NOW, repair=True).look()
+    lost = [finding.message for finding in found if finding.rule == "OUTBOX-LOST"]
+    assert len(lost) == 1, lost
+    assert "b00000003" in lost[0], "of which no return has told"
+
+
+def test_a_bundle_that_was_cut_while_the_clock_was_ahead_hides_no_silence(house: House) -> None:
+    house.give_return([])
+    house.pull()
+    house.take([1])
+    house.push(now=NOW + 365 * DAY)
+    notices = of_silence(heard(house.register), now=NOW + 8 * DAY, days=7)
+    assert [notice.rule for notice in notices] == ["RETURN-SILENT"]

@@ -23,7 +23,9 @@ from transfer.wire.manifest import (
     bundle_manifest_digest,
     bundle_name,
     decode_bundle_manifest,
+    decode_return_manifest,
 )
+from transfer.wire.records import Outcome, Receipt
 
 BUNDLE_FILES = (ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME)
 
@@ -86,4 +88,21 @@ def _enter(node: Node, register: Register, sequence: int, now: int) -> list[str]
         # Changes nothing after a crash; after the loss of the register it brings the orders back.
         entries = read_group(place / ENVELOPES_NAME)
         register.index_entries(bytes.fromhex(manifest.batch_key), entries, now)
-    return register.record_bundle(bundle_row(manifest, raw), lambda: contained)
+    missing = register.record_bundle(bundle_row(manifest, raw), lambda: contained)
+    if not (place / ENVELOPES_NAME).exists() and sequence <= _accepted(node):
+        # The register was lost: a receipt had come, or the envelopes would be here, but not what it said is known.
+        receipt = Receipt(
+            sequence=sequence,
+            manifest=bundle_manifest_digest(raw),
+            orders=manifest.count,
+            outcome=Outcome.PROCESSED if manifest.count else Outcome.EMPTY,
+            settled_at=0,
+        )
+        register.take_receipts([receipt])
+    return missing
+
+
+def _accepted(node: Node) -> int:
+    """The last bundle of which the newest return tells that the offline side has it; 0 for none."""
+    newest = node.newest_return()
+    return decode_return_manifest(newest.signed.manifest.encode("ascii")).accepted if newest else 0

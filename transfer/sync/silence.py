@@ -38,8 +38,9 @@ def heard(register: Register) -> Heard:
 def of_silence(found: Heard, *, now: int, days: int) -> list[Notice]:
     """RETURN-SILENT: nothing came although a bundle waits for an answer. PUSH-SILENT: orders wait for a push."""
     notices = []
-    quiet_since = max(found.unanswered_since, found.returned_at)
-    if found.unanswered_since and now - quiet_since > days * DAY:
+    # A bundle that was cut while the clock was ahead tells nothing of when: then the newest return does.
+    quiet_since = max(found.unanswered_since if found.unanswered_since <= now else 0, found.returned_at)
+    if found.unanswered_since and quiet_since and now - quiet_since > days * DAY:
         notices.append(
             Notice(
                 rule="RETURN-SILENT",
