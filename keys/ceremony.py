@@ -14,7 +14,7 @@ from keys.errors import KeysError
 from keys.private.sign import sign_file
 from keys.private.swap import OnSwap, check_swap
 from keys.public.fingerprint import fingerprint, matches, words
-from keys.public.minisign import MinisignPublicKey
+from keys.public.minisign import MinisignPublicKey, not_a_key
 from keys.public.roll import ROLL_COMMENT, encode_roll
 from keys.ring_index import RingBackend
 
@@ -116,9 +116,10 @@ def read_node_key(path: Path) -> bytes:
         with path.open("rb") as file:
             text = file.read(_TEXT_LIMIT + 1).decode("ascii")
     except OSError as error:
-        raise KeysError("KEY-PUBLIC", f"cannot read {path}: {error.strerror}") from error
+        remedy = "name the identity.pub that the node's `spool-sync init-node` made"
+        raise KeysError("KEY-PUBLIC", f"cannot read {path}: {error.strerror}", remedy) from error
     except UnicodeDecodeError as error:
-        raise KeysError("KEY-PUBLIC", f"{path} is not the text of a minisign public key") from error
+        raise not_a_key(f"{path} is not the text of a minisign public key") from error
     return MinisignPublicKey.decode(text).public_key
 
 

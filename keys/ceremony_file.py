@@ -20,6 +20,7 @@ from keys.errors import KeysError
 from keys.private.swap import OnSwap
 from keys.public.roll import Node
 from keys.ring_index import RingBackend
+from keys.toml_words import in_words
 
 SHARES_LIMIT: Final = 16  # SLIP-39 has no more
 _SIZE_LIMIT: Final = 64 * 1024
@@ -39,6 +40,9 @@ class Duty(StrEnum):
     OPERATOR = "operator"  # chooses and keeps a passphrase
     CUSTODIAN = "custodian"  # takes and keeps a share
     WITNESS = "witness"  # watches, compares, signs the paper
+
+
+_CHOICES: Final = {"roles": Duty, "ring_secret": RingBackend, "accept_risk": Risk}
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,7 +126,8 @@ def read_plan(path: Path) -> tuple[CeremonyPlan, bytes]:
         with path.open("rb") as file:
             raw = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
-        raise KeysError("CEREMONY-FILE", f"cannot read {path}: {error.strerror}") from error
+        remedy = "name the ceremony file; keys/CEREMONY.md shows one"
+        raise KeysError("CEREMONY-FILE", f"cannot read {path}: {error.strerror}", remedy) from error
     plan = parse_plan(raw, path.resolve().parent)
     check_people(plan)
     _check_outputs(plan)
@@ -147,7 +152,7 @@ def parse_plan(raw: bytes, base: Path) -> CeremonyPlan:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise _unfit(f"it is not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise _unfit(str(error)) from error
+        raise _unfit(in_words(error, _CHOICES)) from error
     except (RecursionError, RuntimeError) as error:
         raise _unfit("it is not TOML that can be read") from error
     _check_values(plan)

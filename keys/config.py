@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, get_origin
 import msgspec
 
 from keys.errors import KeysError
+from keys.toml_words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECTIONS = ("node", "sync", "intake", "keystore", "processor", "acquirer")
 _SIZE_LIMIT = 256 * 1024
+_NAME_ONE = "name an existing configuration file with --config (README.md shows one)"
 
 
 class Risk(StrEnum):
@@ -63,14 +65,13 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
-        remedy = "name an existing file with --config"
-        raise KeysError("CONFIG-FILE", f"cannot read {path}: {error.strerror}", remedy) from error
+        raise KeysError("CONFIG-FILE", f"cannot read {path}: {error.strerror}", _NAME_ONE) from error
     if len(raw) > _SIZE_LIMIT:
-        raise KeysError("CONFIG-FILE", f"{path} is larger than {_SIZE_LIMIT} bytes")
+        raise KeysError("CONFIG-FILE", f"{path} is larger than {_SIZE_LIMIT} bytes", _NAME_ONE)
     try:
         return tomllib.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise KeysError("CONFIG-FILE", f"{path} is not TOML: {error}") from error
+        raise KeysError("CONFIG-FILE", f"{path} is not TOML: {error}", "correct the file") from error
 
 
 def _section(
@@ -100,7 +101,9 @@ def _section(
                 content[field.encode_name] = str(value) if isinstance(value, Path) else value
         return msgspec.convert(content, into, strict=True, dec_hook=path_of)
     except msgspec.ValidationError as error:
-        raise KeysError("CONFIG-VALUE", f"in {path}, section [{section}]: {error}") from error
+        reason = in_words(error, {"accept_risk": Risk})
+        remedy = f"correct it in the file, or {section.upper()}_… in the environment"
+        raise KeysError("CONFIG-VALUE", f"in {path}, section [{section}]: {reason}", remedy) from error
 
 
 def _known(names: tuple[str, ...] | list[str]) -> str:

@@ -45,14 +45,20 @@ class MinisignPublicKey:
         """Parse a ``.pub`` text of ours; ``KEY-PUBLIC`` when it is not one."""
         lines = text.splitlines()
         if len(text) > _TEXT_LIMIT or len(lines) != 2 or not lines[0].startswith(_UNTRUSTED):  # noqa: PLR2004
-            raise KeysError("KEY-PUBLIC", "this is not the text of a minisign public key")
+            raise not_a_key("this is not the text of a minisign public key")
         packed = _base64(lines[1], len(KEY_ALGORITHM) + _KEY_ID_SIZE + _PUBLIC_KEY_SIZE)
         if packed is None or packed[:2] != KEY_ALGORITHM:
-            raise KeysError("KEY-PUBLIC", "this is not the text of a minisign public key")
+            raise not_a_key("this is not the text of a minisign public key")
         key = cls(public_key=packed[10:])
         if not equal(packed[2:10], key.number):
-            raise KeysError("KEY-PUBLIC", "the key number does not belong to this public key")
+            raise not_a_key("the key number does not belong to this public key")
         return key
+
+
+def not_a_key(reason: str) -> KeysError:
+    """The refusal of a file that should hold a public key."""
+    remedy = "name the identity.pub as it was made, and carry it over again if it was altered on the way"
+    return KeysError("KEY-PUBLIC", reason, remedy)
 
 
 def prehash(message: bytes) -> bytes:

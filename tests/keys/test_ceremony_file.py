@@ -13,7 +13,7 @@ from keys.ceremony_steps import StepKind, steps_of
 from keys.errors import KeysError
 from keys.private.sign import generate_signing_key
 from keys.ring_index import RingBackend
-from tests.keys.ceremony_play import write_plan
+from tests.keys.ceremony_play import PLAN, write_plan
 
 BASE = Path("/ceremony")
 
@@ -99,6 +99,39 @@ def test_people_who_do_not_fit_are_refused(good: str, old: str, new: str) -> Non
 def test_witness_is_somebody_else_than_the_administrator(good: str) -> None:
     alone = good.replace('"operator", "custodian", "witness"', '"operator", "custodian"')
     assert rule_of(alone.replace('"administrator"', '"administrator", "witness"')) == "CEREMONY-PEOPLE"
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "says"),
+    [
+        (
+            "threshold = 3",
+            'threshold = "3"',
+            "custody.threshold: a whole number is wanted, not text in quotes",
+        ),
+        ("threshold = 3", "threshold = 1", "custody.threshold: at least 2"),
+        ("passphrases = 2", "passphrases = 7", "passphrases: at most 2"),
+        ("title =", "titel =", "titel is not a field of it"),
+        ("rehearsal = true\n", "", "rehearsal is missing"),
+        ('name = "Dan"', 'name = ""', "people 4.name: at least 1 character"),
+        (
+            'name = "Dan"\nroles = ["custodian"]',
+            'name = "Dan"\nroles = ["boss"]',
+            "people 4.roles 1: 'boss' is not allowed; allowed are administrator, operator, custodian, witness",
+        ),
+        (
+            'path = "keystore"\n',
+            'path = "keystore"\nring_secret = "usb"\n',
+            "keystore.ring_secret: 'usb' is not allowed; allowed are file, tpm",
+        ),
+    ],
+)
+def test_refusal_names_the_field_and_what_is_allowed(was: str, becomes: str, says: str) -> None:
+    text = PLAN.format(rehearsal="true", passphrases=2)
+    assert was in text
+    with pytest.raises(KeysError) as refusal:
+        parse_plan(text.replace(was, becomes, 1).encode(), BASE)
+    assert refusal.value.message == f"this is no ceremony file: {says}"
 
 
 @given(st.binary(max_size=400))
