@@ -158,7 +158,7 @@ class Course:
             except KeysError as error:
                 if not error.rule.startswith("KEY-PASSPHRASE-") or error.rule == "KEY-PASSPHRASE-SOURCE":
                     raise
-                self.screen.say(f"{error.rule}: {error.message}. {error.remedy}", "")
+                self.screen.say(f"{error.rule}: {error.message}; {error.remedy}.", "")
                 continue
             self.passphrases.append(self.stack.enter_context(chosen))
             return
@@ -190,7 +190,12 @@ class Course:
     def _take_share(self, place: int) -> None:
         custodian = self.plan.custody.custodians[place]
         hand_out(
-            self.screen, self.shares[place], custodian=custodian, custody=self.custody, title=self.plan.title
+            self.screen,
+            self.shares[place],
+            number=place + 1,
+            custodian=custodian,
+            custody=self.custody,
+            title=self.plan.title,
         )
         self.shares[place] = ""
 

@@ -13,7 +13,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from keys.ceremony_course import Aside, Course, Held
-from keys.ceremony_steps import steps_of
+from keys.ceremony_steps import StepKind, steps_of
 from keys.errors import KeysError
 from keys.keystore_place import LOCK_NAME, abandon, take_lock
 from keys.screen import private_screen
@@ -39,7 +39,7 @@ def hold(plan: CeremonyPlan, raw: bytes, *, software: Software, clock: Callable[
     mark = REHEARSAL_MARK if plan.rehearsal else ""
     steps = steps_of(plan)
     course: Course | None = None
-    heading = ""
+    heading, sheets = "", False
     try:
         with _signals_break_off(), contextlib.ExitStack() as stack:
             screen = stack.enter_context(private_screen(mark=mark))
@@ -50,6 +50,7 @@ def hold(plan: CeremonyPlan, raw: bytes, *, software: Software, clock: Callable[
             )
             for number, step in enumerate(steps, 1):
                 heading = screen.heading = step.heading(number, len(steps))
+                sheets = sheets or step.kind is StepKind.TAKE_SHARE
                 course.begin(step)
                 course.do(step)
                 course.end(heading)
@@ -60,7 +61,9 @@ def hold(plan: CeremonyPlan, raw: bytes, *, software: Software, clock: Callable[
         raise KeysError(
             "CEREMONY-BROKEN-OFF",
             f"the ceremony was broken off in {heading or 'its beginning'}. No keystore and no output were made",
-            "sheets with words from this attempt open nothing: burn them, witnessed. Then begin again",
+            "sheets with words from this attempt open nothing: burn them, witnessed. Then begin again"
+            if sheets
+            else "no share was shown yet, so there is nothing to burn: begin again",
         ) from error
 
 

@@ -19,6 +19,8 @@ from keys.ceremony_file import read_plan
 from keys.ceremony_run import REHEARSAL_MARK, hold
 from keys.ceremony_steps import steps_of
 from keys.console import ExitCode, say
+from keys.errors import KeysError
+from keys.public.fingerprint import is_form
 from keys.record import verify_record
 from keys.software import installed
 
@@ -74,6 +76,12 @@ def run(*, plan_file: Path, check: bool, as_json: bool) -> ExitCode:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def verify(*, directory: Path, spoken: str | None, as_json: bool) -> ExitCode:
     """Check a record: its signature, its fields, the files beside it, and the software that made it."""
+    if spoken is not None and not is_form(spoken):
+        raise KeysError(
+            "USAGE-FINGERPRINT",
+            "what was given is not a fingerprint",
+            "a fingerprint is 32 hexadecimal digits or twelve words: read it off the paper again",
+        )
     checked = verify_record(directory, spoken=spoken, software=installed())
     record = checked.record
     if as_json:

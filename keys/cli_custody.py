@@ -125,7 +125,8 @@ def recover(
 def _show_recovered(done: recovery.Recovered) -> None:
     if done.rehearsal:
         say(REHEARSAL_MARK, style="bold")
-    say(f"Keystore recovered: {done.keystore}, epoch {done.epoch}, {done.order_keys} order keys")
+    keys = "1 order key" if done.order_keys == 1 else f"{done.order_keys} order keys"
+    say(f"Keystore recovered: {done.keystore}, epoch {done.epoch}, {keys}")
     say(f"Fingerprint of the offline identity: {done.fingerprint}", style="bold")
     say(f"  in words: {done.words}")
     say("Gone for good: every batch key and every hold key.")

@@ -40,7 +40,8 @@ class ExitCode(IntEnum):
     NOTHING_TO_DO = 5
 
 
-# Rules that speak about how the command was called or this machine was set up; every other rule is a refusal.
+# Rules that speak about what a person typed or configured, or how this machine was set up: USAGE. All others are
+# refusals of a medium, a bundle, a return, a ledger. What exists already (…-EXISTS) is never written over: USAGE too.
 _USAGE_RULES = (
     "CEREMONY-",
     "CONFIG-",
@@ -50,8 +51,19 @@ _USAGE_RULES = (
     "MEMORY-",
     "RING-",
     "SWAP-",
+    "TRUST-NONE",
     "USAGE-",
 )
+_EXISTS = "-EXISTS"
+_STOPPED_RULES = ("CEREMONY-BROKEN-OFF",)
+_STOPPED = "stopped; nothing is half-done: the same command can be given again"
+
+
+def _code_of(rule: str) -> ExitCode:
+    if rule in _STOPPED_RULES:
+        return ExitCode.ERROR  # as Ctrl-C anywhere else
+    usage = rule.startswith(_USAGE_RULES) or rule.endswith(_EXISTS)
+    return ExitCode.USAGE if usage else ExitCode.REFUSED
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -66,12 +78,12 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoRet
         code = ExitCode(result) if isinstance(result, int) else ExitCode.DONE
     except RuleError as error:
         report_error(error, as_json="--json" in given)
-        code = ExitCode.USAGE if error.rule.startswith(_USAGE_RULES) else ExitCode.REFUSED
+        code = _code_of(error.rule)
     except click.ClickException as error:
         error.show()
         code = ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        warn("stopped")
+        warn(_STOPPED)
         code = ExitCode.ERROR
     except Exception:  # noqa: BLE001  the last line of defence: shown whole, never dressed up as bad input
         traceback.print_exc()

@@ -42,8 +42,8 @@ class Machine:
             f"Clock        {self.clock}: compare with a watch",
             f"Swap         {self.swap_mark or 'none, or encrypted'}",
             f"Core dumps   {'POSSIBLE' if self.core_dumps else 'off'}",
-            f"Locked memory, at most {self.lock_limit}",
-            f"Network interfaces that may be up: {links}",
+            f"Locked memory {self.lock_limit} at most",
+            f"Network up   {links}: interfaces that may be up",
         ]
 
 

@@ -39,10 +39,18 @@ def keystore_passphrases(settings: KeystoreConfig, fds: Descriptors) -> Iterator
 
 @contextlib.contextmanager
 def new_keystore_passphrases(
-    settings: KeystoreConfig, fds: Descriptors, *, count: int, rehearsal: bool
+    settings: KeystoreConfig,
+    fds: Descriptors,
+    *,
+    count: int,
+    rehearsal: bool,
+    says_rehearsal: bool = False,
 ) -> Iterator[tuple[LockedBuffer, ...]]:
-    """The passphrases of a keystore that is about to be made: asked twice on a terminal, never a short one."""
-    prompt = "New REHEARSAL passphrase" if rehearsal else "New passphrase"
+    """The passphrases of a keystore that is about to be made: asked twice on a terminal, never a short one.
+
+    ``says_rehearsal``: what nobody has authenticated yet claims so. It changes the prompt and nothing else.
+    """
+    prompt = "New REHEARSAL passphrase" if rehearsal or says_rehearsal else "New passphrase"
     yield from _asked(settings, fds, count, prompt, new=True, rehearsal=rehearsal)
 
 
@@ -67,6 +75,7 @@ def _asked(
                     descriptor=descriptor,
                     prompt=whose,
                     new=new,
+                    second=which == "second",
                     on_swap=on_swap(settings, rehearsal=rehearsal),
                 )
             )

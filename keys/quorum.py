@@ -95,6 +95,15 @@ def read_share(screen: Screen) -> str:
             typed = []
             screen.page(*_NO_WORDS)
             continue
+        if typed and len(line) == SHARE_WORDS:
+            screen.say(f"These are all {SHARE_WORDS} words: what was typed before is forgotten.")
+            typed = []
+        if len(typed) + len(line) > SHARE_WORDS:
+            screen.say(
+                f"A share has {SHARE_WORDS} words, and with this line there would be {len(typed) + len(line)}. "
+                f"Nothing of the line was taken: type words {len(typed) + 1} to {SHARE_WORDS}, or '{AGAIN}'."
+            )
+            continue
         for word in line:
             known = completed(word)
             if known is None:
@@ -103,7 +112,6 @@ def read_share(screen: Screen) -> str:
                 )
                 break
             typed.append(known)
-    # More than there are is not cut off here: whoever judges the share says so.
     return " ".join(typed)
 
 

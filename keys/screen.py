@@ -21,7 +21,7 @@ _ENTER: Final = "\x1b[?1049h"
 _LEAVE: Final = "\x1b[?1049l"
 _CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
 _LINE_LIMIT: Final = 4096
-_YES: Final = ("yes", "y")
+_ANSWERS: Final = {"yes": True, "y": True, "no": False, "n": False}
 
 
 class Screen:
@@ -71,8 +71,10 @@ class Screen:
         self.ask(f"{what} (press Enter)")
 
     def confirm(self, question: str) -> bool:
-        """True when a person typed ``yes``."""
-        return self.ask(f"{question} (yes/no)").lower() in _YES
+        """True for ``yes``, False for ``no``; whatever else is typed is asked again."""
+        while (answer := _ANSWERS.get(self.ask(f"{question} (yes/no)").lower())) is None:
+            self.say("Type yes or no.")
+        return answer
 
     def _write(self, text: str) -> None:
         rest = memoryview(text.encode("utf-8", "replace"))

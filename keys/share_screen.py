@@ -25,13 +25,16 @@ _WIDTH: Final = 12
 _MOST_NAMED: Final = 6
 
 
-def hand_out(screen: Screen, share: str, *, custodian: str, custody: Custody, title: str) -> None:
-    """Show ``share`` and have it typed back; returns when what is on paper is this share."""
+def hand_out(
+    screen: Screen, share: str, *, number: int, custodian: str, custody: Custody, title: str
+) -> None:
+    """Show ``share``, the ``number``th (from 1), and have it typed back; returns when it is on paper."""
+    label = f"Share {number} of {custody.shares}, set {custody.set_id}"
     screen.page(
         f"{custodian}, take your sheet and a pen. Everybody else looks away, cameras and telephones too."
     )
     screen.wait("When you are alone at the screen")
-    _show(screen, share, custody, title)
+    _show(screen, share, custody, title, label)
     screen.page(
         f"Now type the {SHARE_WORDS} words from your sheet. Four letters are enough for a word.",
         f"'{AGAIN}' begins anew.",
@@ -39,9 +42,10 @@ def hand_out(screen: Screen, share: str, *, custodian: str, custody: Custody, ti
     while (reason := what_is_wrong(read_share(screen), share, custody)) is not None:
         screen.page(f"That is not your share: {reason}.")
         if screen.ask(f"Press Enter to type it again, or type '{SHOW}' to see the words once more") == SHOW:
-            _show(screen, share, custody, title)
+            _show(screen, share, custody, title, label)
         screen.page(f"Type the {SHARE_WORDS} words from your sheet; '{AGAIN}' begins anew.")
     screen.page("That is your share. The words are gone from the screen; they are on your sheet only.")
+    screen.say(f"It is {label[0].lower()}{label[1:]}: write that outside.")
     screen.wait("Put the sheet into its envelope, seal it, and sign over the seal")
     screen.clear()
 
@@ -52,7 +56,7 @@ def hand_out_all(
     """Every custodian's share in turn; ``shares`` is emptied on the way."""
     for place, custodian in enumerate(names):
         screen.heading = f"Share {place + 1} of {len(names)} - custodian {custodian}: take a share"
-        hand_out(screen, shares[place], custodian=custodian, custody=custody, title=title)
+        hand_out(screen, shares[place], number=place + 1, custodian=custodian, custody=custody, title=title)
         shares[place] = ""
 
 
@@ -100,10 +104,10 @@ def _differences(given: Sequence[str], shown: Sequence[str]) -> str:
     return f"word {' and '.join(places)} on your sheet is not what you were shown"
 
 
-def _show(screen: Screen, share: str, custody: Custody, title: str) -> None:
+def _show(screen: Screen, share: str, custody: Custody, title: str, label: str) -> None:
     screen.page(
-        f"{title}. Any {custody.threshold} of {custody.shares} shares rebuild the key. Set {custody.set_id}.",
-        "Write number and word, read each one again, and show nobody:",
+        f"{title}. {label}. Any {custody.threshold} shares rebuild the key.",
+        "Write number and set on your sheet, then number and word; read each one again, and show nobody:",
         "",
         *grid(share),
         "",

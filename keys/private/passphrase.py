@@ -34,11 +34,13 @@ def read_passphrase(
     descriptor: int | None = None,
     prompt: str = "Passphrase",
     new: bool = False,
+    second: bool = False,
     on_swap: OnSwap = OnSwap.REFUSE,
 ) -> LockedBuffer:
     """The passphrase from ``descriptor``, else from ``file``, else from the terminal; a buffer of its size.
 
-    ``new`` asks twice on a terminal and refuses a short one. Raises ``KEY-PASSPHRASE-SOURCE``,
+    ``new`` asks twice on a terminal and refuses a short one; ``second``: of a keystore that has two.
+    Raises ``KEY-PASSPHRASE-SOURCE``,
     ``KEY-PASSPHRASE-FORM``, ``KEY-PASSPHRASE-SHORT``, ``KEY-PASSPHRASE-TWICE``, ``KEY-FILE-MODE`` or
     ``SWAP-NOT-ENCRYPTED``: no key of ours opens without a passphrase, so here nobody can forget to look.
     """
@@ -48,7 +50,7 @@ def read_passphrase(
     elif file is not None:
         passphrase = from_file(file)
     else:
-        passphrase = from_terminal(prompt, twice=new)
+        passphrase = from_terminal(prompt, twice=new, second=second)
     if new:
         check_new(passphrase)
     return passphrase
@@ -71,7 +73,8 @@ def from_file(path: Path) -> LockedBuffer:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         message = f"cannot read the passphrase file {path}: {error.strerror}"
-        raise KeysError("KEY-PASSPHRASE-SOURCE", message) from error
+        remedy = f"make it (one line, then chmod 600 {path}), or correct its name in the configuration"
+        raise KeysError("KEY-PASSPHRASE-SOURCE", message, remedy) from error
     try:
         check_private(path, os.fstat(descriptor))
         passphrase, ended = _read_line(descriptor)
@@ -83,23 +86,30 @@ def from_file(path: Path) -> LockedBuffer:
     return passphrase
 
 
-def from_terminal(prompt: str, *, twice: bool = False) -> LockedBuffer:
-    """Ask on the controlling terminal, without echo; with ``twice`` both answers must be the same."""
+def from_terminal(prompt: str, *, twice: bool = False, second: bool = False) -> LockedBuffer:
+    """Ask on the controlling terminal, without echo; with ``twice`` both answers must be the same.
+
+    A new one that is too short is refused before it is asked for once more.
+    """
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
+        what, option, key = "passphrase", "--passphrase-fd", "passphrase_file"
+        if second:
+            what, option, key = "second passphrase", "--second-passphrase-fd", "second_passphrase_file"
         raise KeysError(
             "KEY-PASSPHRASE-SOURCE",
-            "there is no terminal to ask for the passphrase",
-            "give it with --passphrase-fd N, or name a file as passphrase_file in the configuration",
+            f"there is no terminal to ask for the {what} ({prompt})",
+            f"give it with {option} N, or name a file as {key} in the configuration",
         ) from error
     try:
         passphrase = _ask(terminal, prompt)
         if twice:
+            check_new(passphrase)
             with _ask(terminal, f"{prompt}, once more") as again:
                 if again.view != passphrase.view:
                     passphrase.close()
-                    raise KeysError("KEY-PASSPHRASE-TWICE", "the two passphrases differ", "start again")
+                    raise KeysError("KEY-PASSPHRASE-TWICE", "the two passphrases differ", "type it again")
     finally:
         os.close(terminal)
     return passphrase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,17 @@ def test_record_verifies_with_our_command_and_with_minisign(held: Held, tool: Ca
     assert verify_record(out, spoken=record.identity.words, software=record.software).same_version
     command: list[str | Path] = [tool("minisign"), "-Vm", out / "record.json", "-p", out / "identity.pub"]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def test_what_is_no_fingerprint_is_not_taken_for_another_identity(held: Held) -> None:
+    for spoken, rule, code in (
+        ("about " * 13, "USAGE-FINGERPRINT", 2),
+        ("1a2b-3c4d", "USAGE-FINGERPRINT", 2),
+        (fingerprint(b"?" * 32), "RECORD-IDENTITY", 4),
+        (words(b"?" * 32), "RECORD-IDENTITY", 4),
+    ):
+        said = refused("verify-record", held.home / "ceremony", "--fingerprint", spoken)
+        assert (said["rule"], said["code"]) == (rule, code)
 
 
 def test_every_step_says_rehearsal_its_number_and_who_does_it(held: Held) -> None:
@@ -326,7 +338,7 @@ def test_a_new_share_set_replaces_the_former_one_when_its_sheets_are_proved(
     with Terminal(*arguments) as terminal:  # broken off before the new sheets are proved
         Players(terminal).see_share()
         terminal.send_raw(b"\x03")
-        assert terminal.end() == 2
+        assert terminal.end() == 1
         assert "the former shares stay as they are" in terminal.main_screen()
     assert not (tmp_path / "reshare").exists()
     with Terminal(*arguments) as terminal:
@@ -386,6 +398,7 @@ def test_wrong_shares_are_told_apart_when_they_are_typed_back(home: Path) -> Non
         players.check_machine()
         players.choose_passphrases()
         ada = players.see_share().split()
+        assert re.search(r"Share 1 of 5, set \d+\. Any 3 shares", terminal.shown.decode())
         wrong = "academic" if ada[6] != "academic" else "acid"
         terminal.answer("Word 1", " ".join([*ada[:6], wrong, *ada[7:]]))
         assert "SHARE-CHECKSUM: word 7 on your sheet is not what you were shown" in terminal.answer(
@@ -393,7 +406,12 @@ def test_wrong_shares_are_told_apart_when_they_are_typed_back(home: Path) -> Non
         )
         terminal.answer("Word 1", " ".join([*ada[:4], "aardvark"]))
         terminal.expect("Word 5, 'aardvark', is not in the list")
+        terminal.answer("Word 5", "academic academic academic " + " ".join(ada[:29]))
+        terminal.expect("A share has 33 words, and with this line there would be 36. Nothing of the line")
         terminal.answer("Word 5", "redo")
+        terminal.answer("Word 1", "academic")
+        terminal.answer("Word 2", " ".join([*ada[:32], "academic" if ada[32] != "academic" else "acid"]))
+        assert "all 33 words: what was typed before is forgotten" in terminal.answer("type it again", "")
         _, key, foreign = split(3, 5)
         key.close()
         terminal.answer("Word 1", foreign[0])
@@ -414,6 +432,8 @@ def test_a_broken_off_ceremony_leaves_nothing_and_says_so(home: Path, how: str) 
         players = Players(terminal)
         share = ""
         if how == "a no":
+            players.check_machine("maybe")  # a typo is asked again
+            players.check_machine("")
             players.check_machine("no")
         else:
             players.check_machine()
@@ -425,8 +445,9 @@ def test_a_broken_off_ceremony_leaves_nothing_and_says_so(home: Path, how: str) 
             terminal.send_raw(b"\x03")
         elif how != "a no":
             os.kill(terminal.child, signal.SIGHUP if how == "hang up" else signal.SIGTERM)
-        assert terminal.end() == 2
+        assert terminal.end() == 1
         said = terminal.main_screen()
+        assert ("burn them" in said) == (how != "a no")  # nobody has a sheet yet
         if how != "a no":
             assert trace_of(share, terminal.shown.decode()) is not None
             assert trace_of(share, said) is None
@@ -483,11 +504,10 @@ def test_bad_passphrases_are_asked_for_again(home: Path) -> None:
     with Terminal("run", home / "CEREMONY.toml") as terminal:
         players = Players(terminal)
         players.check_machine()
-        for typed in (("short", "short"), ("long enough to take", "but not the same")):
-            terminal.expect("passphrase of Ben: ")
-            terminal.send(typed[0])
-            terminal.expect("once more: ")
-            terminal.send(typed[1])
+        for typed in (("short",), ("long enough to take", "but not the same")):
+            for answer in typed:
+                terminal.expect("passphrase of Ben: " if answer == typed[0] else "once more: ")
+                terminal.send(answer)
         terminal.expect("KEY-PASSPHRASE-TWICE")
         players.choose_passphrases()
 

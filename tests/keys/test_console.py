@@ -29,8 +29,16 @@ def do(*, what: str, as_json: bool) -> ExitCode | None:
             raise RuleError("BUNDLE-SEQUENCE", "sequence 9 follows 7", "carry bundle 8")
         case "misconfigure":
             raise RuleError("CONFIG-UNKNOWN", "unknown key")
+        case "exists":
+            raise RuleError("BACKUP-EXISTS", "b exists already")
+        case "untrusting":
+            raise RuleError("TRUST-NONE", "nobody is trusted yet")
         case "break":
             raise RuntimeError("broken")
+        case "broken-off":
+            raise RuleError("CEREMONY-BROKEN-OFF", "broken off")
+        case "interrupt":
+            raise KeyboardInterrupt
         case _:
             console.say(what)
             return None
@@ -50,13 +58,22 @@ def outcome(*arguments: str) -> int:
         (("do", "nothing"), ExitCode.NOTHING_TO_DO),
         (("do", "refuse"), ExitCode.REFUSED),
         (("do", "misconfigure"), ExitCode.USAGE),
+        (("do", "exists"), ExitCode.USAGE),
+        (("do", "untrusting"), ExitCode.USAGE),
         (("do", "break"), ExitCode.ERROR),
+        (("do", "broken-off"), ExitCode.ERROR),
+        (("do", "interrupt"), ExitCode.ERROR),
         (("undo",), ExitCode.USAGE),
         (("--help",), ExitCode.DONE),
     ],
 )
 def test_exit_code_says_what_happened(arguments: tuple[str, ...], code: ExitCode) -> None:
     assert outcome(*arguments) == code
+
+
+def test_interrupted_command_says_that_nothing_is_half_done(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome("do", "interrupt")
+    assert "stopped; nothing is half-done" in capsys.readouterr().err
 
 
 def test_refusal_is_text_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -141,5 +142,29 @@ def test_terminal_shows_nothing_of_what_is_typed() -> None:
     assert b"secret" not in shown
 
 
+def test_short_new_one_is_refused_before_it_is_asked_for_again() -> None:
+    shown = on_a_terminal(b"short", b"short")
+    assert b"KEY-PASSPHRASE-SHORT" in shown
+    assert b"once more" not in shown
+
+
 def test_two_different_answers_are_refused() -> None:
     assert b"KEY-PASSPHRASE-TWICE" in on_a_terminal(b"secret passphrase", b"secret passphrasf")
+
+
+def test_missing_second_passphrase_is_asked_for_by_its_own_name() -> None:
+    asked = (
+        "from keys.private.passphrase import read_passphrase\n"
+        "try:\n    read_passphrase(prompt='Passphrase of the keystore (second holder)', second=True)\n"
+        "except Exception as error:\n    print(error.message, error.remedy)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=ROOT,
+        start_new_session=True,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for part in ("second passphrase", "second holder", "--second-passphrase-fd", "second_passphrase_file"):
+        assert part in said

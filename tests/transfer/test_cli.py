@@ -146,7 +146,7 @@ def test_missing_orders_are_exit_code_3_and_named(desk: Desk) -> None:
 
 
 def test_a_second_identity_is_refused(desk: Desk) -> None:
-    assert desk.report("init-node", code=4)["rule"] == "NODE-EXISTS"
+    assert desk.report("init-node", code=2)["rule"] == "NODE-EXISTS"
 
 
 def test_an_interrupted_init_is_completed_with_the_same_key(desk: Desk) -> None:
