@@ -156,6 +156,8 @@ def _write(
         "shares": str(custody.shares),
         "set": str(custody.set_id),
     }
+    if contents.rehearsal:
+        notes["rehearsal"] = "yes"
     done = 0
 
     def plaintext() -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from offline_processor.control_total import ControlTotal, same
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.progress import Bars
-from offline_processor.station import Settings, Station, existing_ledger, open_station
+from offline_processor.station import Settings, Station, ledger_to_read, open_station
 from offline_processor.status_report import notices_of
 from offline_processor.workplace import RunReport, Workplace
 
@@ -138,9 +138,9 @@ def status(station: Station, *, config: Path, as_json: bool) -> ExitCode:
     Of the keys it shows what the last run saw. Ends with code 3 when something needs a person.
     """
     settings = station.settings(config)
-    ledger = existing_ledger(settings)
+    ledger, no_mirror = ledger_to_read(settings)
     try:
-        found = status_report.read(settings, ledger, station.clock())
+        found = status_report.read(settings, ledger, station.clock(), no_mirror=no_mirror)
     finally:
         ledger.close()
     if as_json:
@@ -155,15 +155,20 @@ def status(station: Station, *, config: Path, as_json: bool) -> ExitCode:
 @click.pass_obj
 def verify_ledger(station: Station, *, config: Path, as_json: bool) -> ExitCode:
     """Recompute the chain of all ledger entries; any altered, removed or reordered entry is found."""
-    ledger = existing_ledger(station.settings(config))
+    ledger, no_mirror = ledger_to_read(station.settings(config))
     try:
         entries = ledger.verify_chain()
     finally:
         ledger.close()
     if as_json:
-        console.print_json({"entries": entries, "chain": "intact"})
+        said = {"entries": entries, "chain": "intact"}
+        console.print_json(said if no_mirror is None else {**said, "mirror": no_mirror.message})
     else:
         console.say(f"{entries} entries, chain intact")
+    if no_mirror is not None:
+        if not as_json:
+            console.report_error(no_mirror, as_json=False)
+        return ExitCode.NEEDS_PERSON
     return ExitCode.DONE
 
 

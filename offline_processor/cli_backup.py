@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from keys import console, recovery
+from keys.ceremony_run import REHEARSAL_MARK
 from keys.console import ExitCode
 from keys.custody_copy import look
 from keys.keystore import Keystore
@@ -139,16 +140,18 @@ def restore(
     found, marks = ways_out(), list[str]()
     header = restoration.read_backup_header(backup_file)
     restoration.check_place(settings.keystore.path, settings.processor.state, settings.processor.mirror)
+    rehearsal = header.notes.get("rehearsal") == "yes"  # for the screens; what was opened decides
     custody_key = ask_quorum(
         backups.custody_of(header),
         shares_fd=shares_fd,
         on_swap=on_swap(settings.keystore, rehearsal=False),
         purpose=f"Restoring the backup of {header.notes.get('made', 'unknown time')}",
+        mark=REHEARSAL_MARK if rehearsal else "",
     )
     with (
         custody_key.private,
         new_keystore_passphrases(
-            settings.keystore, passphrase_fds, count=passphrases, rehearsal=False
+            settings.keystore, passphrase_fds, count=passphrases, rehearsal=False, says_rehearsal=rehearsal
         ) as chosen,
         _bars() as bars,
     ):
@@ -175,14 +178,20 @@ def restore(
             epoch_above=epoch_above,
             ring_backend=RingBackend(ring_secret),
         ) as keystore:
-            recovery.refresh_copy(keystore, station.clock())
+            copy = recovery.refresh_copy(keystore, station.clock())
             epoch, lost = keystore.epoch, len(keystore.ring.destroyed_records())
             identity = keystore.identity.public_key
     contents = opened.contents
     with closing(Ledger(settings.ledger)) as ledger:
         since = in_words(reconciliation.needed_from(ledger))
     if as_json:
-        document = {"marks": marks, "epoch": epoch, "entries": contents.entries, "keys_lost": lost}
+        document = {
+            "marks": marks,
+            "epoch": epoch,
+            "entries": contents.entries,
+            "keys_lost": lost,
+            "custody_copy": copy,
+        }
         document |= {"identity_fingerprint": fingerprint(identity), "report_from": since}
         console.print_json({**document, "backup_made_at": contents.made_at})
         return ExitCode.NEEDS_PERSON
@@ -192,6 +201,7 @@ def restore(
     console.say(f"Fingerprint of the offline identity: {fingerprint(identity)}", style="bold")
     console.say(f"  in words: {words(identity)}")
     console.say(f"Epoch {epoch} begins. {lost} outstanding batch and hold keys are lost and will be revoked.")
+    console.say(f"New custody copy: {copy}. Carry it to the two media, in place of the older ones.")
     console.say("Nothing is charged or answered yet. Next, with the acquirer's report of transactions:")
     console.say(f"  offline-processor reconcile REPORT --from {since} --until … --who …")
     return ExitCode.NEEDS_PERSON
@@ -221,13 +231,20 @@ def mirror(station: Station, *, config: Path, take: bool, renew: bool, as_json: 
     else:
         ledger = existing_ledger(settings, renew_mirror=renew)
         try:
-            said = {"taken": False, "was_behind": ledger.mirror_was_behind, "entries": ledger.entries}
+            said = {
+                "taken": False,
+                "renewed": renew,
+                "was_behind": ledger.mirror_was_behind,
+                "entries": ledger.entries,
+            }
         finally:
             ledger.close()
     if as_json:
         console.print_json(said)
     elif take:
         console.say(f"The ledger now holds what the mirror held: {said['entries']} entries.")
+    elif renew:
+        console.say(f"A new mirror was begun: {settings.processor.mirror}, {said['entries']} entries.")
     else:
         console.say(f"Ledger and mirror are the same, {said['entries']} entries.")
     return ExitCode.DONE

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from keys.errors import KeysError
 from keys.keystore import Keystore
+from offline_processor.acquirers import report
 from offline_processor.key_record import say_destroyed
 from offline_processor.ledger import bundles
 from offline_processor.ledger.ledger import Ledger
@@ -17,7 +18,10 @@ from offline_processor.ledger.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """A node at its end: its last bundle, which are unfinished, which orders wait, which returns it never confirmed."""
+    """A node at its end: its last bundle, which are unfinished, which orders wait, which returns it never confirmed.
+
+    ``retired_before`` (Unix seconds): an earlier command had retired it then.
+    """
 
     node: str
     last_sequence: int
@@ -27,11 +31,13 @@ class Retired:
     last_return: int
     confirmed_return: int
     keys_destroyed: int
+    retired_before: int | None = None
 
 
 def retire(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> Retired:
     """Retire ``node``; its unused keys are destroyed. A repeat finishes what a crash left. ``KEY-NODE-UNKNOWN``."""
-    if keystore.ring.node(node) is None:
+    known = keystore.ring.node(node)
+    if known is None:
         raise KeysError(
             "KEY-NODE-UNKNOWN", f"node {node} is not enrolled", "`key-ceremony status` lists the nodes"
         )
@@ -57,13 +63,17 @@ def retire(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> Retire
         last_return=chain.return_number,
         confirmed_return=chain.confirmed_return,
         keys_destroyed=len(destroyed),
+        retired_before=known.retired_at,
     )
 
 
 def in_words(done: Retired) -> list[str]:
     """What a person has to know of it."""
+    state = "is retired"
+    if done.retired_before is not None:
+        state = f"was retired already, on {report.in_words(done.retired_before)}"
     lines = [
-        f"{done.node} is retired. Last bundle accepted: {done.last_sequence}; later ones are refused (BUNDLE-RETIRED).",
+        f"{done.node} {state}. Last bundle accepted: {done.last_sequence}; later ones are refused (BUNDLE-RETIRED).",
         f"Unused batch keys destroyed: {done.keys_destroyed}.",
     ]
     if done.unsettled:

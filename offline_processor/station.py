@@ -73,6 +73,19 @@ def existing_ledger(settings: Settings, *, renew_mirror: bool = False) -> Ledger
     return open_ledger(settings, renew_mirror=renew_mirror)
 
 
+def ledger_to_read(settings: Settings) -> tuple[Ledger, ProcessorError | None]:
+    """The ledger for a command that writes nothing; without its mirror when that cannot be had, and why.
+
+    ``LEDGER-MISSING``, or as ``Ledger`` raises.
+    """
+    try:
+        return existing_ledger(settings), None
+    except ProcessorError as error:
+        if error.rule != "LEDGER-MIRROR-DISK" or not settings.ledger.is_file():
+            raise
+        return Ledger(settings.ledger), error
+
+
 def _is_mirrored(settings: Settings) -> bool:
     return settings.processor.mirror is not None and settings.processor.mirror.is_file()
 

@@ -16,6 +16,7 @@ from keys import console
 from offline_processor import reconciliation, summary
 from offline_processor.acquirers.report import in_words
 from offline_processor.backup import LAST_BACKUP
+from offline_processor.errors import ProcessorError
 from offline_processor.key_state import KeyState, Notice, last_seen, warnings
 from offline_processor.ledger import reports
 from offline_processor.ledger.ledger import Ledger
@@ -76,8 +77,10 @@ class StatusReport:
         summary.show_notices(self.notices)
 
 
-def read(settings: Settings, ledger: Ledger, now: int) -> StatusReport:
-    """Read it all."""
+def read(
+    settings: Settings, ledger: Ledger, now: int, *, no_mirror: ProcessorError | None = None
+) -> StatusReport:
+    """Read it all; ``no_mirror`` is why the configured mirror cannot be had."""
     orders: dict[str, int] = dict(
         ledger.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state")
     )
@@ -95,22 +98,32 @@ def read(settings: Settings, ledger: Ledger, now: int) -> StatusReport:
         keys_seen_at=seen_at,
         last_backup=ledger.counter(LAST_BACKUP),
         mirror=None if mirror is None else str(mirror),
-        notices=notices_of(settings, ledger, keys, now),
+        notices=notices_of(settings, ledger, keys, now, no_mirror=no_mirror),
     )
 
 
-def notices_of(settings: Settings, ledger: Ledger, keys: KeyState | None, now: int) -> list[Notice]:
+def notices_of(
+    settings: Settings,
+    ledger: Ledger,
+    keys: KeyState | None,
+    now: int,
+    *,
+    no_mirror: ProcessorError | None = None,
+) -> list[Notice]:
     """What a person is warned of."""
     mirror = settings.processor.mirror
     found = warnings(
         ledger,
         keys,
-        mirror_on_same_disk=mirror is not None and same_disk(settings.ledger, mirror),
+        mirror_on_same_disk=mirror is not None and no_mirror is None and same_disk(settings.ledger, mirror),
         backup_days=settings.processor.backup_days,
         now=now,
     )
     active = None if keys is None else [node.node for node in keys.nodes]
     days = settings.processor.expect_bundle_days
+    if no_mirror is not None:
+        message = f"{no_mirror.message}. {no_mirror.remedy}"
+        found.append(Notice(rule=no_mirror.rule, message=message, needs_person=True))
     return found + silent_nodes(ledger, active=active, days=days, now=now)
 
 

@@ -11,6 +11,7 @@ from keys.private.sign import SigningKey, generate_signing_key
 from keys.public.announcement import handover_is_good, revocation_is_good
 from keys.public.minisign import signature_matches
 from keys.public.roll import decode_roll
+from offline_processor.acquirers.report import in_words as time_in_words
 from offline_processor.errors import ProcessorError
 from offline_processor.retirement import in_words, retire
 from tests.offline_processor.disaster import bring_in_report, recover_keystore
@@ -205,6 +206,8 @@ def test_retired_node_is_not_heard_and_what_is_open_of_it_is_named(shop: Shop) -
         again = retire(ledger, shop.keystore, "shop-a", now=shop.now)
     assert (done.last_sequence, done.waiting, done.keys_destroyed) == (1, (id_of(0),), unused)
     assert again.keys_destroyed == 0
+    assert (done.retired_before, again.retired_before) == (None, shop.now)
+    assert f"shop-a was retired already, on {time_in_words(shop.now)}." in in_words(again)[0]
     assert id_of(0) in "\n".join(in_words(done))
     returns = len(list((shop.drop_out / "shop-a").iterdir()))
     report = shop.run_later()
@@ -309,7 +312,9 @@ def test_copy_of_a_bundle_at_work_that_is_lost_is_fetched_again(shop: Shop) -> N
     assert [error.rule for error in shop.run_later().refused] == ["BUNDLE-DAMAGED"]
     raw[50] ^= 1
     (bundle / "envelopes.bin").write_bytes(raw)
-    (shop.root / "state" / "spool" / "shop-a" / "b00000001").mkdir()  # or all of it but the envelopes is still there
+    (
+        shop.root / "state" / "spool" / "shop-a" / "b00000001"
+    ).mkdir()  # or all of it but the envelopes is still there
     (shop.root / "state" / "spool" / "shop-a" / "b00000001" / "manifest.json").touch()
     assert shop.run_later().refused == []
     assert shop.charges() == {id_of(0): 1, id_of(1): 1}

@@ -265,7 +265,7 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     made = processor("backup", config, "--out", str(shop.root / "day.sealed"), "--json")
     assert made.code == DONE, made.err
     again = processor("backup", config, "--out", str(shop.root / "day.sealed"), "--json")
-    assert (again.code, again.document["rule"]) == (REFUSED, "BACKUP-EXISTS")
+    assert (again.code, again.document["rule"]) == (USAGE, "BACKUP-EXISTS")
     assert processor("status", config, "--json").document["last_backup"] is not None
     nothing = ("--from", "1970-01-01T00:00:00Z", "--until", "1971-01-01T00:00:00Z", "--who", "A. Keeper")
     report = shop.root / "report.csv"
@@ -299,6 +299,8 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     ran = with_shares(shop, "restore", config, backup, "--passphrases", "1", "--fingerprint", identity)
     assert ran.code == NEEDS_PERSON, ran.out + ran.err
     assert ran.document["epoch"] == 2
+    assert ran.document["custody_copy"] == str(shop.root / "keystore.custody")
+    assert (shop.root / "keystore.custody").is_file()
     assert (
         with_shares(shop, "restore", config, backup, "--passphrases", "1").document["rule"]
         == "RESTORE-EXISTS"
@@ -371,4 +373,5 @@ def test_report_command_says_where_no_books_are(tmp_path: Path) -> None:
 def test_backup_header_names_the_custody(shop: Shop) -> None:
 
     header = read_backup_header(back_up(shop).path)
+    assert header.notes["rehearsal"] == "yes"  # for the prompts of a restore
     assert backups.custody_of(header) == shop.keystore.custody

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import sqlite3
@@ -342,4 +343,12 @@ def test_mirror_command_takes_and_renews(mirrored: Shop) -> None:
     assert "MIRROR-SAME-DISK" in [notice["rule"] for notice in found.document["notices"]]
     files(mirrored)[1].unlink()
     assert processor("run", config, "--json").document["rule"] == "LEDGER-MIRROR-DISK"
-    assert processor("mirror", config, "--renew").code == DONE
+    for verb in ("status", "verify-ledger"):  # what only reads goes on, and says so
+        reading = processor(verb, config, "--json")
+        assert reading.code == NEEDS_PERSON
+        assert "mirror --renew" in json.dumps(reading.document) or "mirror" in reading.document
+    found = processor("status", config, "--json")
+    assert found.document["orders"] == {"paid": 1}
+    assert "LEDGER-MIRROR-DISK" in [notice["rule"] for notice in found.document["notices"]]
+    renewed = processor("mirror", config, "--renew")
+    assert (renewed.code, "A new mirror was begun" in renewed.out) == (DONE, True)
