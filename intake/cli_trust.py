@@ -7,6 +7,7 @@ Must not: pin an identity that nobody compared, or replace one without saying wh
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import cast
 import click
 
 from intake.config import IntakeConfig
+from intake.errors import IntakeError
 from intake.health import Health
 from intake.live_keys import LiveKeys
 from intake.server import open_spool, register_path
@@ -109,6 +111,7 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
     notices = [*health.notices, *of_trust(node)]
     path = register_path(settings)
     orders = listing.counts(path) if path.exists() else {}
+    code = ExitCode.NEEDS_PERSON if notices or health.reasons else ExitCode.DONE
     if as_json:
         console.print_json(
             {
@@ -122,13 +125,13 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
                 "orders": orders,
             }
         )
-        return ExitCode.DONE
+        return code
     ready = "NOT READY" if health.reasons else "ready"
     say(f"Node {settings.node}: {ready}, {health.keys_left} batch keys left")
     _show_trust(trusted)
     show_notices(notices)
     console.table("Orders", ("state", "orders"), orders.items())
-    return ExitCode.DONE
+    return code
 
 
 def show_notices(notices: Sequence[Notice]) -> None:
@@ -175,8 +178,16 @@ def _ask(directory: Path, offered: bytes) -> str:
     warn(f"    {fingerprint_of(offered)}")
     warn(f"    {words(offered)}\n")
     warn("Have the offline side's operator read it out from its own screen, and type what you hear,")
-    answer: str = click.prompt("the digits or the words", err=True)
-    return answer
+    try:
+        return str(click.prompt("the digits or the words", err=True))
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise IntakeError(
+            "USAGE-FINGERPRINT",
+            "nobody is there to type the fingerprint, so nobody is trusted",
+            "give it as --fingerprint F, as the offline side's operator reads it out",
+        ) from None
 
 
 def _say_what_changes(old: str, new: str) -> None:
