@@ -185,7 +185,7 @@ def _show_identity(report: PullReport) -> None:
 def show_notices(notices: list[Notice]) -> None:
     """What a person must know, on standard error."""
     for notice in notices:
-        warn(f"Warning: {notice.text}")
+        warn(f"warning: {notice.text}")
         if notice.remedy:
             warn(f"  What to do: {notice.remedy}")
 

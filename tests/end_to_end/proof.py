@@ -130,7 +130,7 @@ def _opening(shell: Shell, places: Places, play: Play, proof: Proof) -> None:
     proof.add(
         "batch keys are destroyed, no card waits under a hold key",
         f"{len(named & destroyed)} of {len(named)} batch keys used are destroyed (the ring counts {gone}),"
-        f" {status['hold_keys']} hold keys left; ring secret in a {status['ring_secret']}",
+        f" {status['hold_keys']} hold keys left; ring secret {status['ring_secret']}",
         holds=bool(named) and named <= destroyed and gone == len(named) and status["hold_keys"] == 0,
     )
 
