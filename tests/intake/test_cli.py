@@ -79,6 +79,7 @@ def test_trust_shows_the_fingerprint_and_has_it_typed(
     assert done == code
     assert spoken in errors
     assert words(offline.public.public_key) in errors
+    assert ("USAGE-FINGERPRINT" in errors) == (typed == "")  # nobody is there
     assert (node.state / "trusted.pub").exists() == (code == 0)
 
 

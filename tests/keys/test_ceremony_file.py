@@ -156,6 +156,7 @@ def test_too_large_and_missing_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(KeysError) as refusal:
             read_plan(tmp_path / name)
         assert refusal.value.rule == "CEREMONY-FILE"
+        assert refusal.value.remedy
 
 
 def test_nodes_and_outputs_are_looked_at_before_the_start(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeysError) as refusal:
         from_file(tmp_path / "none")
     assert refusal.value.rule == "KEY-PASSPHRASE-SOURCE"
+    assert "chmod 600" in refusal.value.remedy
 
 
 def test_descriptor_gives_one_line_and_keeps_the_rest() -> None:

@@ -92,6 +92,7 @@ def test_any_text_is_a_minisign_key_or_refused(text: str) -> None:
         with pytest.raises(KeysError) as refusal:
             MinisignPublicKey.decode(candidate)
         assert refusal.value.rule == "KEY-PUBLIC"
+        assert "identity.pub" in refusal.value.remedy
         assert not signature_matches(IDENTITY.minisign, b"content", candidate, "comment")
 
 
