@@ -67,6 +67,7 @@ class Intake:
         token_key: bytes,
         month: Callable[[], tuple[int, int]],
         openapi: bytes,
+        started: Callable[[], None],
         close: Callable[[], None],
     ) -> None:
         self._desk = desk
@@ -76,6 +77,7 @@ class Intake:
         self._token_key = token_key
         self._month = month
         self._openapi = openapi
+        self._started = started
         self._close = close
         # The exact address or none: a redirect would repeat the Host that the client claims.
         self._rest = Starlette(
@@ -116,6 +118,7 @@ class Intake:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._started()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 self._close()

@@ -6,6 +6,7 @@ Must not: read the clock or the environment (it is given both), or log requests.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import os
@@ -46,6 +47,7 @@ _REGISTER = "register.db"
 _SPOOL = "spool"
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _STOP_SECONDS = 10
+_UNDER_WAY_SECONDS = 0.05
 """A worker that has not ended by then is killed: what it acknowledged is durable, the rest is asked for again."""
 
 _LOGGING = {
@@ -125,6 +127,7 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         token_key=token_key,
         month=month,
         openapi=openapi_document(),
+        started=_take_signals_once_serving,
         close=close,
     )
     gc.collect()
@@ -168,20 +171,25 @@ def enter_worker(parent: int) -> None:
 def _let_signals_end_workers() -> None:
     """A worker is forked with the parent's handlers, which only set a flag of the parent's.
 
-    A signal to stop that comes before the server has set the worker's own would be lost, and the parent would
-    wait for that worker for ever. So it ends the worker at once; one that comes during the fork itself waits.
+    A signal to stop that comes before the worker's server runs would be lost, and the parent would wait for that
+    worker in vain. So signals wait from before the fork until then (``_take_signals_once_serving``).
     """
 
     def in_worker() -> None:
         for number in _STOP:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP),
         after_in_child=in_worker,
     )
+
+
+def _take_signals_once_serving() -> None:
+    """Called at the application's start, in a loop that then stops and runs again only under the server."""
+    loop = asyncio.get_running_loop()
+    loop.call_later(_UNDER_WAY_SECONDS, signal.pthread_sigmask, signal.SIG_UNBLOCK, _STOP)
 
 
 def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:

@@ -42,6 +42,7 @@ def application() -> Intake:
         token_key=bytes(32),
         month=lambda: (2026, 11),
         openapi=b"{}",
+        started=lambda: None,
         close=lambda: None,
     )
 
