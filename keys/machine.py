@@ -42,7 +42,7 @@ class Machine:
             f"Clock        {self.clock}: compare with a watch",
             f"Swap         {self.swap_mark or 'none, or encrypted'}",
             f"Core dumps   {'POSSIBLE' if self.core_dumps else 'off'}",
-            f"Locked memory {self.lock_limit} at most",
+            f"Lock limit   {self.lock_limit}",
             f"Network up   {links}: interfaces that may be up",
         ]
 
