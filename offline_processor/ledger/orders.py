@@ -30,6 +30,10 @@ _INTENT = (
     "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
     " VALUES (?, ?, 'intent', ?, ?, ?, ?, ?, ?)"
 )
+_ATTEMPTS = (
+    "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"
+    " FROM live_attempt AS l JOIN orders AS o USING (number)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,24 +269,31 @@ def open_attempts(ledger: Ledger, *states: AttemptState) -> Iterator[tuple[Refer
     marks = ",".join("?" * len(states))
     # An attempt is open only while its order is held or its bundle is at work; both are indexed, attempts are many.
     rows = ledger.rows(
-        "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"  # noqa: S608
-        f" FROM live_attempt AS l JOIN orders AS o USING (number) WHERE l.state IN ({marks}) AND l.number IN ("
+        f"{_ATTEMPTS} WHERE l.state IN ({marks}) AND l.number IN ("  # noqa: S608
         " SELECT number FROM orders WHERE state = 'held' UNION"
         " SELECT number FROM bundle AS b JOIN orders AS w ON w.node = b.node AND w.sequence = b.sequence"
         " WHERE b.state != 'settled') ORDER BY l.number",
         tuple(state.value for state in states),
     )
-    for number, order_id, attempt, state, stan, rrn, sent_at, amount, currency in rows:
-        yield (
-            Reference(
-                number=number,
-                order_id=order_id,
-                attempt=attempt,
-                stan=stan,
-                rrn=rrn,
-                sent_at=sent_at,
-                amount=amount,
-                currency=currency,
-            ),
-            AttemptState(state),
-        )
+    yield from map(_attempt, rows)
+
+
+def live_attempt(ledger: Ledger, number: int) -> tuple[Reference, AttemptState] | None:
+    """The live attempt of the order of this number, or None."""
+    row = ledger.row(f"{_ATTEMPTS} WHERE l.number = ?", (number,))
+    return None if row is None else _attempt(row)
+
+
+def _attempt(row: Row) -> tuple[Reference, AttemptState]:
+    number, order_id, attempt, state, stan, rrn, sent_at, amount, currency = row
+    sent = Reference(
+        number=number,
+        order_id=order_id,
+        attempt=attempt,
+        stan=stan,
+        rrn=rrn,
+        sent_at=sent_at,
+        amount=amount,
+        currency=currency,
+    )
+    return sent, AttemptState(state)

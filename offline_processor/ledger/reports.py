@@ -89,7 +89,7 @@ def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
 
 def stands_beside(ledger: Ledger, order: KnownOrder, charge: Charged) -> bool:
     """True when the order is paid already, by another authorisation than this one."""
-    attempt = _live_attempt(ledger, order.number)
+    attempt = orders.live_attempt(ledger, order.number)
     return order.state is OrderState.PAID and attempt is not None and attempt[0].rrn != charge.rrn
 
 
@@ -111,7 +111,7 @@ def settle_staged(ledger: Ledger, order_ids: Iterable[str], *, now: int) -> dict
 
 def settle_paid(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *, now: int) -> Settled:
     """Settle an order by the charges of the report: paid, or quarantined (``RECONCILE-AMOUNT``)."""
-    attempt = _live_attempt(ledger, order.number)
+    attempt = orders.live_attempt(ledger, order.number)
     fitting = [
         charge for charge in charges if (charge.amount, charge.currency) == (order.amount, order.currency)
     ]
@@ -168,28 +168,6 @@ def _adopt(
             (order.number, number, charge.stan, charge.rrn, charge.at, charge.amount, charge.currency),
         )
         ledger.execute("UPDATE orders SET attempts = ? WHERE number = ?", (number, order.number))
-
-
-def _live_attempt(ledger: Ledger, number: int) -> tuple[Reference, AttemptState] | None:
-    row = ledger.row(
-        "SELECT o.order_id, l.attempt, l.stan, l.rrn, l.sent_at, l.amount, l.currency, l.state"
-        " FROM live_attempt AS l JOIN orders AS o USING (number) WHERE l.number = ?",
-        (number,),
-    )
-    if row is None:
-        return None
-    order_id, attempt, stan, rrn, sent_at, amount, currency, state = row
-    sent = Reference(
-        number=number,
-        order_id=order_id,
-        attempt=attempt,
-        stan=stan,
-        rrn=rrn,
-        sent_at=sent_at,
-        amount=amount,
-        currency=currency,
-    )
-    return sent, AttemptState(state)
 
 
 def _charged(row: Row) -> Charged:
