@@ -7,7 +7,6 @@ Must not: change anything but a working copy of its own, or take anything in.
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,9 +42,8 @@ from transfer.wire.manifest import (
     bundle_manifest_digest,
     bundle_name,
     decode_bundle_manifest,
+    return_numbers,
 )
-
-_RETURN = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +158,8 @@ def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
 
 def _check_return(node: Node, register: Register, drop: Path, name: str) -> str:
     source = drop / node.node / name
-    found = _RETURN.fullmatch(name)
-    if found is None:
+    named = return_numbers(name)
+    if named is None:
         raise TransferError("RETURN-FORMAT", f"{source} has no name of a return")
     expected = Expected(
         node=node.node,
@@ -170,7 +168,6 @@ def _check_return(node: Node, register: Register, drop: Path, name: str) -> str:
     )
     raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
     signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
-    named = (int(found[1]), int(found[2]))
     manifest, signer = expected.judge(source, raw, signature, named=named, taken=None)
     working = node.state / "checking"
     shutil.rmtree(working, ignore_errors=True)

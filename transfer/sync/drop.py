@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -39,9 +38,8 @@ from transfer.sync.media import (
     sync_all,
 )
 from transfer.wire.ids import check_node_id
-from transfer.wire.manifest import SIGNATURE_NAME
+from transfer.wire.manifest import SIGNATURE_NAME, bundle_sequence, return_numbers
 
-_UNIT = re.compile(r"b[0-9]{8}|r[0-9]{4}-[0-9]{8}", re.ASCII)
 ENTRIES_LIMIT = 100_000
 _NO_LIMIT = 1 << 62  # for files of our own
 
@@ -75,7 +73,8 @@ def list_units(drop: Path, node: str, prefix: str, *, unfinished: bool = False) 
 
 def is_unit_name(name: str, prefix: str) -> bool:
     """True for the name of a bundle or return that begins with ``prefix``."""
-    return _UNIT.fullmatch(name) is not None and name.startswith(prefix)
+    named = bundle_sequence(name) is not None or return_numbers(name) is not None
+    return named and name.startswith(prefix)
 
 
 def entries_of(folder: int, where: Path) -> Iterator[os.DirEntry[str]]:
@@ -120,7 +119,7 @@ def write_unit(
     Raises ``MEDIUM-NONE``, ``-READ-ONLY``, ``-FULL``, ``-UNEXPECTED``, ``-DAMAGED`` or ``-WRITE``.
     """
     check_node_id(node)
-    if not _UNIT.fullmatch(name) or SIGNATURE_NAME not in files:
+    if not is_unit_name(name, "") or SIGNATURE_NAME not in files:
         raise ValueError("a unit has the name of a bundle or return, and a signature file")
     where = drop / node / name
     with (

@@ -6,7 +6,6 @@ Must not: change anything of this node but its working copy in `incoming`.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,11 +20,7 @@ from transfer.sync import trust
 from transfer.sync.drop import list_units
 from transfer.sync.node import Node
 from transfer.sync.reading import copy_unit, read_file
-from transfer.sync.returned import (
-    RETURN_MANIFEST_LIMIT,
-    Expected,
-    VerifiedReturn,
-)
+from transfer.sync.returned import RETURN_MANIFEST_LIMIT, Expected, VerifiedReturn
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,
@@ -33,10 +28,10 @@ from transfer.wire.manifest import (
     SIGNATURE_LIMIT,
     SIGNATURE_NAME,
     return_name,
+    return_numbers,
 )
 
 _SHOWN = 20
-RETURN_NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +45,14 @@ class Fetching:
     def offered(self, drop: Path) -> Iterator[tuple[int, int]]:
         """The (epoch, number) of every complete return on the drop."""
         for name in list_units(drop, self.node.node, "r"):
-            found = RETURN_NAME.fullmatch(name)
-            if found:
-                yield int(found[1]), int(found[2])
+            if named := return_numbers(name):
+                yield named
 
     def interrupted(self, at_least: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn | None:
         """The copy that an earlier pull had begun to take in, unless the drop offers a newer return."""
         for copy in self.node.incoming.iterdir() if self.node.incoming.is_dir() else ():
-            found = RETURN_NAME.fullmatch(copy.name)
-            if found and (named := (int(found[1]), int(found[2]))) >= at_least:
+            named = return_numbers(copy.name)
+            if named and named >= at_least:
                 try:
                     raw, signature = (copy / MANIFEST_NAME).read_bytes(), (copy / SIGNATURE_NAME).read_bytes()
                     expected = self._expected()

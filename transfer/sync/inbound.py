@@ -23,15 +23,11 @@ from keys.public.roll import Role
 from transfer.register import Register
 from transfer.spool import Spool
 from transfer.sync import revoked, trust
-from transfer.sync.fetching import RETURN_NAME, Fetching
+from transfer.sync.fetching import Fetching
 from transfer.sync.handover import Identities, Step, revocation_is_ours
 from transfer.sync.node import LAST_RETURN, WORTH_CONFIRMING, Node
 from transfer.sync.plan import newer_returns
-from transfer.sync.returned import (
-    VerifiedReturn,
-    read_records,
-    same_digest,
-)
+from transfer.sync.returned import VerifiedReturn, read_records, same_digest
 from transfer.sync.trust import RollChange
 from transfer.wire.manifest import (
     ENVELOPES_NAME,
@@ -42,6 +38,7 @@ from transfer.wire.manifest import (
     bundle_manifest_digest,
     bundle_name,
     decode_bundle_manifest,
+    return_numbers,
 )
 from transfer.wire.records import (
     Handover,
@@ -252,7 +249,7 @@ class Pull:
         os.rename(copy, self.node.returns / copy.name)
         fsync_directory(self.node.returns)
         for older in self.node.returns.iterdir():
-            if RETURN_NAME.fullmatch(older.name) and older.name < copy.name:
+            if return_numbers(older.name) and older.name < copy.name:
                 shutil.rmtree(older)
 
 

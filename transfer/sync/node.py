@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,15 @@ from transfer.register import Register
 from transfer.spool import Spool
 from transfer.sync.plan import BundleSeen
 from transfer.wire.ids import NodeId, check_node_id
-from transfer.wire.manifest import ENVELOPES_NAME, MANIFEST_NAME, SIGNATURE_NAME, SignedText, bundle_name
+from transfer.wire.manifest import (
+    ENVELOPES_NAME,
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    SignedText,
+    bundle_name,
+    bundle_sequence,
+    return_numbers,
+)
 
 # Facts that the register keeps about the newest return.
 LAST_RETURN = "last-return"
@@ -31,8 +38,6 @@ WORTH_CONFIRMING = "worth-confirming"
 
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _REGISTER_FAULTS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
-_BUNDLE = re.compile(r"b([0-9]{8})", re.ASCII)
-_RETURN = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,14 +130,14 @@ class Node:
         """Every bundle in the outbox, by sequence; ``recorded`` is the last sequence that the register knows."""
         seen = []
         for path in self.outbox.iterdir() if self.outbox.is_dir() else ():
-            found = _BUNDLE.fullmatch(path.name)
-            if found:
+            sequence = bundle_sequence(path.name)
+            if sequence is not None:
                 seen.append(
                     BundleSeen(
-                        sequence=int(found[1]),
+                        sequence=sequence,
                         complete=(path / SIGNATURE_NAME).exists(),
                         envelopes=(path / ENVELOPES_NAME).exists(),
-                        recorded=int(found[1]) <= recorded,
+                        recorded=sequence <= recorded,
                     )
                 )
         return sorted(seen, key=lambda bundle: bundle.sequence)
@@ -141,9 +146,9 @@ class Node:
         """The return of the highest (epoch, number) that was taken in, or None."""
         taken = []
         for path in self.returns.iterdir() if self.returns.is_dir() else ():
-            found = _RETURN.fullmatch(path.name)
-            if found and (path / SIGNATURE_NAME).exists():
-                taken.append((int(found[1]), int(found[2]), path))
+            named = return_numbers(path.name)
+            if named and (path / SIGNATURE_NAME).exists():
+                taken.append((*named, path))
         if not taken:
             return None
         epoch, number, path = max(taken)

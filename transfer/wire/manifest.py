@@ -6,6 +6,7 @@ Must not: check sequences or keys; that takes a ledger or a register.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -30,6 +31,8 @@ RECORDS_NAME = "records.jsonl"
 KEYROLL_NAME = "keyroll.json"
 
 Version = Annotated[int, msgspec.Meta(ge=1, le=1)]
+_BUNDLE_NAME = re.compile(r"b([0-9]{8})", re.ASCII)
+_RETURN_NAME = re.compile(r"r([0-9]{4})-([0-9]{8})", re.ASCII)
 
 
 class SignedText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,3 +110,15 @@ def bundle_name(sequence: int) -> str:
 def return_name(epoch: int, number: int) -> str:
     """The directory name of a return in a drop or outbox."""
     return f"r{epoch:04d}-{number:08d}"
+
+
+def bundle_sequence(name: str) -> int | None:
+    """The sequence in the name of a bundle; None for any other name."""
+    found = _BUNDLE_NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def return_numbers(name: str) -> tuple[int, int] | None:
+    """The (epoch, number) in the name of a return; None for any other name."""
+    found = _RETURN_NAME.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found else None
