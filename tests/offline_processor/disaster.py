@@ -14,7 +14,6 @@ from keys.keystore import Keystore
 from offline_processor import restore
 from offline_processor.acquirers.report import Report, parse_report, write_report
 from offline_processor.acquirers.simulator import report as simulated_report
-from offline_processor.acquirers.simulator import unreversed_approvals
 from offline_processor.backup import BackupMade, make_backup
 from offline_processor.epochs import begin_epoch
 from offline_processor.ledger.ledger import Ledger
@@ -45,6 +44,14 @@ def lose(shop: Shop) -> None:
     if shop.mirror is not None:
         for file in shop.mirror.parent.glob(f"{shop.mirror.stem}*"):
             file.unlink()
+
+
+def put_old_keystore_back(shop: Shop, old: Path) -> None:
+    """An older copy of the keystore takes the place of the one that is open."""
+    shop.keystore.close()
+    shutil.rmtree(shop.root / "keystore")
+    shutil.copytree(old, shop.root / "keystore")
+    shop.reopen()
 
 
 def restore_ledger(shop: Shop, backup: Path) -> bytes:
@@ -103,7 +110,7 @@ def bring_in_report(
 
 def wronged(shop: Shop) -> list[str]:
     """Who was charged twice, or charged and told that they were not, by the books and the newest return of the drop."""
-    charges = unreversed_approvals(shop.books) if shop.books.exists() else {}
+    charges = shop.charges()
     found = [f"{order} was charged {times} times" for order, times in charges.items() if times > 1]
     returns = shop.drop_out / shop.node
     newest = max(returns.iterdir(), default=None) if returns.is_dir() else None

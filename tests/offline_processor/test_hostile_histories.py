@@ -23,6 +23,7 @@ from tests.offline_processor.disaster import (
     back_up,
     bring_in_report,
     lose,
+    put_old_keystore_back,
     rebuild,
     recover_keystore,
     restore_ledger,
@@ -61,10 +62,7 @@ def test_older_copy_of_the_keystore_of_the_same_epoch_is_refused(shop: Shop, tmp
     shutil.copytree(shop.root / "keystore", tmp_path / "old-disk")
     next_bundle(shop, 1)
     shop.run_later()
-    shop.keystore.close()
-    shutil.rmtree(shop.root / "keystore")
-    shutil.copytree(tmp_path / "old-disk", shop.root / "keystore")
-    shop.reopen()
+    put_old_keystore_back(shop, tmp_path / "old-disk")
     with pytest.raises(ProcessorError, match="LEDGER-EPOCH"):
         shop.run_later()
 

@@ -29,6 +29,7 @@ from tests.offline_processor.disaster import (
     back_up,
     bring_in_report,
     lose,
+    put_old_keystore_back,
     rebuild,
     recover_keystore,
     restore_ledger,
@@ -420,10 +421,7 @@ def test_old_keystore_under_a_newer_ledger_is_refused(shop: Shop, tmp_path: Path
     rebuild(shop, backup)
     bring_in_report(shop)
     shop.run_later()
-    shop.keystore.close()
-    shutil.rmtree(shop.root / "keystore")
-    shutil.copytree(tmp_path / "old-disk", shop.root / "keystore")
-    shop.reopen()
+    put_old_keystore_back(shop, tmp_path / "old-disk")
     with pytest.raises(ProcessorError, match="LEDGER-EPOCH"):
         shop.run_later()
 
