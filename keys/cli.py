@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -26,16 +24,12 @@ from keys import (
     console,
     copy_age,
 )
-from keys.ceremony_run import REHEARSAL_MARK
-from keys.cli_change import FILE, banner, say_copy_states
-from keys.config import KeystoreConfig, load
+from keys.cli_change import FILE, banner, date, now, read_settings, say_copy_states, settings_of
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
-from keys.keystore import Keystore, claims_rehearsal
+from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases
 from keys.private.locked import harden_process
-
-_REHEARSAL: Final = REHEARSAL_MARK
 
 _EXAMPLES: Final = """
 \b
@@ -67,7 +61,7 @@ def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal:
 
     Real keys come from `key-ceremony run CEREMONY.toml` only.
     """
-    settings = _settings(config)
+    settings = read_settings(config)
     if not rehearsal:
         raise KeysError(
             "CEREMONY-NEEDED",
@@ -80,16 +74,16 @@ def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal:
     banner(as_json=as_json, rehearsal=rehearsal)
     with (
         new_keystore_passphrases(settings, passphrase_fds, count=1, rehearsal=rehearsal) as passphrases,
-        Keystore.create(settings.path, passphrases, rehearsal=rehearsal, now=_now()) as keystore,
+        Keystore.create(settings.path, passphrases, rehearsal=rehearsal, now=now()) as keystore,
     ):
-        report = ceremony.status(keystore, _now())
+        report = ceremony.status(keystore, now())
     if as_json:
         console.print_json({"keystore": settings.path, **dataclasses.asdict(report)})
         return ExitCode.DONE
     say(f"Keystore made: {settings.path}")
     say(f"Fingerprint of the offline identity: {report.identity_fingerprint}", style="bold")
     say(f"  in words: {report.identity_words}")
-    say(f"Order key 1 is sealed to until {_date(report.order_keys[0].seal_until)}.")
+    say(f"Order key 1 is sealed to until {date(report.order_keys[0].seal_until)}.")
     say("Write the fingerprint down. Next, for each intake node: key-ceremony enrol-node")
     return ExitCode.DONE
 
@@ -109,13 +103,12 @@ def status(
     *, config: Path, as_json: bool, passphrase_fds: Descriptors, copy_files: tuple[Path, ...]
 ) -> ExitCode:
     """Show which keys there are, until when, and how many batch keys each node has left."""
-    settings = _settings(config)
-    banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
+    settings = settings_of(config, as_json=as_json)
     with (
         keystore_passphrases(settings, passphrase_fds) as passphrases,
         Keystore.open(settings.path, passphrases) as keystore,
     ):
-        report = ceremony.status(keystore, _now())
+        report = ceremony.status(keystore, now())
         copies = copy_age.states(keystore, copy_files)
     if as_json:
         listed = [dataclasses.asdict(copy) for copy in copies]
@@ -148,7 +141,7 @@ def _show(report: ceremony.KeystoreStatus) -> None:
         "Order keys",
         ("number", "key id", "sealed to until", "destroyed at", "state"),
         [
-            (key.number, key.key_id[:8], _date(key.seal_until), _date(key.destroy_at), key.state)
+            (key.number, key.key_id[:8], date(key.seal_until), date(key.destroy_at), key.state)
             for key in report.order_keys
         ],
     )
@@ -173,21 +166,6 @@ def _show(report: ceremony.KeystoreStatus) -> None:
         say(report.swap, style="bold")
     if report.overdue:
         say(f"{report.overdue} keys are overdue: the next `offline-processor run` destroys them.")
-
-
-def _settings(path: Path) -> KeystoreConfig:
-    loaded = load(path, {"keystore": KeystoreConfig}, os.environ)["keystore"]
-    if not isinstance(loaded, KeystoreConfig):
-        raise TypeError("load gives what it is asked for")
-    return loaded
-
-
-def _now() -> int:
-    return int(time.time())
-
-
-def _date(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def main() -> NoReturn:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
@@ -18,18 +17,16 @@ from keys import console
 from keys.ceremony_file import read_plan
 from keys.ceremony_run import REHEARSAL_MARK, hold
 from keys.ceremony_steps import steps_of
+from keys.cli_change import DIRECTORY, FILE, now
 from keys.console import ExitCode, say
 from keys.errors import KeysError
 from keys.public.fingerprint import is_form
 from keys.record import verify_record
 from keys.software import installed
 
-_DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command("run", epilog="Example: key-ceremony run CEREMONY.toml --check")
-@click.argument("plan_file", metavar="CEREMONY.toml", type=_FILE)
+@click.argument("plan_file", metavar="CEREMONY.toml", type=FILE)
 @click.option("--check", is_flag=True, help="Only judge the file and list the steps; no key is touched.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def run(*, plan_file: Path, check: bool, as_json: bool) -> ExitCode:
@@ -48,7 +45,7 @@ def run(*, plan_file: Path, check: bool, as_json: bool) -> ExitCode:
             say(f"    {step.what}")
         say("The file is good. Nothing was made.")
         return ExitCode.DONE
-    held = hold(plan, raw, software=installed(), clock=_now)
+    held = hold(plan, raw, software=installed(), clock=now)
     if as_json:
         console.print_json(dataclasses.asdict(held))
         return ExitCode.DONE
@@ -69,7 +66,7 @@ def run(*, plan_file: Path, check: bool, as_json: bool) -> ExitCode:
 @click.command(
     "verify-record", epilog="Example: key-ceremony verify-record ceremony-2026 --fingerprint 'WORDS'"
 )
-@click.argument("directory", metavar="DIR", type=_DIRECTORY)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option(
     "--fingerprint", "spoken", metavar="F", help="Of the offline identity, from paper: hex or words."
 )
@@ -129,7 +126,3 @@ def register(group: click.Group) -> None:
     """Add these verbs to `key-ceremony`."""
     for command in (run, verify, software):
         group.add_command(command)
-
-
-def _now() -> int:
-    return int(time.time())

@@ -36,11 +36,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 KEY_ID_DIGITS: Final = 8
 _PUBLIC_MODE: Final = 0o644
-_NAME_LIMIT: Final = 120
-_TRIES: Final = 3
 
 
 def copy_option(function: F) -> F:
@@ -57,10 +56,16 @@ def copy_option(function: F) -> F:
 
 def settings_of(config: Path, *, as_json: bool) -> KeystoreConfig:
     """The keystore's settings, with the mark of a rehearsal on the screen before anything else."""
+    settings = read_settings(config)
+    banner(as_json=as_json, rehearsal=claims_rehearsal(settings.path))
+    return settings
+
+
+def read_settings(config: Path) -> KeystoreConfig:
+    """The same without the mark, for a verb that has no keystore yet or says it in its own place."""
     loaded = load(config, {"keystore": KeystoreConfig}, os.environ)["keystore"]
     if not isinstance(loaded, KeystoreConfig):
         raise TypeError("load gives what it is asked for")
-    banner(as_json=as_json, rehearsal=claims_rehearsal(loaded.path))
     return loaded
 
 

@@ -7,10 +7,7 @@ Must not: take a secret on the command line, or show one outside a private scree
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
@@ -18,8 +15,7 @@ import msgspec
 from keys import console, copy_age, custody_copy, recovery
 from keys.act_record import who_option
 from keys.ceremony_run import REHEARSAL_MARK
-from keys.cli_change import opened, say_copy_states, settings_of
-from keys.config import KeystoreConfig, load
+from keys.cli_change import DIRECTORY, FILE, now, opened, read_settings, say_copy_states, settings_of
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore
@@ -30,9 +26,6 @@ from keys.reshare import reshare
 from keys.ring_index import RingBackend
 from keys.software import installed
 from keys.spoken import compare_copy
-
-_DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 fingerprint_option = click.option(
     "--fingerprint", "spoken", metavar="F", help="Of the offline identity, from paper: hex or words."
@@ -53,10 +46,10 @@ shares_option = click.option(
 @keystore_passphrase_option
 @shares_option
 @click.option(
-    "--copy", "copy_file", required=True, metavar="FILE", type=_FILE, help="The newest custody copy."
+    "--copy", "copy_file", required=True, metavar="FILE", type=FILE, help="The newest custody copy."
 )
 @click.option(
-    "--out", required=True, metavar="DIR", type=_DIRECTORY, help="Where record and new copy are written."
+    "--out", required=True, metavar="DIR", type=DIRECTORY, help="Where record and new copy are written."
 )
 @click.option(
     "--epoch-above",
@@ -86,7 +79,7 @@ def recover(
     spoken: str | None,
 ) -> ExitCode:
     """Rebuild the keystore on a new machine from the custodians' shares and a custody copy."""
-    settings = _settings(config)
+    settings = read_settings(config)
     recovery.refuse_existing(settings.path, out)
     copy = recovery.read_copy(copy_file)
     # A damaged copy is found before anyone is asked for a share, and a foreign share when it is given.
@@ -113,7 +106,7 @@ def recover(
             ring_backend=RingBackend(ring_secret),
             software=installed(),
             title=title,
-            now=_now(),
+            now=now(),
         )
     if as_json:
         console.print_json(msgspec.to_builtins(done, enc_hook=str))
@@ -161,7 +154,7 @@ def _show_recovered(done: recovery.Recovered) -> None:
     "copy_files",
     multiple=True,
     metavar="FILE",
-    type=_FILE,
+    type=FILE,
     help="A custody copy that is kept; once for each that there is.",
 )
 def check_shares(
@@ -193,13 +186,13 @@ def check_shares(
             mark=REHEARSAL_MARK if keystore.rehearsal else "",
         )
         with key.private:
-            recovery.prove_copy(keystore, key, _now())
+            recovery.prove_copy(keystore, key, now())
             copies = copy_age.states(keystore, copy_files)
             for copy in copies:
                 if copy.copied_at is not None:
-                    recovery.prove_opens(copy.path, key, _now())
+                    recovery.prove_opens(copy.path, key, now())
         there = [copy.path for copy in copies if copy.copied_at is not None]
-        written = work.record(Act.CHECK_SHARES, "Check of the shares", [], there, None, _now())
+        written = work.record(Act.CHECK_SHARES, "Check of the shares", [], there, None, now())
     if as_json:
         found = {"shares": custody.threshold, "of": custody.shares, "set": custody.set_id}
         console.print_json({**found, "custody_copies": [dataclasses.asdict(c) for c in copies], **written})
@@ -227,7 +220,7 @@ def check_shares(
     "--custodian", "custodians", required=True, multiple=True, metavar="NAME", help="Once for each share."
 )
 @click.option(
-    "--out", required=True, metavar="DIR", type=_DIRECTORY, help="Where record and new copy are written."
+    "--out", required=True, metavar="DIR", type=DIRECTORY, help="Where record and new copy are written."
 )
 @click.option("--title", default="New share set", show_default=True, help="For the record.")
 def reshare_command(
@@ -241,7 +234,7 @@ def reshare_command(
     title: str,
 ) -> ExitCode:
     """Make a new custody key and hand out a new share set: a custodian leaves, or a sheet is lost."""
-    settings = _settings(config)
+    settings = read_settings(config)
     with (
         keystore_passphrases(settings, passphrase_fds) as passphrases,
         Keystore.open(settings.path, passphrases) as keystore,
@@ -256,9 +249,9 @@ def reshare_command(
             software=installed(),
             on_swap=on_swap(settings, rehearsal=keystore.rehearsal),
             mark=REHEARSAL_MARK if keystore.rehearsal else "",
-            now=_now(),
+            now=now(),
         )
-        recovery.refresh_copy(keystore, _now())
+        recovery.refresh_copy(keystore, now())
     if as_json:
         console.print_json(dataclasses.asdict(done))
         return ExitCode.DONE
@@ -279,14 +272,3 @@ def register(group: click.Group) -> None:
     """Add these verbs to `key-ceremony`."""
     for command in (recover, check_shares, reshare_command):
         group.add_command(command)
-
-
-def _settings(path: Path) -> KeystoreConfig:
-    loaded = load(path, {"keystore": KeystoreConfig}, os.environ)["keystore"]
-    if not isinstance(loaded, KeystoreConfig):
-        raise TypeError("load gives what it is asked for")
-    return loaded
-
-
-def _now() -> int:
-    return int(time.time())

@@ -14,7 +14,7 @@ import click
 
 from keys import ceremony, console
 from keys.act_record import who_option
-from keys.cli_change import copy_option, now, opened, say_copies, settings_of
+from keys.cli_change import DIRECTORY, FILE, copy_option, now, opened, say_copies, settings_of
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.passphrases import Descriptors
 from keys.record_form import Act, Change, ChangedKey, Subject
@@ -37,7 +37,7 @@ Example:
     "--public-key",
     required=True,
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="The node's identity.pub, from `spool-sync init-node`.",
 )
 @click.option("--fingerprint", "spoken", metavar="F", help="As the node's administrator reads it out.")
@@ -45,7 +45,7 @@ Example:
     "--out",
     required=True,
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=DIRECTORY,
     help="Where the files for the node are written.",
 )
 @click.option(

@@ -6,15 +6,13 @@ Must not: change the ledger or the ring, or print more than ids, times and reaso
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from keys import console, evidence, evidence_files, evidence_ledger
-from keys.config import KeystoreConfig, load
+from keys.cli_change import DIRECTORY, FILE, now, read_settings
 from keys.console import ExitCode, keystore_passphrase_option, say
 from keys.errors import KeysError
 from keys.keystore import Keystore
@@ -24,8 +22,6 @@ from keys.public.fingerprint import fingerprint, words
 if TYPE_CHECKING:
     from keys.evidence import Evidence
 
-_DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _LONGEST_HOLD: Final = 72
 _EXAMPLES: Final = """
 \b
@@ -36,9 +32,9 @@ Examples:
 
 
 @click.command("evidence", epilog=_EXAMPLES)
-@click.option("--config", metavar="FILE", type=_FILE, help="TOML file.")
-@click.option("--ledger", metavar="FILE", type=_FILE, help="The processor's ledger.db, or a copy of it.")
-@click.option("--out", metavar="DIR", type=_DIRECTORY, help="Where the signed evidence is written.")
+@click.option("--config", metavar="FILE", type=FILE, help="TOML file.")
+@click.option("--ledger", metavar="FILE", type=FILE, help="The processor's ledger.db, or a copy of it.")
+@click.option("--out", metavar="DIR", type=DIRECTORY, help="Where the signed evidence is written.")
 @click.option(
     "--hold-hours",
     default=_LONGEST_HOLD,
@@ -47,7 +43,7 @@ Examples:
     help="The processor's hold_hours: an opened batch key is overdue after them.",
 )
 @click.option(
-    "--verify", "checked", metavar="DIR", type=_DIRECTORY, help="Check evidence that was made before."
+    "--verify", "checked", metavar="DIR", type=DIRECTORY, help="Check evidence that was made before."
 )
 @click.option("--fingerprint", "spoken", metavar="F", help="With --verify: who must have signed it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -76,7 +72,7 @@ def show_evidence(
         raise KeysError(
             "USAGE-EVIDENCE", "it takes a configuration, a ledger and a place to write to", remedy
         )
-    settings: KeystoreConfig = load(config, {"keystore": KeystoreConfig}, os.environ)["keystore"]
+    settings = read_settings(config)
     with (
         keystore_passphrases(settings, passphrase_fds) as passphrases,
         Keystore.open(settings.path, passphrases) as keystore,
@@ -88,7 +84,7 @@ def show_evidence(
             identity=keystore.identity.public_key,
             rehearsal=keystore.rehearsal,
             hold_limit=hold_hours * 3600,
-            now=int(time.time()),
+            now=now(),
         )
         evidence_files.write(made, keystore.identity, out)
     return _report(made, out, as_json=as_json, verified=True)

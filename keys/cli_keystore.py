@@ -14,7 +14,7 @@ import click
 
 from keys import console, discard, master_key
 from keys.act_record import who_option
-from keys.cli_change import now, opened, settings_of
+from keys.cli_change import DIRECTORY, now, opened, settings_of
 from keys.console import ExitCode, keystore_passphrase_option, passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import claims_rehearsal
@@ -101,7 +101,7 @@ def change_passphrase(
     "--out",
     required=True,
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=DIRECTORY,
     help="Where the signed record is written.",
 )
 @click.option(
