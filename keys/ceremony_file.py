@@ -14,15 +14,16 @@ from typing import Annotated, Final
 
 import msgspec
 
-from keys.ceremony import read_node_key
+from keys.ceremony import DEFAULT_BATCH_KEYS, read_node_key
 from keys.config import Risk
+from keys.custody import FEWEST, MOST
 from keys.errors import KeysError
+from keys.keystore_index import BATCH_DESTROY, BATCH_SEAL, DAY, ORDER_DESTROY, ORDER_SEAL
 from keys.private.swap import OnSwap
 from keys.public.roll import Node
 from keys.ring_index import RingBackend
 from keys.toml_words import in_words
 
-SHARES_LIMIT: Final = 16  # SLIP-39 has no more
 _SIZE_LIMIT: Final = 64 * 1024
 _LONGEST_DAYS: Final = 730
 _LONGEST_BATCH_DAYS: Final = 90
@@ -62,17 +63,17 @@ class KeystorePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Periods(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cryptoperiods in days: how long a key is sealed to, and when it is destroyed."""
 
-    order_seal: Days = 180
-    order_destroy: Days = 400
-    batch_seal: Days = 14
-    batch_destroy: Days = 28
+    order_seal: Days = ORDER_SEAL // DAY
+    order_destroy: Days = ORDER_DESTROY // DAY
+    batch_seal: Days = BATCH_SEAL // DAY
+    batch_destroy: Days = BATCH_DESTROY // DAY
 
 
 class CustodyPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many shares rebuild the custody key, and who takes one."""
 
-    threshold: Annotated[int, msgspec.Meta(ge=2, le=SHARES_LIMIT)]
-    custodians: Annotated[tuple[Text, ...], msgspec.Meta(min_length=2, max_length=SHARES_LIMIT)]
+    threshold: Annotated[int, msgspec.Meta(ge=FEWEST, le=MOST)]
+    custodians: Annotated[tuple[Text, ...], msgspec.Meta(min_length=FEWEST, max_length=MOST)]
 
 
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +81,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     name: Node
     public_key: Path
-    batch_keys: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 30
+    batch_keys: Annotated[int, msgspec.Meta(ge=1, le=1000)] = DEFAULT_BATCH_KEYS
 
 
 class CeremonyPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

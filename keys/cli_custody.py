@@ -17,6 +17,7 @@ from keys.act_record import who_option
 from keys.ceremony_run import REHEARSAL_MARK
 from keys.cli_change import DIRECTORY, FILE, now, opened, read_settings, say_copy_states, settings_of
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
+from keys.custody import FEWEST, MOST
 from keys.errors import KeysError
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases, on_swap
@@ -214,7 +215,11 @@ def check_shares(
 @shared_options
 @keystore_passphrase_option
 @click.option(
-    "--threshold", required=True, metavar="M", type=click.IntRange(2, 16), help="Shares that are needed."
+    "--threshold",
+    required=True,
+    metavar="M",
+    type=click.IntRange(FEWEST, MOST),
+    help="Shares that are needed.",
 )
 @click.option(
     "--custodian", "custodians", required=True, multiple=True, metavar="NAME", help="Once for each share."

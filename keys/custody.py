@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SHARE_WORDS: Final = 33
 FEWEST: Final = 2
-MOST: Final = 16
+MOST: Final = 16  # SLIP-39 has no more
 _WORDS_LIMIT: Final = 1024  # characters
 _NOT_GENUINE: Final = (
     "give another custodian's share as well: with one more, the one that does not fit is found"

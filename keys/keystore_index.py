@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from keys.custody import Custody
+from keys.custody import FEWEST, MOST, Custody
 from keys.public.announcement import Handover
 from keys.public.roll import Count, Hex16, Hex32, Node, Number
 from keys.ring_index import RingBackend
@@ -66,8 +66,8 @@ class CustodyRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """``Custody`` as it is stored."""
 
     public_key: Hex32
-    threshold: Annotated[int, msgspec.Meta(ge=2, le=16)]
-    shares: Annotated[int, msgspec.Meta(ge=2, le=16)]
+    threshold: Annotated[int, msgspec.Meta(ge=FEWEST, le=MOST)]
+    shares: Annotated[int, msgspec.Meta(ge=FEWEST, le=MOST)]
     set_id: Annotated[int, msgspec.Meta(ge=0, lt=2**15)]
 
     @classmethod

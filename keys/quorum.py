@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from shamir_mnemonic.wordlist import WORDLIST
 
-from keys.custody import Assembly
+from keys.custody import SHARE_WORDS, Assembly
 from keys.errors import KeysError
 from keys.private.swap import OnSwap, check_swap
 from keys.screen import private_screen
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from keys.private.unseal import SealingKey
     from keys.screen import Screen
 
-SHARE_WORDS: Final = 33
 AGAIN: Final = "redo"  # not in the list of words, nor the beginning of one
 _PREFIX: Final = 4  # no two words of the list begin with the same four letters
 _LINE_LIMIT: Final = 2048

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from keys.software import Software
 
 COPY_NAME: Final = "custody.copy"
-COPY_LIMIT: Final = 64 * 1024 * 1024
 _PUBLIC_MODE: Final = 0o644
 
 
@@ -63,11 +62,11 @@ def read_copy(path: Path) -> bytes:
     """The bytes of a custody copy's file. ``CUSTODY-MISSING``."""
     try:
         with path.open("rb") as file:
-            raw = file.read(COPY_LIMIT + 1)
+            raw = file.read(custody_copy.SIZE_LIMIT + 1)
     except OSError as error:
         remedy = "name the newest custody.copy: from the ceremony's output, or out of the newest backup"
         raise KeysError("CUSTODY-MISSING", f"cannot read {path}: {error.strerror}", remedy) from error
-    if len(raw) > COPY_LIMIT:
+    if len(raw) > custody_copy.SIZE_LIMIT:
         raise KeysError("CUSTODY-MISSING", f"{path} is larger than any custody copy")
     return raw
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from keys.custody import Assembly
+from keys.custody import SHARE_WORDS, Assembly
 from keys.errors import KeysError
 from keys.public.fingerprint import fingerprint, words
-from keys.quorum import AGAIN, SHARE_WORDS, read_share
+from keys.quorum import AGAIN, read_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
