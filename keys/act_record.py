@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from keys.ceremony import IDENTITY_NAME
 from keys.ceremony_file import Duty, Person
-from keys.durable import create_durable, make_directory
+from keys.durable import make_directory
 from keys.errors import KeysError
 from keys.record_facts import record_act
 from keys.record_form import Act, ChangedKey, RecordedCopy
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_PUBLIC_MODE: Final = 0o644
 _NAME_LIMIT: Final = 120
 
 
@@ -81,15 +79,13 @@ def write_act(
     for directory in places.values():
         try:
             make_directory(directory, 0o755)
-            identity = keystore.identity.minisign.encode().encode("ascii")
-            create_durable(directory / IDENTITY_NAME, identity, _PUBLIC_MODE)
             record_act(
                 keystore,
                 directory,
                 act=act,
                 title=title,
                 people=people,
-                files=[IDENTITY_NAME],
+                files=[],
                 changed=changed,
                 custody_copies=copies,
                 software=installed(),

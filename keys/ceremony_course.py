@@ -23,7 +23,7 @@ from keys.machine import look
 from keys.private.passphrase import read_passphrase
 from keys.public.fingerprint import matches
 from keys.quorum import ask_shares
-from keys.record import digest_of
+from keys.record import RECORD_NAME, digest_of
 from keys.record_facts import record_act
 from keys.record_form import Act, Record, RecordedStep
 from keys.recovery import COPY_NAME, copy_beside, prove_copy, put_beside
@@ -248,11 +248,7 @@ class Course:
         plan, keystore, out = self.plan, self.keystore, self.aside.output
         now = self.clock()
         make_directory(out, 0o755)
-        content = {
-            PLAN_NAME: self.raw,
-            COPY_NAME: keystore.custody_copy(now),
-            IDENTITY_NAME: keystore.identity.minisign.encode().encode("ascii"),
-        }
+        content = {PLAN_NAME: self.raw, COPY_NAME: keystore.custody_copy(now)}
         for name, data in content.items():
             create_durable(out / name, data, _PUBLIC_MODE)
         of_nodes = [
@@ -305,6 +301,6 @@ class Course:
             fingerprint=record.identity.fingerprint,
             words=record.identity.words,
             custody_words=record.custody.key.words,
-            record_digest=digest_of((self.plan.output / "record.json").read_bytes()),
+            record_digest=digest_of((self.plan.output / RECORD_NAME).read_bytes()),
             nodes=tuple(node.node for node in record.nodes),
         )

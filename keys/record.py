@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from keys.ceremony import IDENTITY_NAME
 from keys.durable import create_durable
 from keys.errors import KeysError
 from keys.public import canonical
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 RECORD_COMMENT: Final = "sealed-orders v1 ceremony-record"
 RECORD_NAME: Final = "record.json"
 SIGNATURE_NAME: Final = "record.json.minisig"
-IDENTITY_NAME: Final = "identity.pub"
 _SIGNATURE_LIMIT: Final = 1024
-_PUBLIC_MODE: Final = 0o644
+PUBLIC_MODE: Final = 0o644
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +50,9 @@ def write_record(directory: Path, record: Record, sign_file: Callable[[bytes, st
     """
     raw = canonical.encode(record)
     try:
-        create_durable(directory / RECORD_NAME, raw, _PUBLIC_MODE)
+        create_durable(directory / RECORD_NAME, raw, PUBLIC_MODE)
         signature = sign_file(raw, RECORD_COMMENT)
-        create_durable(directory / SIGNATURE_NAME, signature.encode("utf-8"), _PUBLIC_MODE)
+        create_durable(directory / SIGNATURE_NAME, signature.encode("utf-8"), PUBLIC_MODE)
     except FileExistsError as error:
         raise KeysError(
             "CEREMONY-EXISTS", f"{directory} holds a record already", "choose an empty directory"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keys.ceremony import IDENTITY_NAME
+from keys.durable import create_durable
 from keys.private.sign import sign_file
-from keys.record import record_files, write_record
+from keys.record import PUBLIC_MODE, record_files, write_record
 from keys.record_form import (
     Act,
     ChangedKey,
@@ -51,7 +53,12 @@ def record_act(
     changed: tuple[ChangedKey, ...] = (),
     custody_copies: tuple[RecordedCopy, ...] = (),
 ) -> Record:
-    """Write and sign the record of an act on ``keystore`` into ``directory``, which holds ``files`` already."""
+    """Write the record of an act on ``keystore`` and the identity that signs it into ``directory``.
+
+    ``files`` are there already: the record names them, and the identity beside it.
+    """
+    identity = keystore.identity.minisign.encode().encode("ascii")
+    create_durable(directory / IDENTITY_NAME, identity, PUBLIC_MODE)
     record = Record(
         act=act,
         title=title,
@@ -85,7 +92,7 @@ def record_act(
         input_digest=input_digest,
         changed=changed,
         custody_copies=custody_copies,
-        files=record_files(directory, files),
+        files=record_files(directory, [*files, IDENTITY_NAME]),
         steps=steps,
         made_at=now,
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from keys import custody_copy
-from keys.ceremony import IDENTITY_NAME
 from keys.durable import (
     create_durable,
     fsync_directory,
@@ -113,16 +112,14 @@ def recover(
             epoch_above=epoch_above,
             ring_backend=ring_backend,
         ) as keystore:
-            identity = keystore.identity.minisign
             fresh = keystore.custody_copy(now)
             create_durable(out_aside / COPY_NAME, fresh, _PUBLIC_MODE)
-            create_durable(out_aside / IDENTITY_NAME, identity.encode().encode("ascii"), _PUBLIC_MODE)
             record_act(
                 keystore,
                 out_aside,
                 act=Act.RECOVERY,
                 title=title,
-                files=[COPY_NAME, IDENTITY_NAME],
+                files=[COPY_NAME],
                 software=software,
                 passphrases=len(passphrases),
                 now=now,
@@ -131,8 +128,8 @@ def recover(
                 rehearsal=keystore.rehearsal,
                 keystore=keystore_path,
                 output=output,
-                fingerprint=fingerprint(identity.public_key),
-                words=words(identity.public_key),
+                fingerprint=fingerprint(keystore.identity.public_key),
+                words=words(keystore.identity.public_key),
                 epoch=keystore.epoch,
                 order_keys=len(keystore.order_keys),
                 nodes=tuple(node.node for node in keystore.ring.nodes() if node.retired_at is None),

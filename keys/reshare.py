@@ -11,7 +11,6 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keys.ceremony import IDENTITY_NAME
 from keys.custody import split
 from keys.durable import create_durable, fsync_directory, make_directory
 from keys.errors import KeysError
@@ -91,14 +90,12 @@ def reshare(
     make_directory(aside, 0o755)
     keystore.replace_custody(custody)
     create_durable(aside / COPY_NAME, keystore.custody_copy(now), _PUBLIC_MODE)
-    identity = keystore.identity.minisign.encode().encode("ascii")
-    create_durable(aside / IDENTITY_NAME, identity, _PUBLIC_MODE)
     record_act(
         keystore,
         aside,
         act=Act.RESHARE,
         title=title,
-        files=[COPY_NAME, IDENTITY_NAME],
+        files=[COPY_NAME],
         software=software,
         passphrases=passphrases,
         custodians=custodians,

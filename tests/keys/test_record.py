@@ -49,13 +49,12 @@ def recorded(keystore: Keystore, tmp_path: Path) -> Path:
     directory = tmp_path / "record"
     directory.mkdir()
     (directory / "custody.copy").write_bytes(b"sealed")
-    write_identity(directory, keystore.identity)
     record_act(
         keystore,
         directory,
         act=Act.CHECK_SHARES,
         title="Zoë's check",
-        files=["custody.copy", "identity.pub"],
+        files=["custody.copy"],
         software=SOFTWARE,
         passphrases=1,
         now=NOW,
