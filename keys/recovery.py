@@ -145,16 +145,6 @@ def recover(
     return recovered
 
 
-def prove_copy(keystore: Keystore, custody_key: SealingKey, now: int) -> None:
-    """Open a fresh custody copy of ``keystore`` and compare every key in it. ``CUSTODY-OTHER`` when one differs."""
-    _compare(keystore, keystore.custody_copy(now), custody_key, now)
-
-
-def open_and_compare(keystore: Keystore, custody: Custody, custody_key: SealingKey, now: int) -> None:
-    """The same for a custody that the keystore has not taken over yet."""
-    _compare(keystore, keystore.custody_copy(now, custody), custody_key, now)
-
-
 def prove_opens(path: Path, custody_key: SealingKey, now: int) -> None:
     """Open a custody copy that is kept. ``CUSTODY-DAMAGED``, or ``CUSTODY-OTHER`` for one of another share set."""
     kept, _ = custody_copy.opened(
@@ -163,7 +153,12 @@ def prove_opens(path: Path, custody_key: SealingKey, now: int) -> None:
     kept.close()
 
 
-def _compare(keystore: Keystore, copy: bytes, custody_key: SealingKey, now: int) -> None:
+def prove_copy(keystore: Keystore, custody_key: SealingKey, now: int, custody: Custody | None = None) -> None:
+    """Open a fresh custody copy of ``keystore`` and compare every key in it. ``CUSTODY-OTHER`` when one differs.
+
+    ``custody``: one that the keystore has not taken over yet.
+    """
+    copy = keystore.custody_copy(now, custody)
     kept, _ = custody_copy.opened(
         copy, custody_key, now=now, epoch_above=0, ring_backend=keystore.ring_backend
     )

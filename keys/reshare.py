@@ -19,7 +19,7 @@ from keys.public.fingerprint import fingerprint, words
 from keys.quorum import ask_shares
 from keys.record_facts import record_act
 from keys.record_form import Act
-from keys.recovery import COPY_NAME, open_and_compare
+from keys.recovery import COPY_NAME, prove_copy
 from keys.screen import private_screen
 from keys.share_screen import hand_out_all
 
@@ -78,7 +78,7 @@ def reshare(
             screen.heading = "All new shares are out: rehearse the recovery"
             key = ask_shares(screen, custody, f"Any {threshold} custodians type their new shares.")
             with key.private:
-                open_and_compare(keystore, custody, key, now)
+                prove_copy(keystore, key, now, custody)
     except KeyboardInterrupt as error:
         raise KeysError(
             "CEREMONY-BROKEN-OFF",
