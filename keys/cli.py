@@ -7,7 +7,6 @@ Must not: take a secret on the command line, or show one.
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -28,6 +27,7 @@ from keys.cli_change import FILE, banner, date, now, read_settings, say_copy_sta
 from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
 from keys.errors import KeysError
 from keys.keystore import Keystore
+from keys.keystore_place import refuse_existing
 from keys.passphrases import Descriptors, keystore_passphrases, new_keystore_passphrases
 from keys.private.locked import harden_process
 
@@ -68,9 +68,7 @@ def init(*, config: Path, as_json: bool, passphrase_fds: Descriptors, rehearsal:
             "real keys are made in a ceremony, with custodians and a signed record",
             "hold one: key-ceremony run CEREMONY.toml (keys/CEREMONY.md shows how); or add --rehearsal",
         )
-    if os.path.lexists(settings.path):  # before anyone is asked for a passphrase
-        remedy = "keys are never overwritten: choose another [keystore] path, or move the old one away"
-        raise KeysError("KEYSTORE-EXISTS", f"{settings.path} exists already", remedy)
+    refuse_existing(settings.path)  # before anyone is asked for a passphrase
     banner(as_json=as_json, rehearsal=rehearsal)
     with (
         new_keystore_passphrases(settings, passphrase_fds, count=1, rehearsal=rehearsal) as passphrases,

@@ -51,5 +51,5 @@ def take_lock(directory: Path) -> int:
 def refuse_existing(path: Path) -> None:
     """``KEYSTORE-EXISTS``: keys are never overwritten."""
     if os.path.lexists(path):
-        remedy = "keys are never overwritten: choose another place, or move the old keystore away"
+        remedy = "keys are never overwritten: choose another [keystore] path, or move the old one away"
         raise KeysError("KEYSTORE-EXISTS", f"{path} exists already", remedy)

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keys import custody_copy
+from keys import custody_copy, keystore_place
 from keys.durable import (
     create_durable,
     fsync_directory,
@@ -23,7 +23,6 @@ from keys.durable import (
 )
 from keys.errors import KeysError
 from keys.keystore import Keystore
-from keys.keystore_place import abandon
 from keys.public.fingerprint import fingerprint, words
 from keys.record_facts import lost_keys, record_act
 from keys.record_form import Act, LostKeys
@@ -72,9 +71,7 @@ def read_copy(path: Path) -> bytes:
 
 def refuse_existing(keystore: Path, output: Path) -> None:
     """Refuse (``KEYSTORE-EXISTS``, ``CEREMONY-EXISTS``) before anyone is asked for a share."""
-    if os.path.lexists(keystore):
-        remedy = "keys are never overwritten: choose another [keystore] path, or move the old one away"
-        raise KeysError("KEYSTORE-EXISTS", f"{keystore} exists already", remedy)
+    keystore_place.refuse_existing(keystore)
     if os.path.lexists(output):
         raise KeysError("CEREMONY-EXISTS", f"{output} exists already", "choose another directory with --out")
 
@@ -202,6 +199,6 @@ def put_beside(place: Path, copy: bytes) -> None:
 
 
 def _remove(keystore: Path, output: Path) -> None:
-    abandon(keystore)
+    keystore_place.abandon(keystore)
     if os.path.lexists(output):
         shutil.rmtree(output)
