@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from keys.public.roll import Count, Hex16, Hex32, Node, Number
-from keys.ring_index import DestroyReason, KeyRole, RingBackend
+from keys.ring_index import DestroyReason, HoldKey, KeyRole, RingBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from keys.ring_index import BatchKey, Destroyed, HoldKey, RingIndex
+    from keys.ring_index import BatchKey, Destroyed, RingIndex
 
 COMMENT: Final = "sealed-orders v1 key-evidence"
 SIZE_LIMIT: Final = 256 * 1024 * 1024
@@ -269,10 +269,9 @@ def _differences(
 
 def _times(key: BatchKey | HoldKey) -> tuple[int, int | None]:
     """When it was issued, and when it was opened (a hold key has no such time)."""
-    issued_at = getattr(key, "issued_at", None)
-    if issued_at is None:
-        return key.made_at, None  # type: ignore[union-attr]
-    return issued_at, key.opened_at  # type: ignore[union-attr]
+    if isinstance(key, HoldKey):
+        return key.made_at, None
+    return key.issued_at, key.opened_at
 
 
 def _overdue(ring: RingIndex, hold_limit: int, now: int) -> Iterator[Overdue]:
