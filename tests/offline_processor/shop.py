@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -279,6 +280,13 @@ class Shop:
 def id_of(number: int) -> str:
     """The order id of this number, hex."""
     return order_id(key_text(number)).hex()
+
+
+def next_bundle(shop: Shop, *numbers: int, pan: bytes | None = None, **changes: Any) -> Path:
+    """Drop a bundle of the orders of these numbers, ``pan`` on each card; ``changes`` are those of ``bundle``."""
+    keys = shop.keys_for()
+    envelopes = [shop.seal(number, keys=keys, card=a_card(pan) if pan else None) for number in numbers]
+    return shop.bundle(envelopes, batch_key_id=keys.batch_key_id, **changes)
 
 
 def open_shop(

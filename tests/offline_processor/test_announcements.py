@@ -22,6 +22,7 @@ from tests.offline_processor.shop import (
     Shop,
     a_card,
     id_of,
+    next_bundle,
     open_shop,
 )
 from transfer.wire.manifest import KEYROLL_NAME, MANIFEST_NAME, RETURN_COMMENT, SIGNATURE_NAME
@@ -40,16 +41,6 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made = open_shop(tmp_path, custodians=(2, 3))
     yield made
     made.keystore.close()
-
-
-def next_bundle(shop: Shop, *numbers: int, confirm: bool = False, pan: bytes | None = None) -> Path:
-    keys = shop.keys_for()
-    card = a_card(pan) if pan else None
-    return shop.bundle(
-        [shop.seal(number, keys=keys, card=card) for number in numbers],
-        batch_key_id=keys.batch_key_id,
-        newest_return=shop.confirmation() if confirm else None,
-    )
 
 
 def signer_of_newest(shop: Shop) -> str:
@@ -83,7 +74,7 @@ def test_handover_is_in_every_return_under_the_old_identity_until_a_bundle_confi
         assert handover_is_good(handover)
         raw = (shop.newest_return() / KEYROLL_NAME).read_bytes()
         decode_roll(raw, node="shop-a", identity=bytes.fromhex(old))
-    next_bundle(shop, 3, confirm=True)
+    next_bundle(shop, 3, newest_return=shop.confirmation())
     shop.run_later()
     assert (of_kind(shop, Handover), signer_of_newest(shop)) == ([], new)
     decode_roll(

@@ -28,7 +28,7 @@ from tests.offline_processor.disaster import (
     rebuild,
     wronged,
 )
-from tests.offline_processor.shop import HOUR, Shop, id_of, open_shop
+from tests.offline_processor.shop import HOUR, Shop, id_of, next_bundle, open_shop
 from tests.offline_processor.test_crashes import DONE, KILLED, Kill, sample
 
 if TYPE_CHECKING:
@@ -45,11 +45,6 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made.now += HOUR
     yield made
     made.keystore.close()
-
-
-def next_bundle(shop: Shop, *numbers: int) -> None:
-    keys = shop.keys_for()
-    shop.bundle([shop.seal(number, keys=keys) for number in numbers], batch_key_id=keys.batch_key_id)
 
 
 # A backup

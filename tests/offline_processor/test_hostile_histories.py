@@ -29,7 +29,7 @@ from tests.offline_processor.disaster import (
     restore_ledger,
     wronged,
 )
-from tests.offline_processor.shop import HOUR, Shop, open_shop
+from tests.offline_processor.shop import HOUR, Shop, next_bundle, open_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +45,6 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made.keystore.close()
     if made.custody_key is not None:
         made.custody_key.close()
-
-
-def next_bundle(shop: Shop, *numbers: int) -> Path:
-    keys = shop.keys_for()
-    return shop.bundle([shop.seal(number, keys=keys) for number in numbers], batch_key_id=keys.batch_key_id)
 
 
 # Old copies of the keystore

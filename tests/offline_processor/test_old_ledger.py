@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_processor.errors import ProcessorError
-from tests.offline_processor.shop import LOST_ANSWER_CARD, Shop, a_card, id_of
+from tests.offline_processor.shop import LOST_ANSWER_CARD, Shop, a_card, id_of, next_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def next_bundle(shop: Shop, *numbers: int) -> None:
-    keys = shop.keys_for()
-    shop.bundle([shop.seal(number, keys=keys) for number in numbers], batch_key_id=keys.batch_key_id)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +26,7 @@ from tests.offline_processor.shop import (
     Shop,
     a_card,
     id_of,
+    next_bundle,
 )
 from transfer.wire.envelope import encode_envelope, frame
 from transfer.wire.manifest import (
@@ -63,12 +63,6 @@ def assert_refused(
 
 def receipts(shop: Shop) -> list[Receipt]:
     return [record for record in shop.records() if isinstance(record, Receipt)]
-
-
-def next_bundle(shop: Shop, *numbers: int, **changes: Any) -> Path:
-    keys = shop.keys_for()
-    envelopes = [shop.seal(number, keys=keys) for number in numbers]
-    return shop.bundle(envelopes, batch_key_id=keys.batch_key_id, **changes)
 
 
 # What is accepted

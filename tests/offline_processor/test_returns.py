@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +15,7 @@ from keys.public.roll import KeyRoll, decode_roll
 from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.batch import run
 from offline_processor.reporting import BATCH_KEYS_KEPT
-from tests.offline_processor.shop import DECLINED_CARD, LOST_ANSWER_CARD, Shop, a_card, id_of
+from tests.offline_processor.shop import DECLINED_CARD, LOST_ANSWER_CARD, Shop, id_of, next_bundle
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,
@@ -38,13 +38,6 @@ MEMBERS = {
     "status": {"kind", "changed_at", "order", "reason", "state"},
     "refusal": {"kind", "expected", "rule", "seen_at"},
 }
-
-
-def next_bundle(shop: Shop, *numbers: int, pan: bytes | None = None, **changes: Any) -> Path:
-    keys = shop.keys_for()
-    card = a_card(pan) if pan else None
-    envelopes = [shop.seal(number, keys=keys, card=card) for number in numbers]
-    return shop.bundle(envelopes, batch_key_id=keys.batch_key_id, **changes)
 
 
 def manifest_of(shop: Shop) -> ReturnManifest:
