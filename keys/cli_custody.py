@@ -16,7 +16,7 @@ from keys import console, copy_age, custody_copy, recovery
 from keys.act_record import who_option
 from keys.ceremony_run import REHEARSAL_MARK
 from keys.cli_change import DIRECTORY, FILE, now, opened, read_settings, say_copy_states, settings_of
-from keys.console import ExitCode, keystore_passphrase_option, say, shared_options
+from keys.console import ExitCode, keystore_passphrase_option, say, shared_options, shares_option
 from keys.custody import FEWEST, MOST
 from keys.errors import KeysError
 from keys.keystore import Keystore
@@ -30,12 +30,6 @@ from keys.spoken import compare_copy
 
 fingerprint_option = click.option(
     "--fingerprint", "spoken", metavar="F", help="Of the offline identity, from paper: hex or words."
-)
-shares_option = click.option(
-    "--shares-fd",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Read the custodians' shares, one a line, from this open file descriptor.",
 )
 
 

@@ -175,6 +175,17 @@ def keystore_passphrase_option(function: F) -> F:
     return cast("F", passphrase_option(second(with_both)))
 
 
+def shares_option(function: F) -> F:
+    """Add ``--shares-fd N`` (passed as ``shares_fd``), for the acts of a quorum at which nobody types."""
+    option = click.option(
+        "--shares-fd",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Read the custodians' shares, one a line, from this open file descriptor.",
+    )
+    return option(function)
+
+
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

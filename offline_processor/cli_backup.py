@@ -38,13 +38,6 @@ from offline_processor.station import Station, check_machine, existing_ledger, o
 
 _FILE: Final = click.Path(path_type=Path)
 
-shares_option = click.option(
-    "--shares-fd",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Read the custodians' shares, one a line, from this open file descriptor.",
-)
-
 
 @contextmanager
 def _bars() -> Iterator[Bars]:
@@ -100,7 +93,7 @@ def backup(
 )
 @console.shared_options
 @click.argument("backup_file", metavar="BACKUP", type=_FILE)
-@shares_option
+@console.shares_option
 @console.keystore_passphrase_option
 @click.option(
     "--epoch-above",

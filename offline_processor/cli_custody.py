@@ -24,7 +24,6 @@ from keys.quorum import ask_quorum
 from offline_processor import reconciliation, retirement, sequences
 from offline_processor.acquirers.report import in_seconds, in_words, read_report, write_report
 from offline_processor.acquirers.simulator import report as simulated_report
-from offline_processor.cli_backup import shares_option
 from offline_processor.epochs import begin_epoch
 from offline_processor.errors import ProcessorError
 from offline_processor.station import Settings, Station, open_station
@@ -100,7 +99,7 @@ def reconcile(
     "--sequence", required=True, metavar="S", type=click.IntRange(1, 99_999_999), help="The last one gone."
 )
 @click.option("--digest", required=True, metavar="HEX", help="Digest of that bundle's manifest.")
-@shares_option
+@console.shares_option
 @console.keystore_passphrase_option
 @click.pass_obj
 def set_sequence(
