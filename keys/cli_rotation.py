@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from keys import cli_revocation, console, ring_nodes
+from keys import cli_revocation, console
 from keys.act_record import who_option
 from keys.ceremony import read_node_key
 from keys.cli_change import FILE, copy_option, date, now, opened, say_copies, settings_of, short
@@ -126,7 +126,7 @@ def rotate_node(
     compare(key, spoken, "the key in the file")
     with opened(settings, passphrase_fds, copy_file, who) as work:
         keystore = work.keystore
-        before = ring_nodes.known({each.node: each for each in keystore.ring.nodes()}, node).public_key
+        before = keystore.ring.enrolled(node).public_key
         keystore.ring.rotate_node(node, key, now())
         changed = [
             _identity(Subject.NODE, Change.REPLACED, bytes.fromhex(before), node),

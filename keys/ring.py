@@ -99,6 +99,10 @@ class KeyRing:
     def node(self, node: str) -> RingNode | None:
         return self._content.nodes.get(node)
 
+    def enrolled(self, node: str) -> RingNode:
+        """The node of this name; ``KEY-NODE-UNKNOWN`` when it is not enrolled or is retired."""
+        return ring_nodes.known(self._content.nodes, node)
+
     def enrol_node(self, node: str, public_key: bytes, now: int) -> None:
         """Take in a node's Ed25519 key, whose fingerprint a person has compared. A repeat changes nothing.
 
@@ -129,7 +133,7 @@ class KeyRing:
         found = self._content.nodes.get(node)
         if found is not None and found.retired_at is not None:
             return []
-        retired = replace(ring_nodes.known(self._content.nodes, node), retired_at=now)
+        retired = replace(self.enrolled(node), retired_at=now)
         unused = [entry.key_id for entry in self.unused(node)]
         return self._destroy(unused, DestroyReason.REVOKED, now, nodes={**self._content.nodes, node: retired})
 
@@ -137,7 +141,7 @@ class KeyRing:
         self, node: str, count: int, *, identity: SigningKey, now: int, seal_until: int, destroy_at: int
     ) -> list[KeyEntry]:
         """Make ``count`` numbered batch keys for ``node`` and sign their entries. ``KEY-NODE-UNKNOWN``."""
-        known = ring_nodes.known(self._content.nodes, node)
+        known = self.enrolled(node)
         batch, keys = dict(self._content.batch), dict(self._content.keys)
         for number in range(known.next_number, known.next_number + count):
             key = generate_sealing_key()
@@ -170,7 +174,7 @@ class KeyRing:
 
         With a ``signer`` every batch key's entry is its, whoever signed when the key was issued.
         """
-        known = ring_nodes.known(self._content.nodes, node)
+        known = self.enrolled(node)
         roll = KeyRoll(
             node=node,
             epoch=self._content.epoch,
