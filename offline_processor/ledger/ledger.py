@@ -6,7 +6,6 @@ Must not: be opened twice at once, run with a clock behind its newest entry, or 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from keys.public.chain import GENESIS, link
 from keys.public.digest import equal
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.entries import broken, verify_entries
+from offline_processor.ledger.lock import take_lock
 from offline_processor.ledger.mirror import PRAGMAS, Mirror, Statement
 from offline_processor.ledger.schema import migrations
 
@@ -39,14 +39,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, mirror: Path | None = None, renew_mirror: bool = False) -> None:
-        self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise ProcessorError(
-                "LEDGER-IN-USE", "another run holds the ledger", "wait for it to end, then repeat the command"
-            ) from None
+        self._lock = take_lock(path, "another run holds the ledger")
         self._pending: list[Row] = []
         self._written: list[Statement] = []
         self._mirror: Mirror | None = None

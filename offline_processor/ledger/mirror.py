@@ -9,7 +9,6 @@ at most one transaction behind; what it lacks was never acted upon, and the next
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from keys.durable import fsync_directory, make_directory
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.entries import verify_entries
+from offline_processor.ledger.lock import take_lock
 
 PRAGMAS = (
     "journal_mode = WAL",
@@ -82,10 +82,9 @@ class Mirror:
         if expected and not path.is_file():
             raise _disk(path, "it is not there")
         with self._disk_errors():
-            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = take_lock(path, f"another run holds the mirror {path}")
         try:
             with self._disk_errors():
-                _lock_or_refuse(self._lock, f"another run holds the mirror {path}")
                 path.touch(mode=0o600, exist_ok=True)
                 self._database = sqlite3.connect(path, isolation_level=None)
         except BaseException:
@@ -192,9 +191,8 @@ def take(mirror: Path, ledger: Path) -> int:
     aside = ledger.with_name(f"{ledger.name}.from-mirror")
     try:
         make_directory(ledger.parent)
-        descriptor = os.open(ledger.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "rb+") as lock:
-            _lock_or_refuse(lock.fileno(), "another run holds the ledger")
+        lock = take_lock(ledger, "another run holds the ledger")
+        try:
             held.check_newer_than(ledger)
             aside.unlink(missing_ok=True)
             os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -212,6 +210,8 @@ def take(mirror: Path, ledger: Path) -> int:
             fsync_directory(ledger.parent)
             os.rename(aside, ledger)
             fsync_directory(ledger.parent)
+        finally:
+            os.close(lock)
     finally:
         held.close()
     return entries
@@ -220,13 +220,6 @@ def take(mirror: Path, ledger: Path) -> int:
 def same_disk(left: Path, right: Path) -> bool:
     """True when both paths lie on one file system, so that one dying disk takes both."""
     return left.parent.stat().st_dev == right.parent.stat().st_dev
-
-
-def _lock_or_refuse(descriptor: int, what: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ProcessorError("LEDGER-IN-USE", what, "wait for it to end, then repeat the command") from None
 
 
 def _make_durable(path: Path) -> None:
