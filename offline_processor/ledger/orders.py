@@ -245,9 +245,8 @@ def _charged_is_not_ordered_again(ledger: Ledger, outcomes: Sequence[Settled]) -
     if none_charged or ledger.row("SELECT 1 FROM reported LIMIT 1") is None:
         return outcomes
     charged = {order_id for (order_id,) in list(ledger.rows("SELECT order_id FROM reported"))}
-    held = {"state": OrderState.QUARANTINED, "reason": Reason.UNDER_REVIEW, "rule": "RECONCILE-ORDER"}
     return [
-        replace(outcome, **held)  # type: ignore[arg-type]
+        replace(outcome, state=OrderState.QUARANTINED, reason=Reason.UNDER_REVIEW, rule="RECONCILE-ORDER")
         if outcome.state in _AFTER_NO_CHARGE and outcome.order_id in charged
         else outcome
         for outcome in outcomes
