@@ -6,6 +6,7 @@ Must not: name a customer or show more of a card than the ledger keeps.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -76,10 +77,7 @@ def as_document(report: RunReport, marks: list[str], notices: Sequence[Notice] =
 
 def notices_as_document(notices: Sequence[Notice]) -> list[dict[str, Any]]:
     """What a person is warned of, for ``--json``."""
-    return [
-        {"rule": notice.rule, "message": notice.message, "needs_person": notice.needs_person}
-        for notice in notices
-    ]
+    return [dataclasses.asdict(notice) for notice in notices]
 
 
 def show_notices(notices: Sequence[Notice]) -> None:
