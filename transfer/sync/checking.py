@@ -13,29 +13,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from keys.durable import make_directory
 from keys.errors import RuleError
-from keys.public.digest import equal
 from keys.public.minisign import MinisignPublicKey, signature_matches
-from keys.public.roll import ROLL_LIMIT
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import read_group
 from transfer.sync import trust
 from transfer.sync.drop import list_units
+from transfer.sync.fetching import fetch
 from transfer.sync.medium import Medium
 from transfer.sync.node import Node
 from transfer.sync.own import former_identities
-from transfer.sync.reading import check_names, copy_unit, format_rule, measure_file, read_file
-from transfer.sync.returned import RETURN_MANIFEST_LIMIT, Expected
+from transfer.sync.reading import check_names, format_rule, measure_file, read_file
+from transfer.sync.returned import Expected, same_digest
 from transfer.sync.settling import BUNDLE_FILES
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,
     ENVELOPES_NAME,
-    KEYROLL_NAME,
     MANIFEST_LIMIT,
     MANIFEST_NAME,
-    RECORDS_NAME,
     SIGNATURE_LIMIT,
     SIGNATURE_NAME,
     BundleManifest,
@@ -65,7 +61,7 @@ def check_kept(node: Node, sequence: int) -> BundleManifest:
         count = sum(1 for _ in read_group(place / ENVELOPES_NAME))
     except (OSError, RuleError) as error:
         raise _kept_damaged(place, "its envelopes cannot be read") from error
-    if not _same(sha256, manifest.envelopes_sha256) or count != manifest.count:
+    if not same_digest(sha256, manifest.envelopes_sha256) or count != manifest.count:
         raise _kept_damaged(place, "its envelopes are not those that were signed")
     return manifest
 
@@ -138,7 +134,7 @@ def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
             f"{source} is signed by this node, but this state only knows bundles up to {register.last_sequence()}",
             "this state is an old copy: retire the node and enrol it under a new node id",
         )
-    if not _same(row.manifest, bundle_manifest_digest(raw)):
+    if not same_digest(row.manifest, bundle_manifest_digest(raw)):
         raise TransferError(
             "BUNDLE-FORK",
             f"{source} is another bundle {manifest.sequence} than the one that this state made",
@@ -146,7 +142,7 @@ def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
         )
     check_names(source, BUNDLE_FILES)
     found = measure_file(source, ENVELOPES_NAME, manifest.envelopes_size)
-    if found.size != manifest.envelopes_size or not _same(found.sha256, manifest.envelopes_sha256):
+    if found.size != manifest.envelopes_size or not same_digest(found.sha256, manifest.envelopes_sha256):
         raise TransferError(
             "BUNDLE-DAMAGED",
             f"the envelopes in {source} are not those that were signed",
@@ -161,35 +157,14 @@ def _check_return(node: Node, register: Register, drop: Path, name: str) -> str:
     named = return_numbers(name)
     if named is None:
         raise TransferError("RETURN-FORMAT", f"{source} has no name of a return")
-    expected = Expected(
-        node=node.node,
-        identities=trust.load_identities(node.state),
-        last_sequence=register.last_sequence(),
-    )
-    raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
-    signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
-    manifest, signer = expected.judge(source, raw, signature, named=named, taken=None)
     working = node.state / "checking"
-    shutil.rmtree(working, ignore_errors=True)
     try:
-        make_directory(working)
-        limits = {
-            KEYROLL_NAME: ROLL_LIMIT,
-            RECORDS_NAME: manifest.records_size,
-            MANIFEST_NAME: len(raw),
-            SIGNATURE_NAME: len(signature),
-        }
-        copy_unit(source, working / name, limits)
-        expected.check_content(working / name, manifest, signer)
+        verified = fetch(source, working, Expected.of(node, register), named=named, taken=None)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     newest = node.newest_return()
     taken = newest is not None and named <= (newest.epoch, newest.number)
-    return f"{manifest.records} records, genuine, {'taken in' if taken else 'not taken in yet'}"
-
-
-def _same(left: str, right: str) -> bool:
-    return equal(left.encode("ascii"), right.encode("ascii"))
+    return f"{verified.manifest.records} records, genuine, {'taken in' if taken else 'not taken in yet'}"
 
 
 def _kept_damaged(place: Path, why: str) -> TransferError:

@@ -16,7 +16,6 @@ from keys.errors import RuleError
 from keys.public.roll import ROLL_LIMIT
 from transfer.errors import TransferError
 from transfer.register import Register
-from transfer.sync import trust
 from transfer.sync.drop import list_units
 from transfer.sync.node import Node
 from transfer.sync.reading import copy_unit, read_file
@@ -55,7 +54,7 @@ class Fetching:
             if named and named >= at_least:
                 try:
                     raw, signature = (copy / MANIFEST_NAME).read_bytes(), (copy / SIGNATURE_NAME).read_bytes()
-                    expected = self._expected()
+                    expected = Expected.of(self.node, self.register)
                     manifest, signer = expected.judge(copy, raw, signature, named=named, taken=taken)
                     return expected.check_content(copy, manifest, signer)
                 except (RuleError, FileNotFoundError):
@@ -68,38 +67,35 @@ class Fetching:
         for place, (epoch, number) in enumerate(offered):
             try:
                 source = drop / self.node.node / return_name(epoch, number)
-                return self._fetch(source, (epoch, number), taken)
+                expected = Expected.of(self.node, self.register)
+                return fetch(source, self.node.incoming, expected, named=(epoch, number), taken=taken)
             except RuleError as error:
                 # Each is tried, but a medium full of forgeries must not fill a log.
                 if place < _SHOWN:
                     self.refused.append(error)
         return None
 
-    def _expected(self) -> Expected:
-        return Expected(
-            node=self.node.node,
-            identities=trust.load_identities(self.node.state),
-            last_sequence=self.register.last_sequence(),
-        )
 
-    def _fetch(self, source: Path, named: tuple[int, int], taken: tuple[int, int] | None) -> VerifiedReturn:
-        """Copy one return and verify the copy. Nothing large is copied before the signature is good."""
-        raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
-        signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
-        expected = self._expected()
-        manifest, signer = expected.judge(source, raw, signature, named=named, taken=taken)
-        shutil.rmtree(self.node.incoming, ignore_errors=True)
-        make_directory(self.node.incoming)
-        copy = self.node.incoming / source.name
-        limits = {
-            KEYROLL_NAME: ROLL_LIMIT,
-            RECORDS_NAME: manifest.records_size,
-            MANIFEST_NAME: len(raw),
-            SIGNATURE_NAME: len(signature),
-        }
-        copy_unit(source, copy, limits)
-        if (copy / MANIFEST_NAME).read_bytes() != raw or (copy / SIGNATURE_NAME).read_bytes() != signature:
-            raise TransferError(
-                "RETURN-DAMAGED", f"{source} changed while it was copied", "repeat the command"
-            )
-        return expected.check_content(copy, manifest, signer)
+def fetch(
+    source: Path, into: Path, expected: Expected, *, named: tuple[int, int], taken: tuple[int, int] | None
+) -> VerifiedReturn:
+    """Copy one return to the new directory ``into`` and verify the copy; it raises as ``expected`` does.
+
+    Nothing large is copied before the signature is good.
+    """
+    raw = read_file(source, MANIFEST_NAME, RETURN_MANIFEST_LIMIT)
+    signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT)
+    manifest, signer = expected.judge(source, raw, signature, named=named, taken=taken)
+    shutil.rmtree(into, ignore_errors=True)
+    make_directory(into)
+    copy = into / source.name
+    limits = {
+        KEYROLL_NAME: ROLL_LIMIT,
+        RECORDS_NAME: manifest.records_size,
+        MANIFEST_NAME: len(raw),
+        SIGNATURE_NAME: len(signature),
+    }
+    copy_unit(source, copy, limits)
+    if (copy / MANIFEST_NAME).read_bytes() != raw or (copy / SIGNATURE_NAME).read_bytes() != signature:
+        raise TransferError("RETURN-DAMAGED", f"{source} changed while it was copied", "repeat the command")
+    return expected.check_content(copy, manifest, signer)

@@ -10,12 +10,16 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from keys.errors import RuleError
 from keys.public.digest import equal
 from keys.public.roll import decode_roll
 from transfer.errors import TransferError
+from transfer.register import Register
+from transfer.sync import trust
 from transfer.sync.handover import Identities, Step, judge, signer_of
+from transfer.sync.node import Node
 from transfer.wire.ids import NodeId
 from transfer.wire.manifest import (
     KEYROLL_NAME,
@@ -47,6 +51,15 @@ class Expected:
     node: NodeId
     identities: Identities
     last_sequence: int
+
+    @classmethod
+    def of(cls, node: Node, register: Register) -> Self:
+        """What this node expects now."""
+        return cls(
+            node=node.node,
+            identities=trust.load_identities(node.state),
+            last_sequence=register.last_sequence(),
+        )
 
     def judge(
         self,
