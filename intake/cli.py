@@ -23,7 +23,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from intake import cli_trust
 from intake.app import Intake
 from intake.catalogue import SHIPPED, load_catalogue
-from intake.cli_trust import health_of, read_settings, show_notices
+from intake.cli_trust import health_of, read_settings
 from intake.forms import OrderStatus
 from intake.money import control_total
 from intake.sample import SampleReceipt, post_orders, sample_orders
@@ -32,6 +32,7 @@ from keys import console
 from keys.console import ExitCode, say, shared_options, warn
 from keys.durable import write_durable
 from transfer import listing
+from transfer.cli_shown import show_notices
 
 _EXAMPLES = """
 \b

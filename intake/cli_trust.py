@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -27,13 +26,13 @@ from keys.console import ExitCode, say, shared_options, warn
 from keys.public.fingerprint import fingerprint as fingerprint_of
 from keys.public.fingerprint import words
 from transfer import listing
+from transfer.cli_shown import show_notices, show_trust
 from transfer.config import NodeConfig
 from transfer.register import Register
 from transfer.sync import trust
 from transfer.sync.node import Node
-from transfer.sync.notices import Notice
 from transfer.sync.silence import Heard, heard, silence_of
-from transfer.sync.status import TrustStatus, of_trust, trust_status
+from transfer.sync.status import of_trust, trust_status
 
 _TRUST = """
 \b
@@ -128,18 +127,10 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
         return code
     ready = "NOT READY" if health.reasons else "ready"
     say(f"Node {settings.node}: {ready}, {health.keys_left} batch keys left")
-    _show_trust(trusted)
+    show_trust(trusted)
     show_notices(notices)
     console.table("Orders", ("state", "orders"), orders.items())
     return code
-
-
-def show_notices(notices: Sequence[Notice]) -> None:
-    """On standard error: what is so, and what to do."""
-    for notice in notices:
-        warn(f"warning: {notice.text}")
-        if notice.remedy:
-            warn(f"  What to do: {notice.remedy}")
 
 
 def health_of(node: NodeConfig) -> Health:
@@ -195,11 +186,3 @@ def _say_what_changes(old: str, new: str) -> None:
     warn("  - no return, key roll or handover of the old identity is believed any more;")
     warn("  - the key roll of the new one is used from now on, and the numbers of its returns begin anew;")
     warn("  - orders, bundles and revoked keys stay as they are.")
-
-
-def _show_trust(trusted: TrustStatus) -> None:
-    if trusted.fingerprint:
-        say(f"Trusts the offline identity {trusted.fingerprint}")
-        say(f"  in words: {trusted.words}")
-    if trusted.revoked:
-        say(f"Keys that were revoked and are never sealed to: {trusted.revoked}")

@@ -16,7 +16,7 @@ from keys.console import ExitCode, passphrase_option, say, shared_options, warn
 from keys.public.fingerprint import words
 from transfer import cli_checks, cli_medium, cli_node, cli_sync, cli_watch
 from transfer.cli_settings import current_time, date, read_settings
-from transfer.cli_shown import show_notices
+from transfer.cli_shown import show_notices, show_trust
 from transfer.sync import status as overview
 from transfer.sync import trust
 from transfer.sync.node import Node
@@ -97,11 +97,7 @@ def _show_status(seen: overview.Overview) -> None:
     say(f"Node {seen.node}, fingerprint {seen.fingerprint}", style="bold")
     if seen.next_fingerprint:
         say(f"Its next identity waits to be activated: {seen.next_fingerprint}")
-    if seen.trusted.fingerprint:
-        say(f"Trusts the offline identity {seen.trusted.fingerprint}")
-        say(f"  in words: {seen.trusted.words}")
-    if seen.trusted.revoked:
-        say(f"Keys that were revoked and are never sealed to: {seen.trusted.revoked}")
+    show_trust(seen.trusted)
     say(f"Batch keys left: {seen.keys_left}. Orders waiting for a push: {seen.waiting}.")
     console.table(
         "Spool",

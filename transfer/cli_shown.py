@@ -1,6 +1,6 @@
-"""What the verbs of `spool-sync` show alike: reports of push and pull, notices, bars, the one line of a run.
+"""What the verbs of an online host show alike: reports of push and pull, trust, notices, bars, the line of a run.
 
-Why here: push, pull, watch and resend must say the same thing in the same words.
+Why here: push, pull, watch, resend and both status verbs must say the same thing in the same words.
 Must not: decide anything, or show more of an order than its id.
 """
 
@@ -22,6 +22,7 @@ from transfer.sync.handover import Step
 from transfer.sync.inbound import PullReport
 from transfer.sync.notices import Notice
 from transfer.sync.outbound import PushReport
+from transfer.sync.status import TrustStatus
 
 
 class Bars:
@@ -182,7 +183,16 @@ def _show_identity(report: PullReport) -> None:
         )
 
 
-def show_notices(notices: list[Notice]) -> None:
+def show_trust(trusted: TrustStatus) -> None:
+    """Whom this node believes; nothing when it is nobody."""
+    if trusted.fingerprint:
+        say(f"Trusts the offline identity {trusted.fingerprint}")
+        say(f"  in words: {trusted.words}")
+    if trusted.revoked:
+        say(f"Keys that were revoked and are never sealed to: {trusted.revoked}")
+
+
+def show_notices(notices: Sequence[Notice]) -> None:
     """What a person must know, on standard error."""
     for notice in notices:
         warn(f"warning: {notice.text}")
