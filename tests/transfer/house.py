@@ -194,7 +194,6 @@ class House:
                 register=self.register,
                 spool=self.spool,
                 roll=trust.load_roll(self.node.state, node=NODE),
-                identity=self.node_key.minisign,
                 sign=lambda manifest: sign_file(self.node_key, manifest, BUNDLE_COMMENT),
                 now=now,
             ).run(self.drop_in, empty=empty)

@@ -164,7 +164,6 @@ def push_with_sign_of_life(house: House, now: int) -> PushReport:
             register=house.register,
             spool=house.spool,
             roll=load_roll(house.node.state, node=NODE),
-            identity=house.node_key.minisign,
             sign=lambda manifest: sign_file(house.node_key, manifest, BUNDLE_COMMENT),
             now=now,
             sign_of_life=7 * DAY // 2,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from keys.errors import RuleError
-from keys.public.minisign import MinisignPublicKey, signature_matches
+from keys.public.minisign import signature_matches
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import read_group
@@ -76,14 +76,15 @@ def check_signed(node: Node, sequence: int) -> BundleManifest:
         raise _kept_damaged(place, "its manifest or signature cannot be read") from error
     if manifest.sequence != sequence or manifest.node != node.node:
         raise _kept_damaged(place, "its manifest is another bundle's")
-    if not any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in own_identities(node)):
+    if not is_signed_by_us(node, raw, signature):
         raise _kept_damaged(place, "it is not signed by this node")
     return manifest
 
 
-def own_identities(node: Node) -> list[MinisignPublicKey]:
-    """The keys with which this node has signed its bundles, the one in use first."""
-    return [trust.node_identity(node.state), *reversed(former_identities(node.state))]
+def is_signed_by_us(node: Node, raw: bytes, signature: str) -> bool:
+    """True when this node has signed a bundle's manifest, by its identity of now or by one before."""
+    ours = (trust.node_identity(node.state), *reversed(former_identities(node.state)))
+    return any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in ours)
 
 
 def verify_drop(node: Node, register: Register, medium: Medium) -> Iterator[Checked]:
@@ -118,7 +119,7 @@ def _check_bundle(node: Node, register: Register, drop: Path, name: str) -> str:
     source = drop / node.node / name
     raw = read_file(source, MANIFEST_NAME, MANIFEST_LIMIT)
     signature = read_file(source, SIGNATURE_NAME, SIGNATURE_LIMIT).decode("utf-8", "replace")
-    if not any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in own_identities(node)):
+    if not is_signed_by_us(node, raw, signature):
         raise TransferError(
             "BUNDLE-SIGNATURE",
             f"{source} is not signed by this node",

@@ -17,17 +17,15 @@ from pathlib import Path
 from typing import assert_never
 
 from keys.durable import create_durable, fsync_directory, write_new_file
-from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import Spool, read_group
-from transfer.sync.checking import check_kept
+from transfer.sync.checking import check_kept, is_signed_by_us
 from transfer.sync.contents import Contents, gather_each, gather_none, gather_whole
 from transfer.sync.drop import Progress, list_units, no_progress, remove_unit, write_unit
 from transfer.sync.media import Measured
 from transfer.sync.node import WORTH_CONFIRMING, Node
-from transfer.sync.own import former_identities
 from transfer.sync.plan import (
     Clear,
     Cut,
@@ -42,7 +40,6 @@ from transfer.sync.reading import read_file
 from transfer.sync.retired import load_retired
 from transfer.sync.settling import BUNDLE_FILES, bundle_row, settle
 from transfer.wire.manifest import (
-    BUNDLE_COMMENT,
     ENVELOPES_NAME,
     MANIFEST_LIMIT,
     MANIFEST_NAME,
@@ -69,7 +66,6 @@ class Push:
     register: Register
     spool: Spool
     roll: KeyRoll
-    identity: MinisignPublicKey
     sign: Sign
     now: int
     sign_of_life: int = 0  # seconds after which a bundle without orders says that this node lives; 0: never
@@ -125,10 +121,7 @@ class Push:
             signature = read_file(unit, SIGNATURE_NAME, SIGNATURE_LIMIT).decode("utf-8", "replace")
         except TransferError:
             return None
-        ours = (self.identity, *former_identities(self.node.state))
-        if any(signature_matches(key, raw, signature, BUNDLE_COMMENT) for key in ours):
-            return decode_bundle_manifest(raw)
-        return None
+        return decode_bundle_manifest(raw) if is_signed_by_us(self.node, raw, signature) else None
 
     def cut_all(self) -> None:
         """Cut every partition that holds groups, in the order of the keys. An empty one keeps its key."""

@@ -68,14 +68,14 @@ class Rounds:
     def push(self, register: Register, sign: Sign, *, now: int, empty: bool = False) -> PushReport:
         """Cut, write, and say when the medium may be removed; run it inside ``alone()``."""
         node, state = self.node, self.settings.state
-        identity, trusted = trust.node_identity(state), trust.load(state, node=node.node)
+        trust.node_identity(state)
+        roll = trust.load_roll(state, node=node.node)
         medium = self.medium_in()
         report = Push(
             node=node,
             register=register,
             spool=node.spool(),
-            roll=trusted.roll,
-            identity=identity,
+            roll=roll,
             sign=sign,
             now=now,
             sign_of_life=self.settings.expect_return_days * _DAY // 2,
