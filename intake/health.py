@@ -119,11 +119,7 @@ class Health:
             partition = self._spool.partition(batch_key_id)
         except OSError:
             return True  # the key is good; what is wrong with the spool is said by itself
-        return (
-            not partition.closed
-            and partition.orders < self._spool.max_orders
-            and partition.size < self._spool.max_bytes
-        )
+        return not partition.closed and not self._spool.is_full(partition)
 
     def _spool_fault(self) -> str:
         try:

@@ -7,7 +7,7 @@ Must not: hold or show any value that a client sent; pointers name fields of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import msgspec
@@ -207,11 +207,4 @@ def method_refused(allowed: str) -> Problem:
 
 def not_ready(reasons: Sequence[str], notices: Sequence[NoticeForm]) -> Problem:
     """For /readyz: what is missing, in words of ours."""
-    return Problem(
-        rule=NOT_READY.rule,
-        status=NOT_READY.status,
-        title=NOT_READY.title,
-        detail="; ".join(reasons),
-        headers=NOT_READY.headers,
-        notices=notices,
-    )
+    return replace(NOT_READY, detail="; ".join(reasons), notices=notices)
