@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from keys.durable import fsync_directory
 from keys.errors import RuleError
@@ -21,6 +22,7 @@ from transfer.register import REBUILD, Register
 from transfer.spool import read_group, scan_group
 from transfer.sync.checking import check_kept, check_signed
 from transfer.sync.node import Node
+from transfer.sync.plan import gap
 from transfer.sync.settling import settle
 from transfer.wire.manifest import (
     ENVELOPES_NAME,
@@ -43,6 +45,11 @@ class Finding:
     remedy: str
     safe: bool = False
     repaired: bool = False
+
+    @classmethod
+    def of(cls, error: RuleError) -> Self:
+        """What a check refused, and a person has to decide."""
+        return cls(rule=error.rule, message=error.message, remedy=error.remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +117,7 @@ class Doctor:
                             unknown += self._without_row(ids)
                 except RuleError as error:
                     strange = True
-                    yield Finding(rule=error.rule, message=error.message, remedy=error.remedy)
+                    yield Finding.of(error)
             if unknown:
                 yield self._index(key, unknown)
             lost = [order_id for order_id in waiting if order_id not in found]
@@ -153,14 +160,14 @@ class Doctor:
                 )
                 continue
             while expected < seen.sequence:
-                yield _gap(expected)
+                yield Finding.of(gap(expected))
                 expected += 1
                 previous = ""
             expected += 1
             try:
                 manifest = check_signed(self.node, seen.sequence)
             except RuleError as error:
-                yield Finding(rule=error.rule, message=error.message, remedy=error.remedy)
+                yield Finding.of(error)
                 previous = ""
                 continue
             digest = bundle_manifest_digest((place / MANIFEST_NAME).read_bytes())
@@ -186,7 +193,7 @@ class Doctor:
                     remedy="this state mixes two copies: retire the node and enrol it under a new node id",
                 )
         for sequence in range(expected, last + 1):
-            yield _gap(sequence)
+            yield Finding.of(gap(sequence))
 
     def _kept(self) -> Iterator[Finding]:
         """Envelopes against signatures and receipts."""
@@ -211,7 +218,7 @@ class Doctor:
                     manifest = check_kept(self.node, seen.sequence)
                     yield from self._contents(seen.sequence, manifest.batch_key)
                 except RuleError as error:
-                    yield Finding(rule=error.rule, message=error.message, remedy=error.remedy)
+                    yield Finding.of(error)
 
     def _settled(self, sequence: int) -> Finding:
         place = self.node.bundle(sequence)
@@ -274,14 +281,6 @@ def _missing(order_ids: list[str]) -> Finding:
         message=f"{len(order_ids)} orders were acknowledged, but their envelopes are in no group and no bundle: "
         f"{_some(order_ids)}",
         remedy="find out who touched the spool; ask these customers to order again",
-    )
-
-
-def _gap(sequence: int) -> Finding:
-    return Finding(
-        rule="OUTBOX-GAP",
-        message=f"bundle {sequence} is not in the outbox any more, so the chain of bundles cannot go on",
-        remedy="restore the outbox; if it is lost, retire this node and enrol it under a new node id",
     )
 
 

@@ -64,12 +64,12 @@ def plan_repairs(outbox: Sequence[BundleSeen]) -> list[Discard | Record]:
             actions.append(Discard(sequence=bundle.sequence))
             continue
         if bundle.sequence != expected:
-            raise _gap(expected)
+            raise gap(expected)
         expected += 1
         if not bundle.recorded:
             actions.append(Record(sequence=bundle.sequence))
     if any(bundle.recorded and not bundle.complete for bundle in outbox):
-        raise _gap(expected)
+        raise gap(expected)
     return actions
 
 
@@ -77,7 +77,7 @@ def check_outbox(outbox: Sequence[BundleSeen], *, recorded: int) -> None:
     """``OUTBOX-GAP`` when the register has recorded a bundle that the outbox does not hold."""
     last = max((bundle.sequence for bundle in outbox if bundle.complete), default=0)
     if recorded > last:
-        raise _gap(last + 1)
+        raise gap(last + 1)
 
 
 def plan_cuts(
@@ -157,7 +157,8 @@ def sign_of_life_is_due(*, last_cut: int, in_flight: int, now: int, every: int) 
     return every > 0 and last_cut > 0 and in_flight == 0 and abs(now - last_cut) >= every
 
 
-def _gap(sequence: int) -> TransferError:
+def gap(sequence: int) -> TransferError:
+    """The refusal of a chain of bundles in which this one is missing."""
     return TransferError(
         "OUTBOX-GAP",
         f"bundle {sequence} is not in the outbox any more, so the chain of bundles cannot go on",
