@@ -23,8 +23,7 @@ class Answers(RegisterFile):
             "SELECT order_id FROM bundle CROSS JOIN orders USING (batch_key_id) WHERE outcome <> '' AND state = ''"
             " AND number <= last_order AND order_id NOT IN (SELECT order_id FROM missing) ORDER BY number LIMIT ?"
         )
-        with self._reading:
-            return [order_id for (order_id,) in self._reader.conn.execute(query, (limit,))]
+        return [order_id for (order_id,) in self._rows(query, (limit,))]
 
     def update_statuses(self, records: Iterable[StatusRecord], *, epoch: int = 1) -> tuple[int, int]:
         """Set the statuses that a return of ``epoch`` brought: how many were of orders known here, and how many not.
@@ -54,8 +53,7 @@ class Answers(RegisterFile):
             " WHERE outcome <> '' AND state IN ('', 'held') AND epoch < ?"
             " AND number <= last_order AND order_id NOT IN (SELECT order_id FROM missing) ORDER BY number LIMIT ?"
         )
-        with self._reading:
-            return [order_id for (order_id,) in self._reader.conn.execute(query, (epoch, limit))]
+        return [order_id for (order_id,) in self._rows(query, (epoch, limit))]
 
     def take_receipts(self, receipts: Iterable[Receipt]) -> None:
         """Record the receipts of bundles, durably; one that is not for the very bundle, or miscounts it, is none."""

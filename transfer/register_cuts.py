@@ -35,11 +35,10 @@ class BundleRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsettledOrder:
-    """An acknowledged order without a receipt. ``sequence``: its bundle; ``status``: what a return told, "" if none."""
+    """An acknowledged order without a receipt. ``sequence``: its bundle, None if it is in none."""
 
     order_id: str
     sequence: int | None
-    status: str
     missing: bool
 
 
@@ -139,8 +138,7 @@ class Cuts(RegisterFile):
             "SELECT batch_key_id, sequence FROM bundle"
             " WHERE lower(hex(batch_key_id)) IN (SELECT value FROM json_each(?))"
         )
-        with self._reading:
-            return dict(self._reader.conn.execute(query, (wanted,)))
+        return dict(self._rows(query, (wanted,)))
 
     def last_sequence(self) -> int:
         """The highest recorded sequence, 0 before the first."""
@@ -148,13 +146,11 @@ class Cuts(RegisterFile):
 
     def missing(self, limit: int = 1000) -> list[str]:
         """Acknowledged orders that no cut found and no later status accounts for, oldest first."""
-        with self._reading:
-            rows = self._reader.conn.execute(
-                "SELECT order_id FROM missing JOIN orders USING (order_id) WHERE state = ''"
-                " ORDER BY noticed_at, order_id LIMIT ?",
-                (limit,),
-            ).fetchall()
-        return [order_id for (order_id,) in rows]
+        query = (
+            "SELECT order_id FROM missing JOIN orders USING (order_id) WHERE state = ''"
+            " ORDER BY noticed_at, order_id LIMIT ?"
+        )
+        return [order_id for (order_id,) in self._rows(query, (limit,))]
 
     def unanswered_since(self) -> int:
         """When the oldest bundle without a receipt was cut, 0 for none."""
@@ -184,22 +180,18 @@ class Cuts(RegisterFile):
     def without_receipt(self) -> list[UnsettledOrder]:
         """Every acknowledged order whose bundle has no receipt, or that is in no bundle, the oldest first."""
         query = (
-            "SELECT order_id, sequence, state, is_missing FROM placed"
+            "SELECT order_id, sequence, is_missing FROM placed"
             " WHERE sequence IS NULL OR outcome = '' ORDER BY number"
         )
-        with self._reading:
-            rows = self._reader.conn.execute(query).fetchall()
         return [
-            UnsettledOrder(order_id=order_id, sequence=sequence, status=state, missing=bool(missing))
-            for order_id, sequence, state, missing in rows
+            UnsettledOrder(order_id=order_id, sequence=sequence, missing=bool(missing))
+            for order_id, sequence, missing in self._rows(query)
         ]
 
     def _bundles(self, where: str, values: Row) -> Iterator[BundleRow]:
         names = ("sequence", "batch_key_id", "manifest", "orders", "cut_at", "outcome", "settled_at")
-        with self._reading:
-            query = f"SELECT {', '.join(names)} FROM bundle {where}"  # noqa: S608  fixed texts of this class
-            rows = self._reader.conn.execute(query, values).fetchall()
-        return (BundleRow(**dict(zip(names, row, strict=True))) for row in rows)
+        query = f"SELECT {', '.join(names)} FROM bundle {where}"  # noqa: S608  fixed texts of this class
+        return (BundleRow(**dict(zip(names, row, strict=True))) for row in self._rows(query, values))
 
 
 def _count_uncut(connection: sqlite3.Connection, batch_key_id: bytes) -> int:
