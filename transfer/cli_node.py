@@ -15,6 +15,7 @@ from keys import console
 from keys.console import ExitCode, passphrase_option, say, shared_options, warn
 from keys.public.fingerprint import fingerprint, words
 from transfer.cli_settings import current_time, read_settings
+from transfer.sync.identities import NODE_IDENTITY_NAME
 from transfer.sync.node import Node
 from transfer.sync.own import NEXT_IDENTITY_NAME
 from transfer.sync.retired import RetireReport, retire
@@ -61,7 +62,7 @@ def _rotate_identity(*, config: Path, as_json: bool, passphrase_fd: int | None, 
     with node.alone():
         identity = step(node.state, passphrase_file=settings.passphrase_file, descriptor=passphrase_fd)
     shown, spoken = fingerprint(identity.public_key), words(identity.public_key)
-    public = node.state / ("identity.pub" if activate else NEXT_IDENTITY_NAME)
+    public = node.state / (NODE_IDENTITY_NAME if activate else NEXT_IDENTITY_NAME)
     if as_json:
         console.print_json(
             {

@@ -21,7 +21,7 @@ from transfer.sync import trust
 from transfer.sync.handover import Step
 from transfer.sync.inbound import PullReport
 from transfer.sync.notices import Notice
-from transfer.sync.outbound import PushReport
+from transfer.sync.push_report import PushReport
 from transfer.sync.status import TrustStatus
 
 

@@ -25,7 +25,8 @@ from transfer.spool import read_group
 from transfer.sync import trust
 from transfer.sync.inbound import Pull, PullReport
 from transfer.sync.node import Node
-from transfer.sync.outbound import Push, PushReport
+from transfer.sync.outbound import Push
+from transfer.sync.push_report import PushReport
 from transfer.wire.envelope import Envelope, encode_envelope
 from transfer.wire.header import Header, encode_header
 from transfer.wire.manifest import (

@@ -9,7 +9,8 @@ import pytest
 
 from keys.private.sign import sign_file
 from tests.transfer.house import NODE, NOW, House, order_id
-from transfer.sync.outbound import Push, PushReport
+from transfer.sync.outbound import Push
+from transfer.sync.push_report import PushReport
 from transfer.sync.trust import load_roll
 from transfer.wire.manifest import BUNDLE_COMMENT, bundle_name
 from transfer.wire.records import Outcome, Reason, StatusRecord, StatusState

@@ -16,7 +16,7 @@ from transfer.errors import TransferError
 from transfer.sync import drop as writing
 from transfer.sync.inbound import PullReport
 from transfer.sync.medium import Direction, Marker, format_medium
-from transfer.sync.outbound import PushReport
+from transfer.sync.push_report import PushReport
 from transfer.sync.rounds import Rounds
 from transfer.wire.manifest import BUNDLE_COMMENT, ENVELOPES_NAME
 from transfer.wire.records import Reason, StatusRecord, StatusState

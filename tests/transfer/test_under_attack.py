@@ -22,7 +22,7 @@ from transfer.sync.checking import Checked, verify_drop
 from transfer.sync.doctor import Doctor
 from transfer.sync.inbound import Pull
 from transfer.sync.medium import MARKER_NAME, Direction, Medium
-from transfer.sync.outbound import PushReport
+from transfer.sync.push_report import PushReport
 from transfer.sync.rounds import Rounds
 from transfer.sync.silence import heard, of_silence
 from transfer.sync.watch import Watch

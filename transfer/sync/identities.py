@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
@@ -24,7 +23,7 @@ from keys.public.minisign import MinisignPublicKey
 from keys.public.roll import Hex32
 from transfer.errors import TransferError
 from transfer.sync.handover import Identities
-from transfer.wire.manifest import SIGNATURE_LIMIT
+from transfer.wire.manifest import SIGNATURE_LIMIT, Version
 from transfer.wire.records import Handover
 
 TRUSTED_NAME = "trusted.pub"
@@ -36,7 +35,7 @@ _KNOWN_LIMIT = 1024 * 1024
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+    format: Version = 1
     before: Hex32 | None
     former: list[Hex32]
     handover: Handover | None

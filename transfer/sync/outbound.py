@@ -53,8 +53,6 @@ from transfer.wire.manifest import (
     encode_manifest,
 )
 
-__all__ = ("CutBundle", "Push", "PushReport", "Sign", "write_bundle")
-
 Sign = Callable[[bytes], str]
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from keys.durable import write_durable
 from keys.errors import RuleError
 from keys.public import canonical
+from keys.public.roll import Count
 from transfer.errors import TransferError
 from transfer.register import Register, UnsettledOrder
 from transfer.sync import trust
 from transfer.sync.node import Node
 from transfer.sync.notices import Notice
+from transfer.wire.manifest import Version
 
 RETIRED_NAME = "retired.json"
 _LIMIT = 4096
@@ -30,9 +31,9 @@ _PATIENCE = 60.0
 class Retired(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Since when this node is closed; ``lost``: its state is an old copy, so that nothing of it may be cut."""
 
-    format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+    format: Version = 1
     lost: bool
-    retired_at: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    retired_at: Count
 
     @property
     def notice(self) -> Notice:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
@@ -17,6 +16,7 @@ from keys.errors import RuleError
 from keys.public import canonical
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
+from transfer.wire.manifest import Version
 from transfer.wire.records import Revocation
 
 REVOKED_NAME = "revoked.json"
@@ -24,7 +24,7 @@ _LIMIT = 16 * 1024 * 1024
 
 
 class _Revoked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    format: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
+    format: Version = 1
     revocations: list[Revocation]
 
 

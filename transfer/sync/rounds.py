@@ -6,7 +6,7 @@ Must not: read a clock or the terminal; the command lines do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,11 +20,10 @@ from transfer.sync.drop import Progress, list_units, no_progress
 from transfer.sync.inbound import Pull, PullReport
 from transfer.sync.medium import Direction, Medium, admit
 from transfer.sync.node import Node
-from transfer.sync.outbound import Push, PushReport, write_bundle
+from transfer.sync.notices import DAY
+from transfer.sync.outbound import Push, Sign, write_bundle
+from transfer.sync.push_report import PushReport
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
-
-_DAY = 86_400
-Sign = Callable[[bytes], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ class Rounds:
             roll=roll,
             sign=sign,
             now=now,
-            sign_of_life=self.settings.expect_return_days * _DAY // 2,
+            sign_of_life=self.settings.expect_return_days * DAY // 2,
             progress=self.progress,
             check_drop=medium.check,
         ).run(medium.drop, empty=empty)

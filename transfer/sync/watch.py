@@ -17,9 +17,10 @@ from transfer.sync import trust
 from transfer.sync.inbound import PullReport
 from transfer.sync.media import medium_errors, open_drop
 from transfer.sync.medium import Medium, place_of
-from transfer.sync.outbound import PushReport
+from transfer.sync.outbound import Sign
 from transfer.sync.plan import Waiting, cut_is_due, plan_writes
-from transfer.sync.rounds import Rounds, Sign
+from transfer.sync.push_report import PushReport
+from transfer.sync.rounds import Rounds
 from transfer.wire.manifest import return_name
 
 _REPEAT = 3600  # seconds after which all that lies on a drop is compared again, although nothing has changed
