@@ -17,8 +17,8 @@ from offline_processor.reconciliation import is_required, require
 FIRST_EPOCH = 1
 
 
-def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
-    """Record the keystore's epoch when it is new to the ledger; True when it is. ``LEDGER-EPOCH`` when it is past.
+def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> None:
+    """Record the keystore's epoch when it is new to the ledger; ``LEDGER-EPOCH`` when it is past.
 
     The keys that the recovery lost are recorded as destroyed, once each.
     """
@@ -32,7 +32,7 @@ def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
                 "put the newest keystore back; if this one was recovered, move it away and recover once more, with"
                 f" --epoch-above {known}",
             )
-        return False
+        return
     if keystore.epoch < known:
         raise ProcessorError(
             "LEDGER-EPOCH",
@@ -46,7 +46,6 @@ def begin_epoch(ledger: Ledger, keystore: Keystore, *, now: int) -> bool:
         if keystore.epoch > FIRST_EPOCH:
             _begin(ledger, keystore, known, now=now)
         ledger.set_counter("epoch", keystore.epoch)
-    return keystore.epoch > FIRST_EPOCH
 
 
 def _bring_up(ledger: Ledger, keystore: Keystore, *, now: int) -> None:
