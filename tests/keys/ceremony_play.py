@@ -92,7 +92,7 @@ class Players:
         for _ in CUSTODIANS[len(self.shares) :]:
             share = self.see_share()
             self.terminal.answer("Word 1", " ".join(word[:4] for word in share.split()))
-            self.terminal.answer("envelope", "")
+            self.terminal.answer("into its envelope", "")
 
     def rehearse(self, *places: int) -> None:
         for place in places or (4, 0, 2):

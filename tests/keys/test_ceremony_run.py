@@ -346,7 +346,7 @@ def test_a_new_share_set_replaces_the_former_one_when_its_sheets_are_proved(
         for _ in range(3):
             share = players.see_share()
             terminal.answer("Word 1", share)
-            terminal.answer("envelope", "")
+            terminal.answer("into its envelope", "")
         terminal.answer("Word 1", held.shares[0])  # of the former set
         assert "SHARE-OTHER-SET" in terminal.answer("Word 1", players.shares[2])
         terminal.answer("Word 1", players.shares[0])
@@ -418,12 +418,12 @@ def test_wrong_shares_are_told_apart_when_they_are_typed_back(home: Path) -> Non
         assert "SHARE-OTHER-SET" in terminal.answer("type it again", "show")
         terminal.answer("words are on your sheet", "")
         terminal.answer("Word 1", " ".join(ada))
-        terminal.answer("envelope", "")
+        terminal.answer("into its envelope", "")
         ben = players.see_share()
         terminal.answer("Word 1", " ".join(ada))
         assert "SHARE-WRONG: it is the share of another custodian" in terminal.answer("type it again", "")
         terminal.answer("Word 1", ben)
-        terminal.answer("envelope", "")
+        terminal.answer("into its envelope", "")
 
 
 @pytest.mark.parametrize("how", ["interrupt", "hang up", "terminate", "a no"])
