@@ -142,9 +142,21 @@ class Reference:
     currency: str
 
 
+class SecurityCode(StrEnum):
+    """What the issuer said of the CVV."""
+
+    MATCH = "match"
+    MISMATCH = "mismatch"
+    NOT_CHECKED = "not checked"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An acquirer's answer as received; it counts only if it ``matches`` what was sent."""
+    """An acquirer's answer as received; it counts only if it ``matches`` what was sent.
+
+    ``amount`` is the one echoed, or approved in part; ``address`` the AVS result as the host gives it. ``late``: it
+    came after its time, when the attempt already counted as unknown; it is recorded, and reversed all the same.
+    """
 
     stan: int
     rrn: str
@@ -152,6 +164,9 @@ class Answer:
     currency: str
     code: str
     approval: str = ""
+    security_code: SecurityCode = SecurityCode.NOT_CHECKED
+    address: str = ""
+    late: bool = False
 
 
 def matches(sent: Reference, answer: Answer) -> bool:
