@@ -27,7 +27,7 @@ _TIMEOUT = 30
 _ANSWER_LIMIT = 64 * 1024
 _ACCEPTED = 202
 # Amounts that end so mean something to the offline side's simulator; the sample's surprises come from its cards only.
-_MEANINGFUL_ENDINGS = frozenset({9905, 9951, 9954, 9991, 9968, 9969})
+_MEANINGFUL_ENDINGS = frozenset(range(9_900, 10_000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from keys.console import ExitCode
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors
 from offline_processor import cli_backup, cli_custody, evidence, key_state, status_report, summary
-from offline_processor.acquirers.simulator import SimulatedAcquirer
+from offline_processor.acquirers.drivers import open_acquirer
 from offline_processor.batch import run as run_batch
 from offline_processor.control_total import ControlTotal, same
 from offline_processor.errors import ProcessorError
@@ -96,7 +96,7 @@ def _run(
 ) -> RunReport:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with every file closed
     bars = Bars(shown=console.is_terminal())
-    acquirer = SimulatedAcquirer(settings.acquirer.books)
+    acquirer = open_acquirer(settings.acquirer)
 
     def confirmed(total: ControlTotal) -> None:
         bars.stop()

@@ -23,7 +23,7 @@ from keys.private.unseal import SealingKey
 from keys.quorum import ask_quorum
 from offline_processor import reconciliation, retirement, sequences
 from offline_processor.acquirers.report import in_seconds, in_words, read_report, write_report
-from offline_processor.acquirers.simulator import report as simulated_report
+from offline_processor.acquirers.simulator.books import report as simulated_report
 from offline_processor.epochs import begin_epoch
 from offline_processor.errors import ProcessorError
 from offline_processor.station import Settings, Station, open_station

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from intake.sample_people import CARDS, TROUBLED_CARDS
 from keys.public.minisign import MinisignPublicKey, signature_matches
-from offline_processor.acquirers.simulator import unreversed_approvals
+from offline_processor.acquirers.simulator.books import unreversed_approvals
 from tests.end_to_end.commands import Shell, environment
 from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.places import NODE, Places

@@ -28,7 +28,7 @@ from intake.money import control_total
 from intake.sample import SampleOrder, SampleReceipt, post_orders, sample_orders
 from keys.console import ExitCode
 from keys.private.sign import generate_signing_key, sign_file
-from offline_processor.acquirers.simulator import unreversed_approvals
+from offline_processor.acquirers.simulator.books import unreversed_approvals
 from tests.end_to_end import orders, story
 from tests.end_to_end.commands import environment
 from tests.end_to_end.conftest import System

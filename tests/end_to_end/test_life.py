@@ -18,7 +18,7 @@ import pytest
 from intake.money import control_total
 from keys.console import ExitCode
 from keys.record_form import decode_record
-from offline_processor.acquirers.simulator import unreversed_approvals
+from offline_processor.acquirers.simulator.books import unreversed_approvals
 from tests.end_to_end import orders, story
 from tests.end_to_end.commands import Outcome, Shell
 from tests.end_to_end.conftest import quiet_shell

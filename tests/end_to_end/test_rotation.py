@@ -12,7 +12,7 @@ from typing import Any
 
 from intake.money import control_total
 from keys.console import ExitCode
-from offline_processor.acquirers.simulator import unreversed_approvals
+from offline_processor.acquirers.simulator.books import unreversed_approvals
 from tests.end_to_end import orders, story
 from tests.end_to_end.conftest import System
 from tests.end_to_end.orders import SETTLED, Receipt

@@ -23,11 +23,11 @@ from keys.private.locked import LockedBuffer
 from keys.private.unseal import sealing_key
 from keys.ring_index import DestroyReason
 from offline_processor import attempts, batch, bundle_work, holding, reporting
-from offline_processor.acquirers import simulator
 from offline_processor.acquirers.protocol import Authorisation
-from offline_processor.charging import AttemptState, event_of
+from offline_processor.charging import Answer, AttemptState, event_of
 from offline_processor.ledger import bundles, ledger, orders
 from offline_processor.workplace import destroy_keys, envelopes_of
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer import register, spool
 from transfer.sync import inbound, outbound, returned, trust
 from transfer.sync.drop import write_unit
@@ -258,11 +258,15 @@ def _return_leaves_before_it_is_recorded(patch: Patch) -> None:
 
 
 def _reversal_not_sent(patch: Patch) -> None:
-    def reverse(self: simulator.SimulatedAcquirer, window: Sequence[Any]) -> list[Any]:
+    def reverse(self: SimulatedAcquirer, window: Sequence[Any]) -> list[Any]:
         del self
-        return [simulator._answer(sent, "00") for sent in window]
+        sent = [getattr(one, "reference", one) for one in window]
+        return [
+            Answer(stan=one.stan, rrn=one.rrn, amount=one.amount, currency=one.currency, code="00")
+            for one in sent
+        ]
 
-    patch.setattr(simulator.SimulatedAcquirer, "reverse", reverse)
+    patch.setattr(SimulatedAcquirer, "reverse", reverse)
 
 
 # What only a power cut shows: everything is in its right order, but the disk is not told to keep it so.

@@ -17,8 +17,9 @@ import msgspec
 from tests.faults.orders import ENDS, WISHES
 from tests.faults.world import World
 
-_APPROVALS = """SELECT reference, count(*) FROM booking AS a WHERE kind = 'authorisation' AND code = '00'
-    AND NOT EXISTS (SELECT 1 FROM booking AS r WHERE r.kind = 'reversal' AND r.rrn = a.rrn AND r.id > a.id)
+_APPROVALS = """SELECT reference, count(*) FROM booking AS a WHERE kind = 'authorisation' AND granted > 0
+    AND NOT EXISTS (SELECT 1 FROM booking AS r WHERE r.kind = 'reversal' AND r.of = a.id AND r.code = '00'
+        AND r.granted = 0)
     GROUP BY reference"""
 _REPEATED_NUMBERS = (
     """SELECT rrn FROM booking WHERE kind = 'authorisation' GROUP BY rrn HAVING count(*) > 1"""

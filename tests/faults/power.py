@@ -23,7 +23,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from offline_processor.acquirers.simulator import SimulatedAcquirer
 from tests.faults import world as worlds
 from tests.faults.children import in_child, last_words, warm_up
 from tests.faults.disks import DISKS, make_image, mounted
@@ -31,6 +30,7 @@ from tests.faults.judge import Findings, judge
 from tests.faults.pipeline import STEPS, live_once, recover
 from tests.faults.recorder import FLUSH, MARK, WRITE, Event, Recorder, call, recording
 from tests.faults.world import World, make_world
+from tests.offline_processor.simulated import SimulatedAcquirer
 
 _NEW_NAMESPACE, _PRIVATE = 0x20000, 1 << 18
 # A block of the ext4 below: disks of today write 4,096 bytes whole, and ext4 itself needs its superblocks whole.

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from offline_processor.acquirers.protocol import Authorisation
-from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.charging import Answer, Reference
+from tests.offline_processor.simulated import SimulatedAcquirer
 
 Answers = Sequence[Answer | None]
 Line = Callable[[Answers], Answers]

@@ -13,7 +13,7 @@ from pathlib import Path
 from keys.keystore import Keystore
 from offline_processor import restore
 from offline_processor.acquirers.report import Report, parse_report, write_report
-from offline_processor.acquirers.simulator import report as simulated_report
+from offline_processor.acquirers.simulator.books import report as simulated_report
 from offline_processor.backup import BackupMade, make_backup
 from offline_processor.epochs import begin_epoch
 from offline_processor.ledger.ledger import Ledger

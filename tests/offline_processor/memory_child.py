@@ -14,10 +14,10 @@ from pathlib import Path
 
 from offline_processor import cli
 from offline_processor.acquirers.protocol import Authorisation
-from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.cards import CardTable
 from offline_processor.charging import Answer
 from tests.keys.memory_child import dump
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.card import CardView
 
 LEAKED: list[bytes] = []

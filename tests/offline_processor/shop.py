@@ -21,11 +21,12 @@ from keys.private.locked import LockedBuffer
 from keys.private.sign import SigningKey, generate_signing_key, sign_file
 from keys.private.unseal import SealingKey
 from offline_processor.acquirers.protocol import Acquirer
-from offline_processor.acquirers.simulator import SimulatedAcquirer, unreversed_approvals
+from offline_processor.acquirers.simulator.books import unreversed_approvals
 from offline_processor.batch import run
 from offline_processor.control_total import ControlTotal
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.workplace import RunReport, Workplace
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.card import Card
 from transfer.wire.envelope import Envelope, encode_envelope, frame
 from transfer.wire.ids import basket_nonce, order_id

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline_processor import charging
-from offline_processor.acquirers.simulator import BY_LAST_FOUR
+from offline_processor.acquirers.simulator.faults import BY_LAST_FOUR
 from offline_processor.charging import (
     DECLINE_CLASS,
     FINISHED,

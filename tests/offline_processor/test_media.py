@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from keys.public import canonical
-from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.batch import run
 from offline_processor.reception import receive_all
 from offline_processor.silence import silent_nodes
 from offline_processor.workplace import RunReport
 from tests.offline_processor.shop import NOW, Shop, id_of, open_shop
+from tests.offline_processor.simulated import SimulatedAcquirer
 from tests.transfer.file_systems import elsewhere
 from tests.transfer.hostile import Entry, lay_out, plant, snapshot, trees
 from transfer.sync.medium import MARKER_NAME, Direction, Marker, format_medium

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from keys.errors import RuleError
 from keys.private.sign import generate_signing_key, sign_file
 from keys.ring_index import DestroyReason
-from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.batch import run
 from offline_processor.errors import ProcessorError
 from offline_processor.reporting import BATCH_KEYS_KEPT
@@ -28,6 +27,7 @@ from tests.offline_processor.shop import (
     id_of,
     next_bundle,
 )
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.envelope import encode_envelope, frame
 from transfer.wire.manifest import (
     BUNDLE_COMMENT,

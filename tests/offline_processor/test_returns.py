@@ -12,10 +12,10 @@ import pytest
 
 from keys.public.minisign import MinisignPublicKey, signature_matches
 from keys.public.roll import KeyRoll, decode_roll
-from offline_processor.acquirers.simulator import SimulatedAcquirer
 from offline_processor.batch import run
 from offline_processor.reporting import BATCH_KEYS_KEPT
 from tests.offline_processor.shop import DECLINED_CARD, LOST_ANSWER_CARD, Shop, id_of, next_bundle
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.manifest import (
     KEYROLL_NAME,
     MANIFEST_NAME,

@@ -10,7 +10,8 @@ import sqlite_utils
 
 from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.protocol import Authorisation
-from offline_processor.acquirers.simulator import BY_LAST_FOUR, SimulatedAcquirer, unreversed_approvals
+from offline_processor.acquirers.simulator.books import unreversed_approvals
+from offline_processor.acquirers.simulator.faults import BY_LAST_FOUR
 from offline_processor.charging import DeclineClass, Reference, decline_class
 from tests.offline_processor.shop import (
     LOST_ANSWER_CARD,
@@ -20,6 +21,7 @@ from tests.offline_processor.shop import (
     VISA,
     a_card,
 )
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.card import CARD_SIZE, decode_card, encode_card
 
 if TYPE_CHECKING:
