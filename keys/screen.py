@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import signal
 import termios
+import threading
 from typing import TYPE_CHECKING, Final
 
 from keys.errors import KeysError
@@ -21,6 +24,8 @@ _ENTER: Final = "\x1b[?1049h"
 _LEAVE: Final = "\x1b[?1049l"
 _CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
 _LINE_LIMIT: Final = 4096
+_STOP_KEYS: Final = b"\x03\x04"
+_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ANSWERS: Final = {"yes": True, "y": True, "no": False, "n": False}
 
 
@@ -76,13 +81,58 @@ class Screen:
             self.say("Type yes or no.")
         return answer
 
+    def show_until_key(self, secret: memoryview, seconds: float) -> bool:
+        """Write ``secret`` (locked memory) straight to the terminal; gone at the next key (True) or in time (False).
+
+        Raises ``KeyboardInterrupt`` after clearing when the key was Ctrl-C or Ctrl-D, the terminal is gone, or the
+        process was told to end. No key stops or suspends the process while the secret stands there.
+        """
+        try:
+            before, quiet = termios.tcgetattr(self._terminal), termios.tcgetattr(self._terminal)
+        except termios.error as error:
+            raise KeyboardInterrupt from error
+        quiet[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)  # Ctrl-Z must not leave it on the screen
+        with _ended_by_exception():
+            try:
+                termios.tcsetattr(self._terminal, termios.TCSAFLUSH, quiet)  # typed ahead counts for nothing
+                self._write(_CLEAR)
+                self._write_view(secret)
+                pressed = bool(select.select([self._terminal], [], [], seconds)[0])
+                key = os.read(self._terminal, 1) if pressed else b" "
+            except (OSError, termios.error) as error:
+                raise KeyboardInterrupt from error
+            finally:
+                with contextlib.suppress(OSError, KeyboardInterrupt):
+                    self._write(_CLEAR)
+                with contextlib.suppress(OSError, termios.error):
+                    termios.tcsetattr(self._terminal, termios.TCSAFLUSH, before)
+        if not key or key in _STOP_KEYS:
+            raise KeyboardInterrupt
+        return pressed
+
     def _write(self, text: str) -> None:
-        rest = memoryview(text.encode("utf-8", "replace"))
+        self._write_view(memoryview(text.encode("utf-8", "replace")))
+
+    def _write_view(self, rest: memoryview) -> None:
         try:
             while rest:
                 rest = rest[os.write(self._terminal, rest) :]
         except OSError as error:
             raise KeyboardInterrupt from error
+
+
+@contextlib.contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """What would end the process raises ``KeyboardInterrupt`` instead, so that the screen is cleared first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals come to the main thread only
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
