@@ -59,8 +59,11 @@ def error_document(error: RuleError) -> dict[str, str]:
 
 def push_document(report: PushReport) -> dict[str, Any]:
     """A push as a JSON report."""
-    plain = dataclasses.replace(report, refused=[])
-    return dataclasses.asdict(plain) | {"refused": [error_document(error) for error in report.refused]}
+    plain = dataclasses.replace(report, refused=[], damaged=[])
+    return dataclasses.asdict(plain) | {
+        "damaged": [error_document(error) for error in report.damaged],
+        "refused": [error_document(error) for error in report.refused],
+    }
 
 
 def pull_document(report: PullReport) -> dict[str, Any]:
@@ -93,6 +96,7 @@ def push_line(report: PushReport) -> str:
         parts.append(f"written and compared: {' '.join(report.written)}")
     if report.removed:
         parts.append(f"removed, receipts are in: {' '.join(report.removed)}")
+    parts += [f"DAMAGED: {error.message}" for error in report.damaged]
     if report.missing:
         parts.append(f"MISSING: {len(report.missing)} acknowledged orders")
     if parts and report.safe_to_remove:
@@ -134,6 +138,8 @@ def show_push(report: PushReport, drop: Path) -> None:
         say(f"Already there, whole: {', '.join(report.already_there)}")
     if report.removed:
         say(f"Removed from the drop, their receipts are in: {', '.join(report.removed)}")
+    for error in report.damaged:
+        console.report_error(error, as_json=False)
     _show_missing(report.missing)
     if report.safe_to_remove:
         say(f"Safe to remove: {report.safe_to_remove}", style="bold")

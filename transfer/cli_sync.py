@@ -73,7 +73,7 @@ def _push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool
         show_notices(notices)
     if report.refused:
         return ExitCode.REFUSED
-    if report.missing:
+    if report.needs_person:
         return ExitCode.NEEDS_PERSON
     return ExitCode.DONE if report.did_something else ExitCode.NOTHING_TO_DO
 

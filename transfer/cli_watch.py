@@ -102,7 +102,7 @@ def _look(watch: Watch) -> Look:
 def _exit_code(look: Look) -> ExitCode:
     if look.refused:
         return ExitCode.REFUSED
-    if (look.pushed and look.pushed.missing) or (look.pulled and look.pulled.findings):
+    if (look.pushed and look.pushed.needs_person) or (look.pulled and look.pulled.findings):
         return ExitCode.NEEDS_PERSON
     return ExitCode.DONE if look.did_something else ExitCode.NOTHING_TO_DO
 

@@ -19,6 +19,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from keys.public.digest import equal
+from transfer.errors import TransferError
 from transfer.register_answers import Answers
 from transfer.register_cuts import KNOWN, BundleRow, Cuts, UncutKey, UnsettledOrder
 from transfer.register_file import REBUILD, chunks
@@ -141,10 +142,13 @@ class Register(Cuts, Answers):
         return added
 
     def index_groups(self, batch_key_id: bytes, groups: Iterable[Path], now: int) -> int:
-        """The same for some group files of one partition. A file that is removed meanwhile was cut and is skipped."""
+        """The same for some group files of one partition. A file that is removed meanwhile was cut and is skipped.
+
+        So is a damaged one: the next cut puts it aside and tells of it.
+        """
         added = 0
         for path in groups:
-            with contextlib.suppress(FileNotFoundError), self.transaction() as connection:
+            with contextlib.suppress(FileNotFoundError, TransferError), self.transaction() as connection:
                 rows = [
                     (entry.order_id, entry.basket_digest, batch_key_id, path.name, now)
                     for entry in read_group(path)

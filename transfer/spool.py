@@ -38,6 +38,7 @@ from transfer.spool_groups import (
 __all__ = ("GROUP_LIMIT", "Entry", "OpenGroup", "Partition", "Spool", "choose", "read_group", "scan_group")
 
 _LOCK = "lock"
+_ASIDE = "damaged"
 _CLOSED = "closed"
 _PARTITION = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _FREED_AT_ONCE = 256  # files whose room one thread gives back
@@ -158,6 +159,24 @@ class Spool:
             return sorted(
                 path for path in self._directory(batch_key_id).iterdir() if GROUP_NAME.fullmatch(path.name)
             )
+        except FileNotFoundError:
+            return []
+
+    def put_aside(self, batch_key_id: bytes, group: Path) -> Path:
+        """Move a damaged group out of its partition, durably, for a person to look at; where it lies then."""
+        aside = self.root / _ASIDE
+        make_directory(aside)
+        # Its digits tell its partition, and its own name is random: nothing there is ever replaced.
+        kept = aside / f"{batch_key_id.hex()}-{group.name}"
+        os.rename(group, kept)
+        fsync_directory(aside)
+        fsync_directory(group.parent)
+        return kept
+
+    def aside(self) -> list[Path]:
+        """The damaged groups that a cut put aside and nobody has dealt with."""
+        try:
+            return sorted((self.root / _ASIDE).iterdir())
         except FileNotFoundError:
             return []
 

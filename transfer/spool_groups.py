@@ -141,7 +141,8 @@ def _damaged(path: Path, why: str) -> TransferError:
     return TransferError(
         "SPOOL-DAMAGED",
         f"{path} is damaged: {why}",
-        "move it out of the spool and repeat; the cut then names the orders that it held",
+        "put a good copy in its place before the next push, if there is one: the push puts it aside, and names the "
+        "acknowledged orders that it held and that no bundle carries",
     )
 
 

@@ -190,6 +190,20 @@ def test_the_doctor_finds_a_broken_chain_and_a_damaged_group(desk: Desk) -> None
     assert found(desk, "--repair", code=3) == {"OUTBOX-GAP", "SPOOL-DAMAGED"}
 
 
+def test_a_push_that_puts_a_damaged_group_aside_says_so_and_ends_with_3(desk: Desk) -> None:
+    house = desk.house
+    house.take([1], key=1)
+    house.take([2], key=2)
+    [group] = house.spool.groups(batch_key_id(1))
+    group.write_bytes(group.read_bytes()[:-1])
+    done = desk.run("push")
+    assert done.returncode == 3
+    assert "SPOOL-DAMAGED" in done.stderr
+    assert order_id(1) in done.stderr
+    assert house.carried(1) == [order_id(2)]
+    assert found(desk, code=3) == {"SPOOL-DAMAGED", "ORDERS-MISSING"}
+
+
 def test_the_doctor_asks_for_states_that_no_return_told(desk: Desk) -> None:
     desk.house.take([1, 2])
     desk.report("push")

@@ -200,10 +200,14 @@ def test_the_doctor_keeps_envelopes_whose_receipt_miscounts_them(house: House) -
 
 def test_watch_opens_no_file_for_ever_while_a_cut_fails(house: House) -> None:
     house.take([1])
-    group = house.spool.groups(batch_key_id(1))[0]
-    group.write_bytes(group.read_bytes()[:-5])
+    house.take([2])
+    group = house.spool.groups(batch_key_id(1))[1]
+    kept = group.read_bytes()
+    group.unlink()
+    house.push()
+    group.write_bytes(kept)  # after its bundle was made without it
     looks = watch(house)
-    assert [error.rule for error in looks.look(now=NOW).refused] == ["SPOOL-DAMAGED"]
+    assert [error.rule for error in looks.look(now=NOW).refused] == ["SPOOL-LATE"]
     before = len(list(Path("/proc/self/fd").iterdir()))
     for second in range(1, 10):
         looks.look(now=NOW + second)

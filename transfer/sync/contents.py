@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -52,14 +52,29 @@ def gather_whole(register: Register, key: bytes, groups: Sequence[Path], place: 
     return None
 
 
-def gather_each(register: Register, key: bytes, groups: Sequence[Path], place: Path, now: int) -> Contents:
-    """Add every order of the groups once, and only where the register says it belongs; count the others."""
+def gather_each(
+    register: Register,
+    key: bytes,
+    groups: Sequence[Path],
+    place: Path,
+    now: int,
+    *,
+    damaged: Callable[[Path, TransferError], None],
+) -> Contents:
+    """Add every order of the groups once, and only where the register says it belongs; count the others.
+
+    A group that is not whole is handed to ``damaged`` and left out: where an envelope in it begins is not known.
+    """
     ours = register.uncut_of(key)
     kept: set[str] = set()
     repeats = 0
     with _Envelopes(place) as envelopes:
         for group in groups:
-            data, entries = scan_group(group)
+            try:
+                data, entries = scan_group(group)
+            except TransferError as error:
+                damaged(group, error)
+                continue
             ids = [order_id for order_id, _, _, _ in entries]
             if not ours.keys() >= set(ids):
                 # An order whose worker died between its group and its row gets its row now, so that a retry of it

@@ -101,6 +101,12 @@ class Doctor:
         spool = self.node.spool()
         # Rows before groups: a row is written only when its group is durable, so none of these may lack one.
         acknowledged = set(self.register.uncut_keys())
+        for path in spool.aside():
+            yield Finding(
+                rule="SPOOL-DAMAGED",
+                message=f"{path} is a damaged group that a push put aside",
+                remedy="find out what damaged it; when its missing orders are dealt with, delete it",
+            )
         known = set(self.register.missing())
         for partition in spool.partitions():
             key = partition.batch_key_id

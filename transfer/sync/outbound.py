@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -20,7 +21,7 @@ from keys.durable import create_durable, fsync_directory, write_new_file
 from keys.public.roll import KeyRoll
 from transfer.errors import TransferError
 from transfer.register import Register
-from transfer.spool import Spool, read_group
+from transfer.spool import Entry, Spool, read_group
 from transfer.sync.checking import check_kept, is_signed_by_us
 from transfer.sync.contents import Contents, gather_each, gather_none, gather_whole
 from transfer.sync.drop import Progress, list_units, no_progress, remove_unit, write_unit
@@ -68,9 +69,8 @@ class Push:
     now: int
     sign_of_life: int = 0  # seconds after which a bundle without orders says that this node lives; 0: never
     progress: Progress = no_progress
-    check_drop: Callable[[], None] = lambda: (
-        None
-    )  # raises when it is not the medium any more that was admitted
+    # Raises when it is not the medium any more that was admitted.
+    check_drop: Callable[[], None] = lambda: None
     report: PushReport = field(default_factory=PushReport)
 
     def run(self, drop: Path, *, empty: bool = False) -> PushReport:
@@ -146,12 +146,13 @@ class Push:
     def _clear(self, key: bytes) -> None:
         with self.spool.exclusive(key):
             for group in self.spool.groups(key):
-                waiting = self.register.uncut(key, [entry.order_id for entry in read_group(group)])
+                waiting = self.register.uncut(key, [entry.order_id for entry in self._whole(key, group)])
                 if waiting:
                     raise TransferError(
                         "SPOOL-LATE",
                         f"{group} holds {len(waiting)} orders that are not in the bundle of their batch key",
-                        "keep the state directory as it is and report this: it must not happen",
+                        "their key is used up. If this file was put back after a push had missed it, move it away: "
+                        "its customers have to order again. Else keep the state directory and report this",
                     )
             self.spool.remove(key)
         self.report.repaired.append(f"partition {key.hex()} emptied")
@@ -200,7 +201,28 @@ class Push:
         if key is None:
             return gather_none(place)
         whole = gather_whole(self.register, key, groups, place)
-        return whole or gather_each(self.register, key, groups, place, self.now)
+        if whole is not None:
+            return whole
+        aside = partial(self._put_aside, key)
+        return gather_each(self.register, key, groups, place, self.now, damaged=aside)
+
+    def _whole(self, key: bytes, group: Path) -> list[Entry]:
+        """The entries of a group whose bundle was made; none of one that is damaged, which is put aside."""
+        try:
+            return list(read_group(group))
+        except TransferError as error:
+            self._put_aside(key, group, error)
+            return []
+
+    def _put_aside(self, key: bytes, group: Path, error: TransferError) -> None:
+        """One damaged group stops no other order. Its own are named: no bundle lists them, so they are missing."""
+        kept = self.spool.put_aside(key, group)
+        remedy = (
+            "the orders in it that no bundle carries are named as missing: ask these customers to order again"
+        )
+        self.report.damaged.append(
+            TransferError(error.rule, f"{error.message}; it was put aside as {kept}", remedy)
+        )
 
     def _previous(self, sequence: int) -> str:
         if sequence == 1:

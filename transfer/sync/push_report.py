@@ -26,7 +26,8 @@ class CutBundle:
 class PushReport:
     """What one push did. ``missing``: orders that were acknowledged, but lay in no group any more.
 
-    ``refused``: what of the medium could not be used; ``unwritten``: bundles that it should hold and may not.
+    ``damaged``: groups that were put aside. ``refused``: what of the medium could not be used; ``unwritten``: bundles
+    that it should hold and may not.
     ``safe_to_remove``: its label, once all of it is durable there.
     """
 
@@ -36,10 +37,15 @@ class PushReport:
     already_there: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    damaged: list[RuleError] = field(default_factory=list)
     refused: list[RuleError] = field(default_factory=list)
     unwritten: list[str] = field(default_factory=list)
     safe_to_remove: str = ""
 
     @property
     def did_something(self) -> bool:
-        return bool(self.cut or self.repaired or self.written or self.removed or self.missing)
+        return bool(self.cut or self.repaired or self.written or self.removed or self.missing or self.damaged)
+
+    @property
+    def needs_person(self) -> bool:
+        return bool(self.missing or self.damaged)
