@@ -121,3 +121,35 @@ def second_form(database: Database) -> None:
     """The mark of each transaction; epochs, reconciliation, announcements."""
     for statement in _MIRROR_AND_EPOCHS:
         database.execute(statement)
+
+
+_BATCH_FILES = (
+    # sha256 and signature are set when the file is finished; until then its records may still be withdrawn.
+    """CREATE TABLE batch_file (
+        number INTEGER PRIMARY KEY, made_at INTEGER NOT NULL, sha256 TEXT NOT NULL, signature TEXT NOT NULL,
+        complete INTEGER NOT NULL) STRICT""",
+    # A record is named by kind, retrieval reference and trace number: handing it over twice breaks the primary key.
+    # box is sealed to the acquirer's key and goes when the record is answered or withdrawn.
+    """CREATE TABLE batch_record (
+        kind TEXT NOT NULL, rrn TEXT NOT NULL, stan INTEGER NOT NULL, file INTEGER NOT NULL, place INTEGER NOT NULL,
+        number INTEGER NOT NULL, order_id TEXT NOT NULL, attempt INTEGER NOT NULL, operation TEXT NOT NULL,
+        sent_at INTEGER NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, box BLOB, state TEXT NOT NULL,
+        code TEXT NOT NULL, approval TEXT NOT NULL, closed INTEGER NOT NULL,
+        PRIMARY KEY (kind, rrn, stan)) STRICT, WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX batch_record_place ON batch_record (file, place)",
+    "CREATE UNIQUE INDEX batch_record_operation ON batch_record (operation) WHERE operation != ''",
+    """CREATE TABLE batch_answer (
+        file INTEGER NOT NULL, number INTEGER NOT NULL, sha256 TEXT NOT NULL UNIQUE, at INTEGER NOT NULL,
+        PRIMARY KEY (file, number)) STRICT, WITHOUT ROWID""",
+    # What a person must look into; settled when closed_at is above 0.
+    """CREATE TABLE batch_case (
+        id INTEGER PRIMARY KEY, file INTEGER NOT NULL, rule TEXT NOT NULL, what TEXT NOT NULL, at INTEGER NOT NULL,
+        closed_at INTEGER NOT NULL) STRICT""",
+)
+
+
+@migrations()
+def batch_files(database: Database) -> None:
+    """Records for the acquirer's file, and its answers."""
+    for statement in _BATCH_FILES:
+        database.execute(statement)
