@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 WIRE_JS = ROOT / "tests" / "wire_js"
+ACQUIRER_JS = ROOT / "tests" / "acquirer_js"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ def _program(name: str, debian: str, get_it: str = "") -> Tool:
 
 def _wire_js() -> Path | None:
     return WIRE_JS if TABLE["node"].find() and modules_are_current(WIRE_JS) else None
+
+
+def _acquirer_js() -> Path | None:
+    return ACQUIRER_JS if TABLE["node"].find() and modules_are_current(ACQUIRER_JS) else None
 
 
 @cache
@@ -132,6 +137,11 @@ _TOOLS = (
         name="wire_js",
         find=_wire_js,
         get_it="npm ci --ignore-scripts in tests/wire_js (make test does it where the npm registry can be reached)",
+    ),
+    Tool(
+        name="acquirer_js",
+        find=_acquirer_js,
+        get_it="npm ci --ignore-scripts in tests/acquirer_js (make test does it where the npm registry can be reached)",
     ),
     Tool(
         name="network-namespace",

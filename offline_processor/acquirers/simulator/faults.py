@@ -141,7 +141,7 @@ AMOUNT_TRIGGERS: Final[dict[int, tuple[Trigger, ...]]] = {
 
 _RULE: Final = re.compile(
     r"(?:code-(?P<code>[0-9A-Z]{2})|(?P<fault>[a-z-]+))"
-    r"(?:@(?P<kind>[a-z]+))?(?:/(?P<every>[1-9][0-9]{0,5}))?(?:x(?P<times>[1-9][0-9]{0,5}))?"
+    r"(?:@(?P<kind>[a-z]+))?(?:/(?P<every>[1-9][0-9]{0,5}))?(?::(?P<times>[1-9][0-9]{0,5}))?"
 )
 _MIXED: Final = "mixed"
 
@@ -170,7 +170,7 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """``FAULT[@KIND][/N][xM]``: at every Nth message of the kind, at most M times. ``SIMULATOR-FAULT``."""
+    """``FAULT[@KIND][/N][:M]``: at every Nth message of the kind, at most M times. ``SIMULATOR-FAULT``."""
     found = _RULE.fullmatch(text)
     name = found["fault"] if found else None
     kind = found["kind"] if found else None
@@ -182,7 +182,7 @@ def parse_rule(text: str) -> Rule:
         raise ProcessorError(
             "SIMULATOR-FAULT",
             f"this is no fault that the simulator knows: {text[:60]!r}",
-            f"write FAULT[@KIND][/N][xM]; faults: code-XX, {_MIXED}, {', '.join(fault for fault in Fault if fault)};"
+            f"write FAULT[@KIND][/N][:M]; faults: code-XX, {_MIXED}, {', '.join(fault for fault in Fault if fault)};"
             f" kinds: {', '.join(Kind)}",
         )
     return Rule(

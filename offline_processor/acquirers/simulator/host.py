@@ -90,7 +90,7 @@ class Host:
             stan=message.stan,
             rrn=message.rrn,
             sent_at=message.sent_at,
-            amount=message.amount,
+            amount=message.amount if message.totals is None else message.totals.captured,
             currency=message.currency,
             bin=message.bin,
             last_four=message.last_four,
@@ -165,7 +165,6 @@ class Host:
         return replace(
             booking,
             code=APPROVED_CODE if said == ours and fault is not Fault.OUT_OF_BALANCE else OUT_OF_BALANCE,
-            amount=said.captured,
             captures=said.captures,
             refunds=said.refunds,
             refunded=said.refunded,
