@@ -68,11 +68,9 @@ def run(
     confirmed: typed at the terminal, or given with --confirm. Safe to repeat after a crash or a pulled plug.
     """
     settings = station.settings(config)
-    with open_station(settings, passphrase_fds) as (keystore, ledger, marks):
+    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
         if clock_is_right:
             ledger.confirm_clock(station.clock())
-        for mark in [] if as_json else marks:
-            console.warn(mark, style="bold yellow")
         report = _run(station, settings, keystore, ledger, confirm)
         notices = _look(station, settings, keystore, ledger)
         if as_json:
@@ -187,7 +185,7 @@ def try_open(
     Tries the batch key that each envelope names, and then every other key of the ring. Shows no card.
     """
     settings = station.settings(config)
-    with open_station(settings, passphrase_fds) as (keystore, _, marks):
+    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, _, marks):
         found = evidence.try_open(bundle, keystore)
     if as_json:
         console.print_json({"marks": marks, **found.as_document()})

@@ -34,7 +34,7 @@ from offline_processor.isolation import ways_out
 from offline_processor.ledger import mirror as mirrors
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.progress import Bars
-from offline_processor.station import Station, check_machine, existing_ledger, open_station
+from offline_processor.station import Station, check_machine, existing_ledger, open_station, show_marks
 
 _FILE: Final = click.Path(path_type=Path)
 
@@ -63,7 +63,10 @@ def backup(
     Batch keys, hold keys and held cards are never in it.
     """
     settings = station.settings(config)
-    with open_station(settings, passphrase_fds) as (keystore, ledger, marks), _bars() as bars:
+    with (
+        open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks),
+        _bars() as bars,
+    ):
         ledger.check_clock(station.clock())
         begin_epoch(ledger, keystore, now=station.clock())
         made = backups.make_backup(
@@ -153,6 +156,7 @@ def restore(
             bars.stop()  # a person may be asked
             compare_copy(bytes.fromhex(look(found_in_backup.custody_copy).keystore.identity), spoken)
             marks.extend(check_machine(settings, found, rehearsal=found_in_backup.contents.rehearsal))
+            show_marks(marks, as_json=as_json)
 
         opened = restoration.put_ledger(
             backup_file,

@@ -66,7 +66,7 @@ def reconcile(
             "USAGE-WHO", "--who is a person's name", "letters, digits, blanks and .'- only, at most 64"
         )
     times = (_seconds(start), _seconds(until))
-    with open_station(settings, passphrase_fds) as (keystore, ledger, marks):
+    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
         ledger.check_clock(station.clock())
         begin_epoch(ledger, keystore, now=station.clock())
         if not reconciliation.is_required(ledger):
@@ -122,7 +122,7 @@ def set_sequence(
         raise ProcessorError(
             "USAGE-DIGEST", "--digest is 64 hexadecimal digits", "read it off the node's status again"
         )
-    with open_station(settings, passphrase_fds) as (keystore, ledger, marks):
+    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
         ledger.check_clock(station.clock())
         begin_epoch(ledger, keystore, now=station.clock())
         if keystore.ring.node(node) is None:
@@ -156,7 +156,7 @@ def retire(
 ) -> ExitCode:
     """End an intake node for ever: its keys are destroyed, later bundles refused, what is open of it named."""
     settings = station.settings(config)
-    with open_station(settings, passphrase_fds) as (keystore, ledger, marks):
+    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
         ledger.check_clock(station.clock())
         begin_epoch(ledger, keystore, now=station.clock())
         done = retirement.retire(ledger, keystore, node, now=station.clock())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keys import config as configuration
+from keys import console
 from keys.config import KeystoreConfig
 from keys.durable import make_directory
 from keys.keystore import Keystore
@@ -91,19 +92,32 @@ def _is_mirrored(settings: Settings) -> bool:
 
 
 @contextmanager
-def open_station(settings: Settings, fds: Descriptors) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
-    """An open keystore and ledger on a machine that was checked, with the marks that every screen must show."""
+def open_station(
+    settings: Settings, fds: Descriptors, *, as_json: bool
+) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
+    """An open keystore and ledger on a machine that was checked, with its marks.
+
+    The marks are shown here, before anything else is said, so that no command can leave them out; with
+    ``as_json`` they belong into the command's document instead, as ``marks``.
+    """
     harden_process()
     found = ways_out()
     with keystore_passphrases(settings.keystore, fds) as passphrases:
         keystore = Keystore.open(settings.keystore.path, passphrases)
     with keystore:
         marks = check_machine(settings, found, rehearsal=keystore.rehearsal)
+        show_marks(marks, as_json=as_json)
         ledger = open_ledger(settings)
         try:
             yield keystore, ledger, marks
         finally:
             ledger.close()
+
+
+def show_marks(marks: list[str], *, as_json: bool) -> None:
+    """Tell a person what this machine and its keys are not good for; a program reads it in the document."""
+    for mark in [] if as_json else marks:
+        console.warn(mark, style="bold yellow")
 
 
 def check_machine(settings: Settings, found: list[str], *, rehearsal: bool) -> list[str]:

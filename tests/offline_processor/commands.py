@@ -53,6 +53,14 @@ def configure(shop: Shop, *, window: int = 50) -> Path:
     return config
 
 
+def accept_swap(config: Path) -> Path:
+    """The same configuration, for the acts that refuse a machine with unencrypted swap."""
+    config.write_text(
+        config.read_text().replace("[processor]", 'accept_risk = ["unencrypted-swap"]\n[processor]')
+    )
+    return config
+
+
 def processor(
     command: str,
     config: Path,

@@ -19,7 +19,7 @@ from offline_processor.acquirers.report import in_words
 from offline_processor.backup import LAST_BACKUP
 from offline_processor.errors import ProcessorError
 from offline_processor.restore import read_backup_header
-from tests.offline_processor.commands import Ran, configure, processor
+from tests.offline_processor.commands import Ran, accept_swap, configure, processor
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
@@ -245,13 +245,6 @@ def with_shares(shop: Shop, command: str, config: Path, *arguments: str, count: 
         )
     finally:
         os.close(descriptor)
-
-
-def accept_swap(config: Path) -> Path:
-    config.write_text(
-        config.read_text().replace("[processor]", 'accept_risk = ["unencrypted-swap"]\n[processor]')
-    )
-    return config
 
 
 def test_bad_day_by_the_commands(shop: Shop) -> None:
