@@ -1,4 +1,4 @@
-"""Every command that opens the keystore says, on the screen or in its document, what the machine is not good for.
+"""Every command that opens the keystore says, on screen or in its document, what the machine is not good for."""
 
 from __future__ import annotations
 
