@@ -152,7 +152,7 @@ def answer_digest(ledger: Ledger, file: int, number: int) -> str | None:
 
 
 def note_answer(ledger: Ledger, file: int, number: int, sha256: str, *, now: int) -> None:
-    """This answer file is taken; the database refuses it a second time."""
+    """An answer file is taken; the database refuses it a second time."""
     ledger.execute(
         "INSERT INTO batch_answer (file, number, sha256, at) VALUES (?, ?, ?, ?)", (file, number, sha256, now)
     )

@@ -129,7 +129,7 @@ _BATCH_FILES = (
         number INTEGER PRIMARY KEY, made_at INTEGER NOT NULL, sha256 TEXT NOT NULL, signature TEXT NOT NULL,
         complete INTEGER NOT NULL) STRICT""",
     # A record is named by kind, retrieval reference and trace number: handing it over twice breaks the primary key.
-    # box is sealed to the acquirer's key and goes when the record is answered or withdrawn.
+    # box is sealed to the acquirer's key and goes when its whole file is answered, or the record is withdrawn.
     """CREATE TABLE batch_record (
         kind TEXT NOT NULL, rrn TEXT NOT NULL, stan INTEGER NOT NULL, file INTEGER NOT NULL, place INTEGER NOT NULL,
         number INTEGER NOT NULL, order_id TEXT NOT NULL, attempt INTEGER NOT NULL, operation TEXT NOT NULL,
