@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from keys.errors import RuleError
 from keys.public.digest import equal
-from keys.public.minisign import MinisignPublicKey, signature_matches
+from keys.public.minisign import MinisignPublicKey, is_cut_short, signature_matches
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.bundles import NodeChain
 from offline_processor.stages import ReceivedBundle, SpooledBundle
@@ -109,6 +109,12 @@ def check_signature(
     for node_key in node_keys:
         if signature_matches(node_key, manifest, text, BUNDLE_COMMENT):
             return node_key
+    if is_cut_short(text):
+        raise BundleRefusedError(
+            RefusalRule.SIGNATURE,
+            f"{name} is not complete: its signature file is cut short, as an interrupted writer leaves it",
+            "nothing of it was read; the next spool-sync push writes it again. If it stays so, take another medium",
+        )
     raise BundleRefusedError(
         RefusalRule.SIGNATURE,
         f"{name} is not signed by the node in whose place it lies",

@@ -13,7 +13,7 @@ import click
 
 from keys import console
 from keys.console import ExitCode, say, shared_options, warn
-from transfer.cli_settings import current_time, read_settings
+from transfer.cli_settings import current_time, read_settings, wait_option
 from transfer.cli_shown import error_document
 from transfer.sync import trust
 from transfer.sync.checking import verify_drop
@@ -73,15 +73,16 @@ def _verify(*, config: Path, as_json: bool, drop: Path) -> ExitCode:
 
 @click.command("doctor", epilog="Example: spool-sync doctor --repair --config node.toml")
 @shared_options
+@wait_option
 @click.option(
     "--repair", is_flag=True, help="Do what is safe: make again what is derived, delete what is settled."
 )
-def _doctor(*, config: Path, as_json: bool, repair: bool) -> ExitCode:
+def _doctor(*, config: Path, as_json: bool, wait: int, repair: bool) -> ExitCode:
     """Compare spool, bundles, receipts and status board, and say what is missing and what to do about it."""
     settings, _ = read_settings(config)
     node = Node.of(settings)
     trust.node_identity(node.state)
-    with node.alone(), node.register() as register:
+    with node.alone(patience=wait), node.register() as register:
         found = Doctor(node=node, register=register, now=current_time(), repair=repair).look()
     if as_json:
         console.print_json({"findings": [dataclasses.asdict(finding) for finding in found]})

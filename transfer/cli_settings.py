@@ -10,9 +10,20 @@ import os
 import time
 from pathlib import Path
 
+import click
+
 from keys.config import Risk, load
 from transfer.config import NodeConfig, SyncConfig
 from transfer.sync.signing import accept_unencrypted_swap
+
+wait_option = click.option(
+    "--wait",
+    metavar="SECONDS",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0, 3600),
+    help="How long to wait for another spool-sync of this node, such as a look of watch, to end.",
+)
 
 
 def read_settings(path: Path) -> tuple[NodeConfig, SyncConfig]:

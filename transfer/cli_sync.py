@@ -15,7 +15,7 @@ import click
 
 from keys import console
 from keys.console import ExitCode, passphrase_option, say, shared_options, warn
-from transfer.cli_settings import current_time, read_settings
+from transfer.cli_settings import current_time, read_settings, wait_option
 from transfer.cli_shown import (
     Bars,
     error_document,
@@ -49,9 +49,12 @@ def register(commands: click.Group) -> None:
 @click.command("push", epilog="Example: spool-sync push --config node.toml")
 @shared_options
 @passphrase_option
+@wait_option
 @click.option("--empty", is_flag=True, help="Make a bundle even without orders; it asks for new keys.")
 @_brief
-def _push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool, brief: bool) -> ExitCode:
+def _push(
+    *, config: Path, as_json: bool, passphrase_fd: int | None, wait: int, empty: bool, brief: bool
+) -> ExitCode:
     """Cut the waiting orders into signed bundles, and write every bundle without a receipt to the drop.
 
     On a prepared medium it ends with "Safe to remove": only then is every byte on it, read back and compared.
@@ -59,7 +62,7 @@ def _push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool
     settings, sync = read_settings(config)
     signer = Signer(settings.state, passphrase_file=settings.passphrase_file, descriptor=passphrase_fd)
     with bars() as progress:
-        rounds = Rounds(settings=settings, sync=sync, progress=progress.advance)
+        rounds = Rounds(settings=settings, sync=sync, progress=progress.advance, patience=wait)
         trust.node_identity(settings.state)
         with rounds.alone() as register, signer.session() as sign:
             report = rounds.push(register, sign, now=current_time(), empty=empty)
@@ -80,11 +83,12 @@ def _push(*, config: Path, as_json: bool, passphrase_fd: int | None, empty: bool
 
 @click.command("pull", epilog="Example: spool-sync pull --config node.toml")
 @shared_options
+@wait_option
 @_brief
-def _pull(*, config: Path, as_json: bool, brief: bool) -> ExitCode:
+def _pull(*, config: Path, as_json: bool, wait: int, brief: bool) -> ExitCode:
     """Take the newest return in: key roll, statuses, receipts. Bundles with a receipt are deleted here."""
     settings, sync = read_settings(config)
-    rounds = Rounds(settings=settings, sync=sync)
+    rounds = Rounds(settings=settings, sync=sync, patience=wait)
     trust.load_identity(settings.state)
     with rounds.alone() as register:
         report = rounds.pull(register)
@@ -105,8 +109,9 @@ def _pull(*, config: Path, as_json: bool, brief: bool) -> ExitCode:
 
 @click.command("resend", epilog="Example: spool-sync resend 17 --config node.toml")
 @shared_options
+@wait_option
 @click.argument("sequence", type=click.IntRange(min=1, max=99_999_999))
-def _resend(*, config: Path, as_json: bool, sequence: int) -> ExitCode:
+def _resend(*, config: Path, as_json: bool, wait: int, sequence: int) -> ExitCode:
     """Write one bundle again from the bytes that are kept, onto the medium that is in now.
 
     For a medium that was lost or came back damaged. After its receipt a bundle's bytes are deleted: then it says so,
@@ -114,7 +119,7 @@ def _resend(*, config: Path, as_json: bool, sequence: int) -> ExitCode:
     """
     settings, sync = read_settings(config)
     with bars() as progress:
-        rounds = Rounds(settings=settings, sync=sync, progress=progress.advance)
+        rounds = Rounds(settings=settings, sync=sync, progress=progress.advance, patience=wait)
         with rounds.alone() as register:
             report = rounds.resend(register, sequence)
     if as_json:

@@ -23,6 +23,7 @@ _TRUSTED = "trusted comment: "
 _KEY_ID_SIZE = 8
 _PUBLIC_KEY_SIZE = 32
 _TEXT_LIMIT = 1024
+_SIGNATURE_LINES = 4  # each ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,17 @@ def signature_matches(public_key: MinisignPublicKey, message: bytes, text: str, 
     return signature_is_good(public_key.public_key, prehash(message), signature) and signature_is_good(
         public_key.public_key, signature + trusted_comment.encode("utf-8"), whole
     )
+
+
+def is_cut_short(text: str) -> bool:
+    """True for a signature file of which the end is not there, as a writer leaves it that was interrupted.
+
+    For the words of a refusal only: no such text is ever taken for a signature, and anybody can cut one short.
+    """
+    first, *rest = text.rstrip("\0").split("\n")  # some file systems have the size before the content
+    if not rest:
+        return _SIGNATURE_LINE.startswith(first)
+    return first == _SIGNATURE_LINE and len(rest) < _SIGNATURE_LINES
 
 
 def _base64(line: str, size: int) -> bytes | None:

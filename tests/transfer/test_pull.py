@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,16 @@ from keys.private.sign import generate_signing_key
 from keys.public.roll import Role
 from tests.transfer.house import NODE, NOW, House, batch_key_id, order_id
 from transfer.errors import TransferError
+from transfer.sync.fetching import LOOKED_AT
 from transfer.sync.trust import RollChange, load_roll
-from transfer.wire.manifest import ENVELOPES_NAME, KEYROLL_NAME, MANIFEST_NAME, RECORDS_NAME
+from transfer.wire.manifest import (
+    ENVELOPES_NAME,
+    KEYROLL_NAME,
+    MANIFEST_NAME,
+    RECORDS_NAME,
+    SIGNATURE_NAME,
+    return_name,
+)
 from transfer.wire.records import (
     Outcome,
     Reason,
@@ -310,3 +319,53 @@ def test_a_partition_with_orders_is_never_pruned(house: House) -> None:
     assert house.spool.prune({batch_key_id(2)}) == 0
     assert house.spool.prune(set()) == 1
     assert len(house.spool.groups(batch_key_id(1))) == 1
+
+
+@pytest.mark.parametrize("left", [0, 10, 40, 130, -1])
+def test_a_torn_signature_is_refused_and_called_incomplete(house: House, left: int) -> None:
+    unit = house.give_return([])
+    whole = (unit / SIGNATURE_NAME).read_bytes()
+    (unit / SIGNATURE_NAME).write_bytes(whole[:left])
+    [refused] = house.pull().refused
+    assert refused.rule == "RETURN-SIGNATURE"
+    assert "not complete" in refused.message
+    assert "writes it again" in refused.remedy
+    (unit / SIGNATURE_NAME).write_bytes(whole[:left] + bytes(len(whole) - len(whole[:left])))
+    assert "not complete" in house.pull().refused[0].message
+    (unit / SIGNATURE_NAME).write_bytes(whole)
+    assert house.pull().taken == unit.name
+
+
+def test_a_whole_signature_of_a_stranger_is_not_called_incomplete(house: House) -> None:
+    house.give_return([], signer=generate_signing_key())
+    [refused] = house.pull().refused
+    assert "not signed by the offline identity" in refused.message
+
+
+def forge(house: House, names: Iterable[int]) -> None:
+    """Returns that nobody signed, each with the number of a key that this node trusts."""
+    unit = house.give_return([])
+    signature = (unit / SIGNATURE_NAME).read_bytes()
+    for number in names:
+        forged = unit.with_name(return_name(1, number))
+        forged.mkdir()
+        (forged / MANIFEST_NAME).write_bytes(b"{}")
+        (forged / SIGNATURE_NAME).write_bytes(signature)
+    shutil.rmtree(unit)
+
+
+def test_a_crowd_of_forged_returns_costs_a_bounded_time_and_hides_no_genuine_one(house: House) -> None:
+    forge(house, range(1_000, 1_000 + 4 * LOOKED_AT))
+    unit = house.give_return([])
+    report = house.pull()
+    assert report.taken == unit.name
+    assert report.refused[0].rule == "RETURN-CROWD"
+    assert f"{2 * LOOKED_AT + 1} of them were not even looked at" in report.refused[0].message
+
+
+def test_of_a_crowd_the_newest_genuine_return_is_taken(house: House) -> None:
+    forge(house, range(1_000, 1_000 + 4 * LOOKED_AT))
+    house.give_return([])
+    house.return_number = 9_999
+    unit = house.give_return([])
+    assert house.pull().taken == unit.name

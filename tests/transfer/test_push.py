@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+import time
 
 import pytest
 
@@ -291,6 +293,26 @@ def test_a_foreign_bundle_on_the_drop_stops_nothing(house: House) -> None:
 def test_two_pushes_at_once_are_refused(house: House) -> None:
     with house.node.alone(), pytest.raises(TransferError) as caught:
         house.push()
+    assert caught.value.rule == "NODE-BUSY"
+
+
+def test_a_sync_waits_as_long_as_it_is_told_for_another_to_end(house: House) -> None:
+    held, waited = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with house.node.alone():
+            held.set()
+            waited.wait(timeout=0.2)
+
+    other = threading.Thread(target=look)
+    other.start()
+    held.wait()
+    began = time.monotonic()
+    with house.node.alone(patience=10):
+        assert 0.1 < time.monotonic() - began < 5
+        with pytest.raises(TransferError) as caught, house.node.alone(patience=0.1):
+            pass
+    other.join()
     assert caught.value.rule == "NODE-BUSY"
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,22 @@ def test_verify_refuses_what_the_other_side_would_refuse_or_ignore(house: House)
         ("b00000002", "BUNDLE-FORMAT"),
         ("r0001-00000001", "RETURN-FORMAT"),
     ]
+
+
+def test_two_checks_of_a_drop_at_once_disturb_neither_and_leave_nothing(house: House) -> None:
+    for _ in range(3):
+        house.give_return([])
+    drop = Medium(drop=house.drop_out, direction=Direction.OUT, marker=None)
+    killed = house.node.state / "checking-killed"
+    (killed / "copy").mkdir(parents=True)
+    first, second = (verify_drop(house.node, house.register, drop) for _ in range(2))
+    found = [one for pair in zip(first, second, strict=True) for one in pair]
+    with ThreadPoolExecutor(4) as pool:
+        for more in pool.map(lambda _: list(verify_drop(house.node, house.register, drop)), range(8)):
+            found += more
+    assert len(found) == 3 * 10
+    assert [one.error for one in found if one.error] == []
+    assert list(house.node.state.glob("checking-*")) == []
 
 
 def test_the_doctor_keeps_envelopes_whose_receipt_miscounts_them(house: House) -> None:

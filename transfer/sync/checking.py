@@ -6,8 +6,12 @@ Must not: change anything but a working copy of its own, or take anything in.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +25,7 @@ from transfer.spool import read_group
 from transfer.sync import trust
 from transfer.sync.drop import list_units
 from transfer.sync.fetching import fetch
+from transfer.sync.media import FOLDER, closing
 from transfer.sync.medium import Medium
 from transfer.sync.node import Node
 from transfer.sync.own import former_identities
@@ -40,6 +45,8 @@ from transfer.wire.manifest import (
     decode_bundle_manifest,
     return_numbers,
 )
+
+_CHECKING = "checking-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +165,33 @@ def _check_return(node: Node, register: Register, drop: Path, name: str) -> str:
     named = return_numbers(name)
     if named is None:
         raise TransferError("RETURN-FORMAT", f"{source} has no name of a return")
-    working = node.state / "checking"
-    try:
-        verified = fetch(source, working, Expected.of(node, register), named=named, taken=None)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with _working_place(node.state) as place:
+        verified = fetch(source, place / "copy", Expected.of(node, register), named=named, taken=None)
     newest = node.newest_return()
     taken = newest is not None and named <= (newest.epoch, newest.number)
     return f"{verified.manifest.records} records, genuine, {'taken in' if taken else 'not taken in yet'}"
+
+
+@contextlib.contextmanager
+def _working_place(state: Path) -> Iterator[Path]:
+    """A directory for copies, of this check alone; those of checks that were killed are removed."""
+    with closing(os.open(state / "checking.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # nobody removes a place between its making and its locking
+        for left in state.glob(f"{_CHECKING}*"):
+            with (
+                contextlib.suppress(BlockingIOError, FileNotFoundError),
+                closing(os.open(left, FOLDER)) as lock,
+            ):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+        place = Path(tempfile.mkdtemp(prefix=_CHECKING, dir=state))
+        lock = os.open(place, FOLDER)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    with closing(lock):
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _kept_damaged(place: Path, why: str) -> TransferError:

@@ -31,6 +31,8 @@ from transfer.wire.manifest import (
 )
 
 _SHOWN = 20
+LOOKED_AT = 256
+"""Returns that are looked at from either end, the newest and the nearest; an honest drop holds one or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +66,33 @@ class Fetching:
     def newest_good(
         self, drop: Path, offered: list[tuple[int, int]], taken: tuple[int, int] | None
     ) -> VerifiedReturn | None:
-        for place, (epoch, number) in enumerate(offered):
+        """The newest of ``offered`` (newest first) that is good; at most twice ``LOOKED_AT`` of them are looked at.
+
+        Whoever fills a medium with forgeries chooses their names, but cannot put one where a genuine return lies: as
+        numbers go up by one, that is near the last one taken, so both ends are looked at.
+        """
+        expected = Expected.of(self.node, self.register)
+        left = len(offered) - 2 * LOOKED_AT
+        looked_at = offered if left <= 0 else [*offered[:LOOKED_AT], *offered[-LOOKED_AT:]]
+        if left > 0:
+            self.refused.append(_crowd(drop / self.node.node, len(offered), left))
+        for place, (epoch, number) in enumerate(looked_at):
             try:
                 source = drop / self.node.node / return_name(epoch, number)
-                expected = Expected.of(self.node, self.register)
                 return fetch(source, self.node.incoming, expected, named=(epoch, number), taken=taken)
             except RuleError as error:
-                # Each is tried, but a medium full of forgeries must not fill a log.
+                # A medium full of forgeries must not fill a log.
                 if place < _SHOWN:
                     self.refused.append(error)
         return None
+
+
+def _crowd(where: Path, offered: int, left: int) -> TransferError:
+    return TransferError(
+        "RETURN-CROWD",
+        f"{where} holds {offered} returns above the last one; {left} of them were not even looked at",
+        "find out who put them there, and take another medium for the next return",
+    )
 
 
 def fetch(

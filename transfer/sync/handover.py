@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from keys.public.announcement import KeyRevocation, handover_is_good, revocation_is_good
-from keys.public.minisign import MinisignPublicKey, signature_matches
+from keys.public.minisign import MinisignPublicKey, is_cut_short, signature_matches
 from transfer.errors import TransferError
 from transfer.wire.manifest import RETURN_COMMENT, ReturnManifest
 from transfer.wire.records import Handover
@@ -76,6 +76,12 @@ def signer_of(known: Identities, raw: bytes, signature: str, *, source: object) 
             f"{source} is signed by an offline identity that this node trusted before and trusts no more",
             "somebody holds an old key, or the offline side was restored from a copy older than its rotation: "
             "ask its operator; only `intake trust DIR --replace` makes this node trust another identity",
+        )
+    if is_cut_short(signature):
+        raise TransferError(
+            "RETURN-SIGNATURE",
+            f"{source} is not complete: its signature file is cut short, as an interrupted writer leaves it",
+            "nothing of it was used; the next offline-processor run writes it again. If not, take another medium",
         )
     raise TransferError(
         "RETURN-SIGNATURE",

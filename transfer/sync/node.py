@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from transfer.wire.manifest import (
 LAST_RETURN = "last-return"
 WORTH_CONFIRMING = "worth-confirming"
 
+_POLL = 0.05  # seconds
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _REGISTER_FAULTS = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -96,8 +98,8 @@ class Node:
                 register.close()
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other sync of this node runs meanwhile; ``NODE-BUSY`` at once if one does. Intake goes on.
+    def alone(self, *, patience: float = 0.0) -> Iterator[None]:
+        """No other sync of this node runs meanwhile; ``NODE-BUSY`` if one does for ``patience`` seconds.
 
         What this machine's own disk refuses meanwhile is ``NODE-DISK``; what a medium does has rules of its own.
         """
@@ -107,21 +109,27 @@ class Node:
         with _disk_errors(self.state):
             lock = os.open(self.state / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                self._lock(lock)
+                self._lock(lock, patience)
                 for place in (self.outbox, self.returns):
                     make_directory(place)
                 yield
             finally:
                 os.close(lock)
 
-    def _lock(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            remedy = "wait for it to end, then repeat the command"
-            raise TransferError(
-                "NODE-BUSY", f"another spool-sync is at work in {self.state}", remedy
-            ) from None
+    def _lock(self, lock: int, patience: float) -> None:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(_POLL)
+                    continue
+                remedy = "wait for it to end, then repeat the command, or let it --wait longer"
+                raise TransferError(
+                    "NODE-BUSY", f"another spool-sync is at work in {self.state}", remedy
+                ) from None
+            return
 
     def bundle(self, sequence: int) -> Path:
         return self.outbox / bundle_name(sequence)

@@ -40,11 +40,15 @@ class ResendReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """A node with its drops. ``progress`` is told of every bundle that is written."""
+    """A node with its drops. ``progress`` is told of every bundle that is written.
+
+    ``patience``: seconds to wait for another sync of this node to end.
+    """
 
     settings: NodeConfig
     sync: SyncConfig
     progress: Progress = no_progress
+    patience: float = 0.0
 
     @property
     def node(self) -> Node:
@@ -53,7 +57,7 @@ class Rounds:
     @contextmanager
     def alone(self) -> Iterator[Register]:
         """The open register, while no other sync of this node runs."""
-        with self.node.alone(), self.node.register() as register:
+        with self.node.alone(patience=self.patience), self.node.register() as register:
             yield register
 
     def medium_in(self) -> Medium:
