@@ -28,7 +28,7 @@ demo: $(VENV)/.run ## the same shop, left running to click through (Ctrl-C ends 
 	@$(BIN)/python -m tests.end_to_end.main_job --keep-running
 
 test: setup tools ## set up, then the whole test suite
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint, types, architecture, then make test
 	@echo "check: format"; $(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
