@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from keys.keystore import Keystore
 from keys.recovery import refresh_copy
+from offline_processor import retirement
 from offline_processor.errors import ProcessorError
 from offline_processor.key_record import destruction, is_older
 from offline_processor.ledger import bundles
@@ -52,9 +53,7 @@ def _bring_up(ledger: Ledger, keystore: Keystore, *, now: int) -> None:
     """A keystore may come from a copy older than the ledger: no node or key that was ended since comes back with it."""
     ring = keystore.ring
     for node in [node for node in ring.nodes() if node.retired_at is None]:
-        if ledger.row(
-            "SELECT 1 FROM entry WHERE kind = 'node-retired' AND subject = ? LIMIT 1", (node.node,)
-        ):
+        if retirement.is_recorded(ledger, node.node):
             ring.retire_node(node.node, now)
             continue
         signer = bundles.last_signer(ledger, node.node)

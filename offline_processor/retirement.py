@@ -44,8 +44,7 @@ def retire(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> Retire
     destroyed = keystore.ring.retire_node(node, now)
     say_destroyed(ledger, keystore.ring, now=now)
     chain = bundles.chain_of(ledger, node)
-    said = ledger.row("SELECT 1 FROM entry WHERE kind = 'node-retired' AND subject = ? LIMIT 1", (node,))
-    if said is None:
+    if not is_recorded(ledger, node):
         with ledger.atomic():
             facts = {"last_sequence": chain.last_sequence, "last_manifest": chain.last_manifest}
             ledger.append("node-retired", node, now, facts)
@@ -64,6 +63,14 @@ def retire(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> Retire
         confirmed_return=chain.confirmed_return,
         keys_destroyed=len(destroyed),
         retired_before=known.retired_at,
+    )
+
+
+def is_recorded(ledger: Ledger, node: str) -> bool:
+    """The ledger says that this node was retired; a keystore from an older copy may not know it."""
+    return (
+        ledger.row("SELECT 1 FROM entry WHERE kind = 'node-retired' AND subject = ? LIMIT 1", (node,))
+        is not None
     )
 
 
