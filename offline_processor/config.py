@@ -35,7 +35,15 @@ class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[acquirer]``: the driver, and where the simulator keeps its books."""
+    """``[acquirer]``: the driver, and where the simulator keeps its books.
 
-    driver: Literal["simulator"] = "simulator"
+    ``merchant`` and ``terminal`` name us at the acquirer. ``batch_key``: its public key for authorisation files;
+    ``batch_signer``: the minisign public key with which it signs its answers.
+    """
+
+    driver: Literal["simulator", "operator", "batch-file"] = "simulator"
     books: Path
+    merchant: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,15}$(?!\n)")] = ""
+    terminal: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,8}$(?!\n)")] = ""
+    batch_key: Path | None = None
+    batch_signer: Path | None = None

@@ -39,8 +39,8 @@ class TakenAnswer:
     answer: Answer
 
 
-Settle = Callable[[Sequence[TakenAnswer]], None]
-"""Moves attempts and operations on, as part of the import's own transaction."""
+Settle = Callable[[Sequence[TakenAnswer]], list[tuple[str, str]]]
+"""Moves attempts on, as part of the import's own transaction; returns (rule, what) for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def take(
     with ledger.atomic():
         for kept, answer in taken:
             batch_files.take_answer(ledger, kept, code=answer.code, approval=answer.approval)
-        settle([_taken(kept, answer) for kept, answer in taken])
+        cases += settle([_taken(kept, answer) for kept, answer in taken])
         left = batch_files.in_file(ledger, found.file, WAITING)
         if found.complete:
             cases += [(MISSING, f"{item.kind} {item.rrn} stan {item.stan}") for item in left]

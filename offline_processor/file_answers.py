@@ -1,0 +1,65 @@
+"""What an answer file means for the orders: attempts move on by the same table as with an answer over a line.
+
+Why here: the importer knows records and no attempts; this is the one place where its answers reach the books.
+Must not: commit by itself, settle an attempt that was given up meanwhile, or answer an operation.
+
+Captures, reversals and refunds are not settled here: each is an advice that its caller repeats until it is answered,
+and the driver gives the answer that was imported at the next repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from offline_processor.acquirers.batch_file.form import Kind
+from offline_processor.acquirers.batch_file.importing import TakenAnswer
+from offline_processor.charging import TRANSITIONS, Event, Reference, decline_class, decline_reason, event_of
+from offline_processor.ledger import orders
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.stages import OrderState, Settled
+from transfer.wire.ids import OrderId
+
+LATE = "BATCH-ANSWER-LATE"
+
+
+def settle_answers(ledger: Ledger, taken: Sequence[TakenAnswer], *, now: int) -> list[tuple[str, str]]:
+    """Settle the authorisations among ``taken``, in the caller's transaction; returns (rule, what) for a person.
+
+    An answer to an attempt that does not wait for one any more (it is being reversed) is recorded and changes
+    nothing: the reversal stands.
+    """
+    cases = []
+    moves, outcomes = [], []
+    for item in taken:
+        if item.kind is not Kind.AUTHORISE:
+            continue
+        sent, heard = item.sent, item.answer
+        live = orders.live_attempt(ledger, sent.number)
+        event = event_of(sent, heard)
+        if live is None or live[0].rrn != sent.rrn or (live[1], event) not in TRANSITIONS:
+            facts = {"stan": sent.stan, "rrn": sent.rrn, "code": heard.code}
+            ledger.append("late-answer", sent.order_id, now, facts)
+            cases.append((LATE, f"A {sent.rrn} stan {sent.stan} code {heard.code}"))
+            continue
+        moves.append((sent, live[1], event, heard.code))
+        outcomes.append((sent, _card(ledger, sent.number), _settled(sent, event, heard.code)))
+    orders.record_events(ledger, moves, now=now)
+    orders.settle_charged(ledger, outcomes, now=now)
+    return cases
+
+
+def _card(ledger: Ledger, number: int) -> str:
+    row = ledger.row("SELECT card FROM orders WHERE number = ?", (number,))
+    return str(row[0]) if row else ""
+
+
+def _settled(sent: Reference, event: Event, code: str) -> Settled:
+    order_id = OrderId(sent.order_id)
+    match event:
+        case Event.APPROVAL:
+            return Settled(order_id=order_id, state=OrderState.PAID)
+        case Event.DECLINE:
+            reason = decline_reason(decline_class(code))
+            return Settled(order_id=order_id, state=OrderState.DECLINED, reason=reason, rule=f"DE39 {code}")
+        case _:
+            return Settled(order_id=order_id, state=OrderState.HELD, rule="CHARGE-NO-ANSWER")
