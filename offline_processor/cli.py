@@ -17,7 +17,15 @@ from keys import console
 from keys.console import ExitCode
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors
-from offline_processor import cli_backup, cli_custody, evidence, key_state, status_report, summary
+from offline_processor import (
+    cli_backup,
+    cli_custody,
+    cli_simulator,
+    evidence,
+    key_state,
+    status_report,
+    summary,
+)
 from offline_processor.acquirers.drivers import open_acquirer
 from offline_processor.batch import run as run_batch
 from offline_processor.control_total import ControlTotal, same
@@ -221,7 +229,7 @@ def _exit_code(report: RunReport, ledger: Ledger, notices: list[key_state.Notice
     return ExitCode.DONE if summary.anything_done(report) else ExitCode.NOTHING_TO_DO
 
 
-for _command in (*cli_backup.COMMANDS, *cli_custody.COMMANDS):
+for _command in (*cli_backup.COMMANDS, *cli_custody.COMMANDS, *cli_simulator.COMMANDS):
     cli.add_command(_command)
 
 

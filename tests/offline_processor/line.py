@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE = 30.0
+_END_PATIENCE = 10.0
 _STEP = 0.01
 
 
@@ -33,6 +34,15 @@ class Line:
         beside = self.control.with_name(f".{self.control.name}.new")
         beside.write_text("".join(f"{rule}\n" for rule in rules), encoding="ascii")
         beside.replace(self.control)
+
+    def end(self) -> None:
+        """Ask it to end, and see that it does."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=_END_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def start(books: Path, *options: str) -> Line:
@@ -63,9 +73,22 @@ def simulator(books: Path, *options: str) -> Iterator[Line]:
     try:
         yield line
     finally:
-        line.process.terminate()
-        try:
-            line.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            line.process.kill()
-            line.process.wait()
+        line.end()
+
+
+_running: dict[Path, Line] = {}
+
+
+def line_of(books: Path) -> Line:
+    """The one acquirer with these books, started when it is first wanted; ``end_lines`` ends it."""
+    line = _running.get(books)
+    if line is None or line.process.poll() is not None:
+        line = _running[books] = start(books)
+    return line
+
+
+def end_lines() -> None:
+    """End every acquirer that ``line_of`` has started."""
+    for line in _running.values():
+        line.end()
+    _running.clear()

@@ -1,0 +1,104 @@
+"""`offline-processor simulate-acquirer`: an acquirer for rehearsals and tests, which charges nobody.
+
+Why here: the command line's part of the simulator: its clock, its signals, and what it says of itself.
+Must not: read the processor's configuration, keys or ledger: it stands at the other end of the line.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from keys import console
+from keys.console import ExitCode
+from keys.durable import write_durable
+from offline_processor.acquirers.simulator.books import Books
+from offline_processor.acquirers.simulator.faults import Fault, Faults
+from offline_processor.acquirers.simulator.host import Host
+from offline_processor.acquirers.simulator.server import Delays, Server
+from offline_processor.acquirers.simulator.wire import open_wire
+
+_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+_EPILOG: Final = f"""\b
+Examples:
+  offline-processor simulate-acquirer --listen 127.0.0.1:0 --books books.db --port-file port
+  offline-processor simulate-acquirer --books books.db --fault lost-after@authorisation/10
+  offline-processor simulate-acquirer --books books.db --fault cut@reversal:3 --fault code-51@authorisation/7
+
+\b
+A fault is FAULT[@KIND][/N][:M]: at every Nth message of the kind, at most M times.
+Faults: code-XX, mixed (any fault of the line), {", ".join(fault for fault in Fault if fault)}.
+Kinds: network, authorisation, capture, reversal, refund, totals.
+Amounts and cards ask for faults too: offline_processor/acquirers/simulator/faults.py has the list.
+"""
+
+
+@click.command("simulate-acquirer", epilog=_EPILOG)
+@click.option(
+    "--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Loopback only."
+)
+@click.option("--books", required=True, metavar="FILE", type=_FILE, help="Its books; made when not there.")
+@click.option(
+    "--profile", default="", metavar="NAME|FILE", help="The dialect, as [acquirer] profile names it."
+)
+@click.option(
+    "--latency", default=0.0, metavar="MS", type=click.FloatRange(0, 60_000), help="Before each answer."
+)
+@click.option(
+    "--late",
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    type=click.FloatRange(0, 600),
+    help="How late is late.",
+)
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="What goes wrong; may be repeated.")
+@click.option(
+    "--control", metavar="FILE", type=_FILE, help="More faults, one a line; read again when it changes."
+)
+@click.option("--seed", default=0, metavar="N", type=int, help="Of the faults that are drawn at random.")
+@click.option("--forgetful", is_flag=True, help="Repeated advices are not recognised: each is booked anew.")
+@click.option("--port-file", metavar="FILE", type=_FILE, help="Where to write HOST:PORT once it listens.")
+def simulate_acquirer(
+    *,
+    listen: str,
+    books: Path,
+    profile: str,
+    latency: float,
+    late: float,
+    faults: tuple[str, ...],
+    control: Path | None,
+    seed: int,
+    forgetful: bool,
+    port_file: Path | None,
+) -> ExitCode:
+    """An acquirer's host that charges nobody: for rehearsals, on loopback, until Ctrl-C or SIGTERM.
+
+    It books every authorisation that it sees, repeated or not, and declares itself a simulator at sign-on.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    opened = Books(books)
+    try:
+        host = Host(opened, Faults(faults, control=control, seed=seed), forgetful=forgetful)
+        wire = open_wire(profile, now=lambda: int(time.time()))
+        delays = Delays(latency=latency / 1000, late=late)
+        server = Server(listen, host, wire, clock=time.monotonic, delays=delays)
+        try:
+            console.say(f"SIMULATED acquirer, charges nobody: listens on {server.address}, books {books}")
+            if port_file is not None:
+                write_durable(port_file, f"{server.address}\n".encode("ascii"), 0o644)
+            server.serve()
+        except KeyboardInterrupt:
+            console.say("SIMULATED acquirer stopped; its books are kept")
+        finally:
+            server.close()
+    finally:
+        opened.close()
+    return ExitCode.DONE
+
+
+COMMANDS: Final = (simulate_acquirer,)
