@@ -33,7 +33,10 @@ from intake.server import build, prepare
 from keys import cli as keys_cli
 from keys import console
 from keys.config import load
+from keys.custody import Custody
+from keys.keystore import Keystore
 from keys.private import sodium
+from keys.private.locked import LockedBuffer
 from offline_processor import cli as offline_cli
 from offline_processor import reporting
 from tests.faults.orders import CATALOGUE, DAYS, Wish
@@ -46,6 +49,7 @@ _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
 _CONFIRM = re.compile(r"--confirm '([^']+)'")
 KEYS_KEPT = 4
 _KEYS_ISSUED = 6
+_PASSPHRASE = b"correct horse battery staple"
 _WINDOW = 3
 
 
@@ -119,6 +123,12 @@ class World:
 
     def verify_ledger(self) -> Ended:
         return command(offline_cli.cli, "verify-ledger", "--config", self.offline_toml)
+
+    def status(self) -> dict[str, Any]:
+        """What the node tells its administrator."""
+        ended = command(sync_cli.commands, "status", "--config", self.node_toml, "--json")
+        told: dict[str, Any] = json.loads(ended.said)
+        return told
 
     # The customers
 
@@ -197,8 +207,11 @@ class Witness:
                 file.write(json.dumps(note) + "\n")
 
 
-def make_world(place: Path) -> World:
-    """Both sides, enrolled with each other by the usual commands; nothing is ordered yet."""
+def make_world(place: Path, *, custody: Custody | None = None) -> World:
+    """Both sides, enrolled with each other by the usual commands; nothing is ordered yet.
+
+    ``custody``: with it the offline machine can be backed up and restored, as after a ceremony.
+    """
     world = World(place=place)
     for folder in ("offline", "medium/in", "medium/out"):
         (world.root / folder).mkdir(parents=True)
@@ -210,7 +223,12 @@ def make_world(place: Path) -> World:
         encoding="utf-8",
     )
     _write_passphrase(world.offline_toml.parent)
-    _done(command(keys_cli.commands, "init", "--config", world.offline_toml, "--rehearsal"))
+    if custody is None:
+        _done(command(keys_cli.commands, "init", "--config", world.offline_toml, "--rehearsal"))
+    else:
+        with LockedBuffer(len(_PASSPHRASE)).copy_from(_PASSPHRASE) as secret:
+            keystore = world.root / "offline" / "keystore"
+            Keystore.create(keystore, [secret], rehearsal=True, now=int(time.time()), custody=custody).close()
     return add_node(world, NODE)
 
 
@@ -222,7 +240,14 @@ def add_node(world: World, node: str) -> World:
     spoken = fingerprints(said)[0]
     enrolment = world.place / f"for-{node}"
     enrol: tuple[object, ...] = ("enrol-node", "--config", world.offline_toml, "--node", node)
-    enrol += ("--public-key", world.node_state / "identity.pub", "--fingerprint", spoken)
+    enrol += (
+        "--who",
+        "A. Keeper",
+        "--public-key",
+        world.node_state / "identity.pub",
+        "--fingerprint",
+        spoken,
+    )
     said = _done(command(keys_cli.commands, *enrol, "--out", enrolment, "--batch-keys", _KEYS_ISSUED))
     theirs = fingerprints(said)[-1]
     _done(
@@ -246,7 +271,7 @@ def _write_node_settings(world: World, *, node: str) -> None:
 
 def _write_passphrase(folder: Path) -> None:
     passphrase = folder / "passphrase"
-    passphrase.write_text("correct horse battery staple\n", encoding="ascii")
+    passphrase.write_bytes(_PASSPHRASE + b"\n")
     passphrase.chmod(0o600)
 
 
