@@ -26,7 +26,7 @@ from offline_processor import (
     status_report,
     summary,
 )
-from offline_processor.acquirers.drivers import open_acquirer
+from offline_processor.acquirers.drivers import Desk, open_acquirer
 from offline_processor.batch import run as run_batch
 from offline_processor.control_total import ControlTotal, same
 from offline_processor.errors import ProcessorError
@@ -102,7 +102,8 @@ def _run(
 ) -> RunReport:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with every file closed
     bars = Bars(shown=console.is_terminal())
-    acquirer = open_acquirer(settings.acquirer)
+    desk = Desk(ledger=ledger, rehearsal=keystore.rehearsal, clock=station.clock, before_screen=bars.stop)
+    acquirer = open_acquirer(settings.acquirer, desk)
 
     def confirmed(total: ControlTotal) -> None:
         bars.stop()
