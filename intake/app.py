@@ -1,6 +1,6 @@
 """The ASGI application: addresses, answers, and a last line of defence that shows nothing of a request.
 
-Why here: pages of a later day and the API share this one table of addresses.
+Why here: the pages and the API share this one table of addresses.
 Must not: read the clock or the environment, or log more of a failure than its class and place in the code.
 """
 
@@ -23,6 +23,7 @@ from intake import asgi
 from intake.catalogue import Catalogue
 from intake.forms import Accepted, Keys, Live, NoticeForm, Ready, Status
 from intake.health import Health
+from intake.page.pages import Pages, wants_page
 from intake.problems import (
     KEYS_OUT,
     MEDIA_TYPE,
@@ -64,6 +65,7 @@ class Intake:
         catalogue: Catalogue,
         status: StatusSource,
         health: Health,
+        pages: Pages,
         token_key: bytes,
         month: Callable[[], tuple[int, int]],
         openapi: bytes,
@@ -74,6 +76,7 @@ class Intake:
         self._catalogue = catalogue
         self._status = status
         self._health = health
+        self._pages = pages
         self._token_key = token_key
         self._month = month
         self._openapi = openapi
@@ -82,13 +85,14 @@ class Intake:
         # The exact address or none: a redirect would repeat the Host that the client claims.
         self._rest = Starlette(
             routes=[
+                *pages.routes(),
                 Route("/orders/{order_id}", self._show_order),
                 Route("/keys", self._show_keys),
                 Route("/livez", self._live),
                 Route("/readyz", self._ready),
                 Route("/openapi.json", self._show_openapi),
             ],
-            exception_handlers={HTTPException: _refused, Exception: _failed},
+            exception_handlers={HTTPException: self._refused, Exception: _failed},
         )
         self._rest.router.redirect_slashes = False
 
@@ -151,6 +155,8 @@ class Intake:
 
     async def _show_order(self, request: Request) -> Response:
         order_id = request.path_params["order_id"]
+        if wants_page(request):
+            return self._pages.order_page(order_id)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             identity = bytes.fromhex(order_id)
@@ -162,7 +168,7 @@ class Intake:
         if status is None:
             return _problem(ORDER_UNKNOWN)
         tag = entity_tag(status)
-        headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
+        headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "accept, authorization"}
         if is_pending(status):
             headers["retry-after"] = _POLL_SECONDS
         if matches(request.headers.get("if-none-match", ""), tag):
@@ -197,6 +203,12 @@ class Intake:
         del request
         return Response(self._openapi, media_type=_JSON)
 
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        """Starlette's own refusals, in our form."""
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return _problem(method_refused((error.headers or {}).get("Allow", "GET")))
+        return self._pages.nothing_here() if wants_page(request) else _problem(NOT_FOUND)
+
 
 async def _accepted(send: asgi.Send, taken: Taken) -> None:
     body = _encoder.encode(
@@ -219,14 +231,6 @@ def _problem(problem: Problem) -> Response:
     return Response(
         encode_problem(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE
     )
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals, in our form."""
-    del request
-    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _problem(method_refused((error.headers or {}).get("Allow", "GET")))
-    return _problem(NOT_FOUND)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

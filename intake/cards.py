@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from intake import words
+
 PAN_MINIMUM, PAN_MAXIMUM = 12, 19
 CVV_LENGTH = 3
 AMEX_CVV_LENGTH = 4
@@ -108,11 +110,11 @@ def without_spacing(typed: str) -> str | None:
 def number_fault(digits: str | None, brand: Brand) -> str | None:
     """What is wrong with a card number of this brand, or None."""
     if digits is None:
-        return "must be the digits of the card number; spaces and dashes are allowed"
+        return words.CARD_DIGITS
     if len(digits) not in brand.lengths:
-        return "does not have the number of digits of its card brand"
+        return words.CARD_LENGTH
     if brand.check_digit and not luhn(digits):
-        return "is not a card number: its check digit does not fit"
+        return words.CARD_CHECK
     return None
 
 
@@ -122,7 +124,7 @@ def security_code_fault(code: str, brand: Brand) -> str | None:
     if _DIGITS.fullmatch(code) and len(code) in wanted:
         return None
     if wanted == {AMEX_CVV_LENGTH}:
-        return "must be the four digits on the front of the card"
+        return words.CODE_FRONT
     if wanted == {CVV_LENGTH}:
-        return "must be the three digits on the back of the card"
-    return "must be three or four digits"
+        return words.CODE_BACK
+    return words.CODE_EITHER

@@ -18,11 +18,18 @@ _PORT_MAXIMUM = 65_535
 
 
 class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``bind`` is HOST:PORT, with an IPv6 host in brackets. ``workers``: processes that take orders."""
+    """``bind`` is HOST:PORT, with an IPv6 host in brackets. ``workers``: processes that take orders.
+
+    ``shop`` is its name on the pages. ``carried_every_hours``: how often orders are carried to the offline server, as
+    customers are told. ``is_https``: customers reach the pages by https, so cookies must not go another way.
+    """
 
     bind: str = "127.0.0.1:8080"
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     catalogue: Path = SHIPPED
+    shop: Annotated[str, msgspec.Meta(min_length=1, max_length=60)] = "Quiet Groove Records"
+    carried_every_hours: Annotated[int, msgspec.Meta(ge=1, le=24 * 14)] = 24
+    is_https: bool = False
 
 
 def address(bind: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ LINES_MAXIMUM = 4
 TEXT_MAXIMUM = 200
 CITY_MAXIMUM = 100
 POSTCODE_MAXIMUM = 20
+EMAIL_MAXIMUM = 254
 
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_MAXIMUM)]
 _Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
@@ -46,7 +47,7 @@ class CustomerForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Who orders."""
 
     name: Annotated[_Text, Meta(examples=["Zoë Müller"])]
-    email: Annotated[str, Meta(min_length=3, max_length=254, examples=["zoe.mueller@example.com"])]
+    email: Annotated[str, Meta(min_length=3, max_length=EMAIL_MAXIMUM, examples=["zoe.mueller@example.com"])]
 
 
 class DeliveryForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

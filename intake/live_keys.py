@@ -34,7 +34,7 @@ class LiveKeys:
     """The newest good roll of ``node`` in ``state``.
 
     ``fault``: why there is none, or why the newest is not used. ``retired``: the mark of a node that takes no more
-    orders; it has no keys to seal to.
+    orders; it has no keys to seal to. ``identities``: whose signature makes an entry good, 32 bytes each.
     """
 
     def __init__(self, *, node: str, state: Path) -> None:
@@ -42,6 +42,7 @@ class LiveKeys:
         self.fault: RuleError | None = None
         self.retired: Retired | None = None
         self.issued_at = 0
+        self.identities: tuple[bytes, ...] = ()
         self._state = state
         self._stamps: tuple[_Stamp, ...] | None = None
         self._listed: KeyRoll | None = None
@@ -66,6 +67,7 @@ class LiveKeys:
             revoked = revoked_keys(self._state)
         except RuleError as error:
             self.fault, self._listed, revoked = error, None, frozenset()
+        self.identities = self._trusted()
         self._use(without(self._listed, revoked) if self._listed and not self.retired else None)
         self._stamps = stamps  # last: what failed with an error of the system is tried again
 
@@ -90,6 +92,12 @@ class LiveKeys:
     def order_ends(self) -> tuple[int, ...]:
         """``seal_until`` of the order keys that are not revoked."""
         return tuple(key.entry.seal_until for key in self._order_keys)
+
+    def _trusted(self) -> tuple[bytes, ...]:
+        try:
+            return trust.load_identities(self._state).of_rolls
+        except RuleError:
+            return ()  # why, ``fault`` says already
 
     def _is_still_trusted(self, roll: KeyRoll) -> bool:
         try:

@@ -30,6 +30,7 @@ from intake.groups import WAITING_MAXIMUM, GroupCommit
 from intake.health import Health
 from intake.live_keys import LiveKeys
 from intake.openapi import openapi_document
+from intake.page.pages import Pages, Shop
 from intake.taking import OrderDesk
 from intake.tokens import TOKEN_KEY_SIZE
 from keys.durable import create_durable, make_directory
@@ -113,16 +114,30 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         commit.close()
         register.close()
 
+    catalogue = load_catalogue(intake.catalogue)
+    health = Health(
+        keys=keys,
+        spool=spool,
+        now=seconds,
+        returned_at=returned_at,
+        silence=silence_of(lambda: heard(register), days=node.expect_return_days),
+    )
     application = Intake(
         desk=OrderDesk(commit=commit, keys=keys, register=register, token_key=token_key, now=seconds),
-        catalogue=load_catalogue(intake.catalogue),
+        catalogue=catalogue,
         status=status,
-        health=Health(
-            keys=keys,
-            spool=spool,
-            now=seconds,
-            returned_at=returned_at,
-            silence=silence_of(lambda: heard(register), days=node.expect_return_days),
+        health=health,
+        pages=Pages(
+            shop=Shop(
+                name=intake.shop,
+                carried_every_hours=intake.carried_every_hours,
+                is_https=intake.is_https,
+            ),
+            catalogue=catalogue,
+            keys=health.keys,
+            identities=lambda: keys.identities,
+            is_retired=lambda: health.is_retired,
+            month=month,
         ),
         token_key=token_key,
         month=month,

@@ -12,7 +12,8 @@ import unicodedata
 import email_validator
 import iso3166
 
-EMAIL_MAXIMUM = 254
+from intake.forms import EMAIL_MAXIMUM
+
 # Controls, surrogates, line and paragraph separators: no name has them, and a label printer or a CSV may act on them.
 # Embeddings, overrides and isolates can make an address read differently from what it is.
 _HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

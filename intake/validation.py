@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from intake import forms
+from intake import forms, words
 from intake.cards import YEARS_AHEAD, brand_of, number_fault, security_code_fault, without_spacing
 from intake.catalogue import Catalogue
 from intake.problems import Fault
@@ -109,28 +109,28 @@ class _Reader:
         if type(value) is int and low <= value <= high:
             return value
         wanted = wanted or f"must be a whole number from {low} to {high}"
-        self.fault(f"{pointer}/{name}", "is missing" if value is _MISSING else wanted)
+        self.fault(f"{pointer}/{name}", words.MISSING if value is _MISSING else wanted)
         return None
 
     def string(self, holder: dict[str, Any], name: str, pointer: str) -> str | None:
         value = holder.get(name, _MISSING)
         if type(value) is str:
             return value
-        self.fault(f"{pointer}/{name}", "is missing" if value is _MISSING else "must be a string")
+        self.fault(f"{pointer}/{name}", words.MISSING if value is _MISSING else "must be a string")
         return None
 
     def text(self, value: object, pointer: str, low: int, high: int) -> str:
         """A cleaned text of ``low`` to ``high`` characters; the fault is collected and the text useless otherwise."""
         if type(value) is not str:
-            self.fault(pointer, "is missing" if value is _MISSING else "must be a string")
+            self.fault(pointer, words.MISSING if value is _MISSING else "must be a string")
             return ""
         cleaned = clean(value)
         if len(cleaned) < low:
-            self.fault(pointer, "must not be empty")
+            self.fault(pointer, words.EMPTY)
         elif len(cleaned) > high:
-            self.fault(pointer, f"must have at most {high} characters")
+            self.fault(pointer, words.at_most(high))
         elif is_harmful(cleaned):
-            self.fault(pointer, "must not hold control characters")
+            self.fault(pointer, words.CONTROL)
         return cleaned
 
     def basket(self, body: dict[str, Any]) -> Basket | None:
@@ -159,7 +159,7 @@ class _Reader:
     def items(self, value: object, prices: Mapping[str, int] | None) -> list[Item]:
         items: list[Item] = []
         if type(value) is not list:
-            self.fault("/items", "is missing" if value is _MISSING else "must be a list")
+            self.fault("/items", words.MISSING if value is _MISSING else "must be a list")
             return items
         if not 1 <= len(value) <= forms.ITEMS_MAXIMUM:
             self.fault("/items", f"must have 1 to {forms.ITEMS_MAXIMUM} items")
@@ -189,7 +189,7 @@ class _Reader:
         typed = self.string(holder, "email", "/customer")
         email = None if typed is None else email_address(typed.strip(" "))
         if typed is not None and email is None:
-            self.fault("/customer/email", "is not an email address; it looks like name@example.com")
+            self.fault("/customer/email", words.EMAIL)
         return Customer(name=name, email=email or "")
 
     def delivery(self, value: object) -> Delivery | None:
@@ -199,7 +199,7 @@ class _Reader:
         lines = holder.get("lines", _MISSING)
         cleaned: list[str] = []
         if type(lines) is not list:
-            self.fault("/delivery/lines", "is missing" if lines is _MISSING else "must be a list of strings")
+            self.fault("/delivery/lines", words.MISSING if lines is _MISSING else "must be a list of strings")
         elif not 1 <= len(lines) <= forms.LINES_MAXIMUM:
             self.fault("/delivery/lines", f"must have 1 to {forms.LINES_MAXIMUM} lines")
         else:
@@ -212,7 +212,7 @@ class _Reader:
         postcode = self.text(holder.get("postcode", ""), "/delivery/postcode", 0, forms.POSTCODE_MAXIMUM)
         country = self.string(holder, "country", "/delivery")
         if country is not None and country not in COUNTRIES:
-            self.fault("/delivery/country", "must be an ISO 3166-1 country code of two capital letters")
+            self.fault("/delivery/country", words.COUNTRY)
         return Delivery(lines=cleaned, city=city, region=region, postcode=postcode, country=country or "")
 
     def card(self, value: object) -> Card | None:
@@ -228,10 +228,10 @@ class _Reader:
         year = self.integer(holder, "expiry_year", "/card", 2000, 9999)
         if year is not None and (year < self.year or year > self.year + YEARS_AHEAD):
             past = year < self.year
-            self.fault("/card/expiry_year", "the card has expired" if past else "is too far ahead")
+            self.fault("/card/expiry_year", words.EXPIRED if past else words.TOO_FAR)
         elif year == self.year and month is not None and month < self.month:
             # A card holds to the last moment of the month printed on it.
-            self.fault("/card/expiry_month", "the card has expired")
+            self.fault("/card/expiry_month", words.EXPIRED)
         code = self.string(holder, "security_code", "/card")
         if code is not None and (wrong := security_code_fault(code, brand)):
             self.fault("/card/security_code", wrong)

@@ -12,7 +12,9 @@ import pytest
 
 from intake import asgi
 from intake.app import Intake
+from intake.forms import Keys
 from intake.health import Health
+from intake.page.pages import Pages, Shop
 from intake.taking import OrderDesk
 from tests.intake.orders import CATALOGUE, CVV, PAN, good_order, new_key
 
@@ -39,6 +41,14 @@ def application() -> Intake:
         catalogue=CATALOGUE,
         status=broken,
         health=cast("Health", broken),
+        pages=Pages(
+            shop=Shop(name="Shop", carried_every_hours=24, is_https=False),
+            catalogue=CATALOGUE,
+            keys=cast("Callable[[], Keys | None]", broken.keys),
+            identities=tuple,
+            is_retired=bool,
+            month=lambda: (2026, 11),
+        ),
         token_key=bytes(32),
         month=lambda: (2026, 11),
         openapi=b"{}",
@@ -73,7 +83,9 @@ def body(raw: bytes) -> Callable[[], Awaitable[dict[str, Any]]]:
     return receive
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/orders"), ("GET", "/readyz"), ("GET", "/keys")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/orders"), ("GET", "/readyz"), ("GET", "/keys"), ("GET", "/checkout")]
+)
 def test_a_bug_is_answered_and_logged_without_anything_of_the_request(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], method: str, path: str
 ) -> None:

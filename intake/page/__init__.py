@@ -1,0 +1,1 @@
+"""The pages that customers meet: shop front, basket, checkout and status."""

@@ -1,0 +1,80 @@
+"""What a customer's click does to the basket: reading the form that a page of ours sent.
+
+Why here: it is the only form of the pages that is ever sent, and it holds nothing but SKUs and numbers.
+Must not: obey a form of another site, or show anything of a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.requests import Request
+
+from intake.asgi import read_body
+from intake.catalogue import Catalogue
+from intake.page import basket as baskets
+from intake.page.basket import Basket
+from intake.problems import Problem
+
+_FORM = "application/x-www-form-urlencoded"
+_FIELDS_MAXIMUM = 10
+
+
+def changed(basket: Basket, form: Mapping[str, str], catalogue: Catalogue) -> Basket:
+    """The basket after ``form``; what it asks for and cannot be done leaves the basket as it is."""
+    currency = form.get("currency", basket.currency)
+    if currency in catalogue.prices:
+        basket = Basket(currency=currency, quantities=basket.quantities)
+    match form.get("do", ""):
+        case "empty":
+            return Basket(currency=basket.currency)
+        case "replace":
+            return baskets.read(form.get("basket", ""), catalogue, currency=basket.currency)
+        case wish if form.get("sku", "") in catalogue.records:
+            return _with_record(basket, wish, form["sku"], form.get("quantity", ""))
+        case _:
+            return basket
+
+
+def _with_record(basket: Basket, wish: str, sku: str, quantity: str) -> Basket:
+    match wish:
+        case "add":
+            return basket.with_added(sku)
+        case "remove":
+            return basket.with_quantity(sku, 0)
+        case "set":
+            typed = quantity.strip()
+            is_number = typed.isascii() and typed.isdigit() and len(typed) < len("1000")
+            return basket.with_quantity(sku, int(typed)) if is_number else basket
+        case _:
+            return basket
+
+
+def is_from_here(request: Request) -> bool:
+    """Whether a form was sent by a page of this shop; browsers say so, programs need not."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def read_form(request: Request) -> dict[str, str] | None:
+    """The fields of a form; None when it is none, or too large or too slow."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        return None
+    body = await read_body(request.receive)
+    if isinstance(body, Problem):
+        return None
+    try:
+        return dict(
+            parse_qsl(
+                body.decode("ascii"),
+                keep_blank_values=True,
+                max_num_fields=_FIELDS_MAXIMUM,
+                strict_parsing=True,
+            )
+        )
+    except ValueError:
+        return None

@@ -1,0 +1,101 @@
+"""The road between browser and intake: passes everything on, and loses what a test tells it to.
+
+Why here: lost answers and a dead line are made on the wire, not in the page.
+Must not: alter a byte of what it passes on.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(slots=True)
+class Seen:
+    method: str
+    path: str
+    body: bytes
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    sent: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Road:
+    """``lose``: how many answers to ``POST /orders`` get lost; ``is_cut``: nothing gets through at all."""
+
+    target: int
+    lose: int = 0
+    is_cut: bool = False
+    seen: list[Seen] = field(default_factory=list)
+    replaced: dict[str, bytes] = field(default_factory=dict)
+    server: ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        assert self.server
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    @property
+    def orders(self) -> list[Seen]:
+        return [seen for seen in self.seen if (seen.method, seen.path) == ("POST", "/orders")]
+
+    def forget(self) -> None:
+        self.lose, self.is_cut, self.seen, self.replaced = 0, False, [], {}
+
+    def open(self) -> Road:
+        road = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                road.carry(self)
+
+            do_GET = do_POST = do_HEAD = answer  # noqa: N815  the names that http.server calls
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name in http.server
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def close(self) -> None:
+        assert self.server
+        self.server.shutdown()
+        self.server.server_close()
+
+    def carry(self, handler: BaseHTTPRequestHandler) -> None:
+        # A connection that is used again lets Chromium send a request again by itself.
+        handler.close_connection = True
+        body = handler.rfile.read(int(handler.headers.get("content-length", 0)))
+        if self.is_cut:
+            return
+        onward = http.client.HTTPConnection("127.0.0.1", self.target, timeout=20)
+        onward.request(
+            handler.command, handler.path, body=body or None, headers=dict(handler.headers.items())
+        )
+        answer = onward.getresponse()
+        content = self.replaced.get(handler.path, answer.read())
+        headers = answer.getheaders()
+        onward.close()
+        named = {name.lower(): value for name, value in headers}
+        self.seen.append(
+            Seen(handler.command, handler.path, body, answer.status, named, dict(handler.headers.items()))
+        )
+        if (handler.command, handler.path) == ("POST", "/orders") and self.lose > 0:
+            self.lose -= 1
+            return
+        handler.send_response_only(answer.status)
+        for name, value in headers:
+            if name.lower() not in {"content-length", "connection"}:
+                handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(content)
