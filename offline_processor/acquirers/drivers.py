@@ -7,6 +7,7 @@ Must not: choose a driver by itself, open one that was not named, or let a real 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from offline_processor.acquirers.batch_file.answering import read_public_key
 from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
@@ -18,24 +19,55 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 
 
-def open_acquirer(
-    config: AcquirerConfig,
-    ledger: Ledger,
-    *,
-    rehearsal: bool,
-    takes_at_once: bool = True,
-    clock: Callable[[], int],
-    before_screen: Callable[[], None] = lambda: None,
-) -> Acquirer:
-    """The driver that is configured, open.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a command gives to its driver: the ledger, the keystore's ``rehearsal``, the clock (Unix seconds).
 
-    ``rehearsal`` is the keystore's; ``takes_at_once`` when orders are captured at once; ``before_screen`` is called
-    before an operator is shown another screen.
+    ``takes_at_once``: orders are captured when they are approved; ``before_screen`` is called before an operator is
+    shown another screen.
     """
+
+    ledger: Ledger
+    rehearsal: bool
+    clock: Callable[[], int]
+    takes_at_once: bool = True
+    before_screen: Callable[[], None] = lambda: None
+
+
+def open_acquirer(config: AcquirerConfig, desk: Desk) -> Acquirer:
+    """The driver that is configured, open. ``RUN-SIMULATOR`` or ``RUN-REHEARSAL`` when keys and other end differ."""
+    acquirer = _open(config, desk)
+    try:
+        _check_other_end(acquirer, rehearsal=desk.rehearsal)
+    except BaseException:
+        acquirer.close()
+        raise
+    return acquirer
+
+
+def _check_other_end(acquirer: Acquirer, *, rehearsal: bool) -> None:
+    simulator = acquirer.is_simulator
+    if simulator and not rehearsal:
+        raise ProcessorError(
+            "RUN-SIMULATOR",
+            "the simulated acquirer charges nobody, and this keystore is a real one",
+            "use a rehearsal keystore (key-ceremony init --rehearsal) with the simulator",
+        )
+    if rehearsal and not simulator:
+        raise ProcessorError(
+            "RUN-REHEARSAL",
+            "this keystore is a rehearsal's, and the acquirer at the other end is a real one",
+            "name a simulator in [acquirer], or use the real keystore",
+        )
+
+
+def _open(config: AcquirerConfig, desk: Desk) -> Acquirer:
     match config.driver:
         case "operator":
             return OperatorAcquirer(
-                rehearsal=rehearsal, takes_at_once=takes_at_once, before_screen=before_screen
+                rehearsal=desk.rehearsal,
+                takes_at_once=desk.takes_at_once,
+                before_screen=desk.before_screen,
             )
         case "batch-file":
             if config.batch_key is None or not config.merchant:
@@ -45,7 +77,10 @@ def open_acquirer(
                     "set [acquirer] batch_key and merchant",
                 )
             return BatchFileAcquirer(
-                ledger, public_key=read_public_key(config.batch_key), rehearsal=rehearsal, clock=clock
+                desk.ledger,
+                public_key=read_public_key(config.batch_key),
+                rehearsal=desk.rehearsal,
+                clock=desk.clock,
             )
         case _:
             return SimulatedAcquirer(config.books)
