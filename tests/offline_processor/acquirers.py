@@ -11,8 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from offline_processor.acquirers.protocol import Authorisation
-from offline_processor.charging import Answer, Reference
+from offline_processor.acquirers.protocol import (
+    Authorisation,
+    BatchAnswer,
+    BatchTotals,
+    Capture,
+    Refund,
+    Reversal,
+    Verb,
+)
+from offline_processor.charging import Answer
 from tests.offline_processor.simulated import SimulatedAcquirer
 
 Answers = Sequence[Answer | None]
@@ -42,6 +50,7 @@ class BadLine:
     path: Path
     authorising: Line = straight
     reversing: Line = straight
+    following: Line = straight
 
     def __post_init__(self) -> None:
         self._acquirer = SimulatedAcquirer(self.path)
@@ -49,8 +58,31 @@ class BadLine:
     def authorise(self, window: Sequence[Authorisation]) -> Answers:
         return self.authorising(self._acquirer.authorise(window))
 
-    def reverse(self, window: Sequence[Reference]) -> Answers:
+    def reverse(self, window: Sequence[Reversal]) -> Answers:
         return self.reversing(self._acquirer.reverse(window))
+
+    def capture(self, window: Sequence[Capture]) -> Answers:
+        return self.following(self._acquirer.capture(window))
+
+    def refund(self, window: Sequence[Refund]) -> Answers:
+        return self.following(self._acquirer.refund(window))
+
+    def close_batch(self, totals: BatchTotals) -> BatchAnswer | None:
+        return self._acquirer.close_batch(totals)
+
+    def echo(self) -> bool:
+        return self._acquirer.echo()
+
+    def needs_card(self, verb: Verb) -> bool:
+        return self._acquirer.needs_card(verb)
+
+    @property
+    def is_simulator(self) -> bool:
+        return True
+
+    @property
+    def window(self) -> None:
+        return None
 
     def close(self) -> None:
         self._acquirer.close()

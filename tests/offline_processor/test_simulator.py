@@ -9,7 +9,7 @@ import pytest
 import sqlite_utils
 
 from keys.private.locked import LockedBuffer
-from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.acquirers.protocol import Authorisation, Reversal
 from offline_processor.acquirers.simulator.books import unreversed_approvals
 from offline_processor.acquirers.simulator.faults import BY_LAST_FOUR
 from offline_processor.charging import DeclineClass, Reference, decline_class
@@ -68,6 +68,18 @@ def authorise(acquirer: SimulatedAcquirer, sent: Reference, pan: bytes = VISA) -
     return None if answer is None else answer.code
 
 
+def reversal(sent: Reference) -> Reversal:
+    """The advice that takes this authorisation back."""
+    return Reversal(
+        operation="cd" * 16,
+        reference=replace(sent, stan=sent.stan + 500),
+        original=sent,
+        approval="",
+        repeat=False,
+        card=None,
+    )
+
+
 def test_double_charge_shows_in_the_books(acquirer: SimulatedAcquirer, books: Path) -> None:
     assert authorise(acquirer, SENT) == "00"
     assert unreversed_approvals(books) == {SENT.order_id: 1}
@@ -84,14 +96,14 @@ def test_repeated_message_is_a_second_charge(acquirer: SimulatedAcquirer, books:
 def test_reversal_takes_back_its_own_authorisation_only(acquirer: SimulatedAcquirer, books: Path) -> None:
     authorise(acquirer, SENT)
     authorise(acquirer, AGAIN)
-    (answer,) = acquirer.reverse([SENT])
+    (answer,) = acquirer.reverse([reversal(SENT)])
     assert answer is not None
-    assert (answer.code, answer.stan, answer.rrn) == ("00", SENT.stan, SENT.rrn)
+    assert (answer.code, answer.stan, answer.rrn) == ("00", SENT.stan + 500, SENT.rrn)
     assert unreversed_approvals(books) == {SENT.order_id: 1}
 
 
 def test_authorisation_after_its_reversal_stands(acquirer: SimulatedAcquirer, books: Path) -> None:
-    acquirer.reverse([SENT])
+    acquirer.reverse([reversal(SENT)])
     authorise(acquirer, SENT)
     assert unreversed_approvals(books) == {SENT.order_id: 1}
 
@@ -125,7 +137,9 @@ def test_amounts_have_answers_too(acquirer: SimulatedAcquirer, amount: int, code
 
 
 def test_only_the_silent_amount_has_no_answer_to_its_reversal(acquirer: SimulatedAcquirer) -> None:
-    answers = acquirer.reverse([replace(SENT, amount=NO_ANSWER_AMOUNT), replace(SENT, amount=SILENT_AMOUNT)])
+    answers = acquirer.reverse(
+        [reversal(replace(SENT, amount=one)) for one in (NO_ANSWER_AMOUNT, SILENT_AMOUNT)]
+    )
     assert [answer is None for answer in answers] == [False, True]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import iso4217
@@ -20,6 +21,7 @@ from offline_processor.acquirers.simulator.host import Message, Reply
 from offline_processor.acquirers.simulator.server import Request, WireError
 from offline_processor.charging import SecurityCode
 
+_TIME_SIZE: Final = 10
 SIMULATOR: Final = "SIMULATOR"
 _KINDS: Final = {
     "08": Kind.NETWORK,
@@ -151,12 +153,17 @@ def _totals(fields: dict[str, str]) -> Sums:
 
 def _time(text: str, now: int) -> int:
     """MMDDhhmmss in the year in which it is nearest to now, in Unix seconds."""
+    if len(text) != _TIME_SIZE or not text.isdecimal():
+        raise ValueError("no time")
+    parts = [int(text[at : at + 2]) for at in range(0, _TIME_SIZE, 2)]
     year = datetime.fromtimestamp(now, UTC).year
-    times = []
-    for one in (year - 1, year, year + 1):
-        try:
-            found = datetime.strptime(f"{one}{text}+0000", "%Y%m%d%H%M%S%z")
-        except ValueError:  # 29 February of another year
-            continue
-        times.append(int(found.timestamp()))
+    times = [at for one in (year - 1, year, year + 1) if (at := _in_year(one, *parts)) is not None]
     return min(times, key=lambda at: abs(at - now))
+
+
+@lru_cache(maxsize=1_000)
+def _in_year(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
+    try:
+        return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
+    except ValueError:  # 29 February of another year
+        return None
