@@ -19,6 +19,7 @@ from keys.keystore import Keystore
 from keys.passphrases import Descriptors
 from offline_processor import (
     cli_backup,
+    cli_batch_file,
     cli_custody,
     cli_simulator,
     evidence,
@@ -230,7 +231,12 @@ def _exit_code(report: RunReport, ledger: Ledger, notices: list[key_state.Notice
     return ExitCode.DONE if summary.anything_done(report) else ExitCode.NOTHING_TO_DO
 
 
-for _command in (*cli_backup.COMMANDS, *cli_custody.COMMANDS, *cli_simulator.COMMANDS):
+for _command in (
+    *cli_backup.COMMANDS,
+    *cli_custody.COMMANDS,
+    *cli_simulator.COMMANDS,
+    *cli_batch_file.COMMANDS,
+):
     cli.add_command(_command)
 
 
