@@ -1,10 +1,12 @@
-"""50,000 orders arrive while `watch` runs: every one of them is delivered, exactly once."""
+"""50,000 orders arrive while `watch` runs: every one of them is delivered, exactly once; also when events are lost."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -28,6 +30,8 @@ WORKERS = 2
 LARGEST_GROUP = 40
 KEY_HOLDS = 1_500
 KEYS = 80
+_IN_CREATE, _IN_DELETE, _IN_Q_OVERFLOW = 0x100, 0x200, 0x4000
+_QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 
 
 def work(house: House, worker: int) -> None:
@@ -106,3 +110,67 @@ def test_a_flood_of_orders_is_delivered_whole(desk: Desk, events: bool) -> None:
     )
     assert len(found) == ORDERS
     assert set(found.values()) == {1}
+
+
+def test_orders_are_delivered_although_the_queue_of_events_overflowed(desk: Desk) -> None:
+    house = desk.house
+    text = desk.config.read_text().replace("[sync]\n", "[sync]\nwatch_seconds = 1\ncut_minutes = 0\n")
+    desk.config.write_text(text)
+    command = [sys.executable, "-m", "transfer", "watch", "--config", str(desk.config), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as watch:
+        try:
+            house.take([1], key=1)
+            delivered_within(house, 1, seconds=30)
+            control = overflow(house.drop_in.parent, watch)
+            house.take([2, 3], key=2)
+            delivered_within(house, 3, seconds=30)
+            house.take([4], key=3)  # and it is not deaf or dead afterwards
+            delivered_within(house, 4, seconds=30)
+            watch.send_signal(signal.SIGTERM)
+            assert watch.wait(timeout=60) == 0
+        finally:
+            watch.kill()
+        assert watch.stderr is not None
+        assert "Traceback" not in watch.stderr.read()
+    assert control, "the queue must have overflowed, or this shows nothing"
+    assert set(delivered(house.drop_in).values()) == {1}
+
+
+def overflow(directory: Path, watch: subprocess.Popen[str]) -> bool:
+    """Fill the queue of a ``watch`` that cannot read; True when one beside it that nobody read did overflow."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    witness = libc.inotify_init1(os.O_NONBLOCK)
+    try:
+        libc.inotify_add_watch(witness, bytes(directory), _IN_CREATE | _IN_DELETE)
+        watch.send_signal(signal.SIGSTOP)
+        for number in range(int(_QUEUE.read_text()) // 2 + 100):
+            flood = directory / f"flood-{number}"
+            flood.touch()
+            flood.unlink()
+        watch.send_signal(signal.SIGCONT)
+        found = bytearray()
+        while part := _read(witness):
+            found += part
+    finally:
+        os.close(witness)
+    masks, at = set(), 0
+    while at < len(found):
+        _, mask, _, length = struct.unpack_from("iIII", found, at)
+        masks.add(mask)
+        at += 16 + length
+    return _IN_Q_OVERFLOW in masks
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+def delivered_within(house: House, orders: int, *, seconds: float) -> None:
+    """Wait until so many orders lie on the drop."""
+    end = time.monotonic() + seconds
+    while not (house.drop_in / NODE).is_dir() or len(delivered(house.drop_in)) < orders:
+        assert time.monotonic() < end, f"{orders} orders were not delivered"
+        time.sleep(0.1)
