@@ -1,0 +1,118 @@
+"""The whole loop by commands: a run hands orders over, export, the simulated acquirer's answer, import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from offline_processor.acquirers.batch_file.answering import PUBLIC_KEY, SIGNING_PUBLIC, read_public_key
+from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
+from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.batch import run
+from tests.offline_processor.commands import configure
+from tests.offline_processor.shop import DECLINED_CARD, Shop, a_card, open_shop
+from tests.offline_processor.traces import Cards, files_under
+
+ROOT = Path(__file__).parents[2]
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+def batch_file(*arguments: object) -> Said:
+    ended = subprocess.run(
+        [sys.executable, "-m", "offline_processor", "batch-file", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    return Said(ended.returncode, ended.stdout, ended.stderr)
+
+
+class PowerCutError(Exception):
+    pass
+
+
+class CutAfter(BatchFileAcquirer):
+    """The records are durable, and then the machine stops: the run never notes that it handed them over."""
+
+    def authorise(self, window: Sequence[Authorisation]) -> Any:
+        super().authorise(window)
+        raise PowerCutError
+
+
+@pytest.fixture
+def handed(tmp_path: Path) -> Iterator[tuple[Shop, Path]]:
+    """Two orders whose records are durable, and the configuration that charges by files."""
+    assert batch_file("simulate-keys", tmp_path / "acquirer").code == 0
+    shop = open_shop(tmp_path, now=int(time.time()) - 600)
+    keys = shop.keys_for()
+    envelopes = [shop.seal(0, keys=keys), shop.seal(1, keys=keys, card=a_card(DECLINED_CARD))]
+    shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
+    key = read_public_key(tmp_path / "acquirer" / PUBLIC_KEY)
+    shop.drop_in.mkdir(exist_ok=True)
+    shop.drop_out.mkdir(exist_ok=True)
+    with shop.ledger() as ledger:
+        acquirer = CutAfter(ledger, public_key=key, rehearsal=True, clock=lambda: shop.now)
+        with pytest.raises(PowerCutError):
+            run(shop.workplace(ledger, acquirer))
+    config = configure(shop)
+    with config.open("a") as file:
+        file.write(
+            f'driver = "batch-file"\nmerchant = "MERCHANT-1"\nterminal = "T1"\n'
+            f'batch_key = "acquirer/{PUBLIC_KEY}"\nbatch_signer = "acquirer/{SIGNING_PUBLIC}"\n'
+        )
+    yield shop, config
+    shop.keystore.close()
+
+
+def test_exported_file_is_answered_and_the_answer_taken_once(handed: tuple[Shop, Path]) -> None:
+    shop, config = handed
+    out = shop.root / "medium"
+    out.mkdir()
+    exported = batch_file("export", "--config", config, "--out", out, "--json")
+    assert exported.code == 0, exported.err + exported.out
+    (file,) = exported.document["files"]
+    assert file["totals"] == "A-EUR-2-4998"
+    first = Path(file["path"]).read_bytes()
+    again = batch_file("export", "--config", config, "--out", out, "--json")
+    assert again.document["files"][0]["was_there"]
+    assert Path(file["path"]).read_bytes() == first
+    answer = out / "A000001.answer"
+    said = batch_file("answer", file["path"], "--keys", shop.root / "acquirer", "--out", answer)
+    assert said.code == 0, said.err
+    assert "SIMULATED" in said.out
+    right = answer.read_bytes()
+    answer.write_bytes(right.replace(b",00,", b",05,"))
+    refused = batch_file("import", answer, "--config", config, "--json")
+    assert (refused.code, refused.document["rule"]) == (4, "BATCH-FILE-DAMAGED")
+    answer.write_bytes(right)
+    taken = batch_file("import", answer, "--config", config, "--json")
+    assert (taken.code, taken.document["taken"], taken.document["cases"]) == (0, 2, []), taken.err
+    assert any("REHEARSAL" in mark for mark in taken.document["marks"])
+    repeated = batch_file("import", answer, "--config", config, "--json")
+    assert (repeated.code, repeated.document["rule"]) == (4, "BATCH-ANSWER-REPEATED")
+    states = shop.rows("SELECT state, count(*) FROM orders GROUP BY state ORDER BY state")
+    assert states == [("declined", 1), ("paid", 1)]
+    status = batch_file("status", "--config", config, "--json")
+    assert (status.code, status.document["files"][0]["waiting"]) == (0, 0)
+    known = Cards(cvv_of={b"4242424242424242": b"123", DECLINED_CARD: b"123"})
+    for path, content in files_under(shop.root).items():
+        assert known.pans_in(content) == [], path
