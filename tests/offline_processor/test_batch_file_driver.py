@@ -41,6 +41,7 @@ from tests.offline_processor.batch_play import (
 )
 from tests.offline_processor.test_batch_file_form import an_answer
 from tests.offline_processor.traces import Cards, files_under
+from transfer.wire.card import encode_card
 
 HANDED = HandedOver.HANDED_OVER
 ROOT = Path(__file__).parents[2]
@@ -346,3 +347,32 @@ def test_no_file_holds_a_card(ledger: Ledger, keys: answering.AcquirerKeys, tmp_
     planted = tmp_path / "planted"
     planted.write_bytes(b"x" + pan_of(7) + b"3107")
     assert KNOWN.pans_in(planted.read_bytes()) == [pan_of(7)]
+
+
+@pytest.mark.parametrize("mode", ["plain", "leak"])
+def test_memory_holds_no_card_after_handing_over(
+    tmp_path: Path, keys: answering.AcquirerKeys, mode: str
+) -> None:
+    numbers = range(1, 101)
+    cards = tmp_path / "cards"
+    cards.write_bytes(
+        b"".join(
+            encode_card(
+                card_of(number),
+                header_digest=bytes(32),
+                order_box_digest=bytes(32),
+                amount=2499,
+                currency="EUR",
+            )
+            for number in numbers
+        )
+    )
+    dumped = tmp_path / "memory"
+    child = (sys.executable, "-m", "tests.offline_processor.batch_memory_child", mode)
+    arguments = (tmp_path / "ledger.db", keys.sealing.public_key.hex(), cards, dumped)
+    subprocess.run([*child, *map(str, arguments)], cwd=ROOT, check=True, timeout=60)
+    memory = dumped.read_bytes()
+    assert str(tmp_path).encode() in memory
+    leaked = {pan_of(1)} if mode == "leak" else set()
+    assert set(KNOWN.pans_in(memory)) == leaked
+    assert bool(KNOWN.cvvs_in(memory)) == bool(leaked)
