@@ -49,6 +49,7 @@ _USAGE_RULES = (
     "KEY-",
     "KEYSTORE-",
     "MEMORY-",
+    "OPERATOR-",
     "RING-",
     "SWAP-",
     "TRUST-NONE",
