@@ -7,7 +7,6 @@ Must not: read clock or environment (the station has them), or take a secret as 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 from typing import Final
@@ -16,14 +15,12 @@ import click
 
 from keys import console, recovery
 from keys.console import ExitCode
-from keys.durable import write_new_file
 from keys.keystore import Keystore
 from keys.passphrases import Descriptors, on_swap
 from keys.private.unseal import SealingKey
 from keys.quorum import ask_quorum
 from offline_processor import reconciliation, retirement, sequences
-from offline_processor.acquirers.report import in_seconds, in_words, read_report, write_report
-from offline_processor.acquirers.simulator.books import report as simulated_report
+from offline_processor.acquirers.report import in_seconds, read_report
 from offline_processor.epochs import begin_epoch
 from offline_processor.errors import ProcessorError
 from offline_processor.station import Settings, Station, open_station
@@ -169,32 +166,6 @@ def retire(
     return ExitCode.NEEDS_PERSON if done.unsettled or done.waiting else ExitCode.DONE
 
 
-@click.command(
-    "acquirer-report", epilog="Example: offline-processor acquirer-report --config offline.toml --out r.csv"
-)
-@console.shared_options
-@click.option("--out", required=True, metavar="FILE", type=_FILE, help="A new file.")
-@click.pass_obj
-def acquirer_report(station: Station, *, config: Path, out: Path, as_json: bool) -> ExitCode:
-    """Rehearsal only: the simulated acquirer's report of transactions, from its own books."""
-    settings = station.settings(config)
-    if not settings.acquirer.books.is_file():
-        raise ProcessorError(
-            "CONFIG-BOOKS", f"there are no books at {settings.acquirer.books}", "correct [acquirer] books"
-        )
-    if os.path.lexists(out):
-        raise ProcessorError("USAGE-OUT", f"{out} exists already", "choose another name")
-    lines = simulated_report(settings.acquirer.books)
-    write_new_file(out, [write_report(lines)])
-    if as_json:
-        console.print_json({"report": out, "lines": len(lines), "until": in_words(station.clock())})
-    else:
-        console.say(
-            f"SIMULATED acquirer's report: {out}, {len(lines)} transactions until {in_words(station.clock())}"
-        )
-    return ExitCode.DONE
-
-
 def _check_quorum(settings: Settings, keystore: Keystore, shares_fd: int | None, purpose: str) -> None:
     """Enough custodians are here: their shares rebuild the custody key of this keystore. ``CUSTODY-NONE``."""
     custody = keystore.custody
@@ -222,4 +193,4 @@ def _seconds(text: str) -> int:
         ) from None
 
 
-COMMANDS: Final = (reconcile, set_sequence, retire, acquirer_report)
+COMMANDS: Final = (reconcile, set_sequence, retire)

@@ -6,6 +6,7 @@ Must not: read the processor's configuration, keys or ledger: it stands at the o
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -15,12 +16,14 @@ import click
 
 from keys import console
 from keys.console import ExitCode
-from keys.durable import write_durable
-from offline_processor.acquirers.simulator.books import Books
+from keys.durable import write_durable, write_new_file
+from offline_processor.acquirers.report import in_words, write_report
+from offline_processor.acquirers.simulator.books import Books, report
 from offline_processor.acquirers.simulator.faults import Fault, Faults
 from offline_processor.acquirers.simulator.host import Host
 from offline_processor.acquirers.simulator.server import Delays, Server
 from offline_processor.acquirers.simulator.wire import open_wire
+from offline_processor.errors import ProcessorError
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _EPILOG: Final = f"""\b
@@ -101,4 +104,26 @@ def simulate_acquirer(
     return ExitCode.DONE
 
 
-COMMANDS: Final = (simulate_acquirer,)
+@click.command(
+    "acquirer-report", epilog="Example: offline-processor acquirer-report --books books.db --out r.csv"
+)
+@click.option("--books", required=True, metavar="FILE", type=_FILE, help="The simulated acquirer's books.")
+@click.option("--out", required=True, metavar="FILE", type=_FILE, help="A new file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def acquirer_report(*, books: Path, out: Path, as_json: bool) -> ExitCode:
+    """Rehearsal only: the simulated acquirer's report of transactions, from its own books."""
+    if not books.is_file():
+        raise ProcessorError("USAGE-BOOKS", f"there are no books at {books}", "correct --books")
+    if os.path.lexists(out):
+        raise ProcessorError("USAGE-OUT", f"{out} exists already", "choose another name")
+    lines = report(books)
+    write_new_file(out, [write_report(lines)])
+    until = in_words(int(time.time()))
+    if as_json:
+        console.print_json({"report": out, "lines": len(lines), "until": until})
+    else:
+        console.say(f"SIMULATED acquirer's report: {out}, {len(lines)} transactions until {until}")
+    return ExitCode.DONE
+
+
+COMMANDS: Final = (simulate_acquirer, acquirer_report)

@@ -69,8 +69,18 @@ def processor(
     descriptors: Sequence[int] = (),
 ) -> Ran:
     """Run one command to its end."""
+    return _ended([*program, command, "--config", str(config), *arguments], descriptors)
+
+
+def acquirer_report(books: Path, out: Path) -> Ran:
+    """The simulated acquirer's report of what it booked."""
+    words = ("acquirer-report", "--books", str(books), "--out", str(out), "--json")
+    return _ended([sys.executable, "-m", "offline_processor", *words])
+
+
+def _ended(command: Sequence[str], descriptors: Sequence[int] = ()) -> Ran:
     ended = subprocess.run(
-        [*program, command, "--config", str(config), *arguments],
+        command,
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -19,7 +19,7 @@ from offline_processor.acquirers.report import in_words
 from offline_processor.backup import LAST_BACKUP
 from offline_processor.errors import ProcessorError
 from offline_processor.restore import read_backup_header
-from tests.offline_processor.commands import Ran, accept_swap, configure, processor
+from tests.offline_processor.commands import Ran, accept_swap, acquirer_report, configure, processor
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
@@ -257,7 +257,7 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     assert processor("status", config, "--json").document["last_backup"] is not None
     nothing = ("--from", "1970-01-01T00:00:00Z", "--until", "1971-01-01T00:00:00Z", "--who", "A. Keeper")
     report = shop.root / "report.csv"
-    assert processor("acquirer-report", config, "--out", str(report), "--json").document["lines"] == 2
+    assert acquirer_report(shop.books, report).document["lines"] == 2
     assert processor("reconcile", config, str(report), *nothing).code == NOTHING_TO_DO
 
     # Another bundle is charged, then the machine is lost.
@@ -300,7 +300,7 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     assert "LEDGER-UNRECONCILED" in [notice["rule"] for notice in status.document["notices"]]
 
     report.unlink()
-    processor("acquirer-report", config, "--out", str(report))
+    acquirer_report(shop.books, report)
     until = in_words(int(time.time()))
     since = ("--from", "1970-01-01T00:00:00Z", "--until")
     for wrong, rule in (
@@ -346,16 +346,12 @@ def test_keystore_without_custodians_allows_neither_backup_nor_set_sequence(tmp_
 
 
 def test_report_command_says_where_no_books_are(tmp_path: Path) -> None:
-    shop = open_shop(tmp_path)
-    config = configure(shop)
-    ran = processor("acquirer-report", config, "--out", str(tmp_path / "r.csv"), "--json")
-    assert (ran.code, ran.document["rule"]) == (USAGE, "CONFIG-BOOKS")
-    (tmp_path / "books.db").touch()
-    (tmp_path / "r.csv").touch()
-    assert (
-        processor("acquirer-report", config, "--out", str(tmp_path / "r.csv"), "--json").document["rule"]
-        == "USAGE-OUT"
-    )
+    books, report = tmp_path / "books.db", tmp_path / "r.csv"
+    ran = acquirer_report(books, report)
+    assert (ran.code, ran.document["rule"]) == (USAGE, "USAGE-BOOKS")
+    books.touch()
+    report.touch()
+    assert acquirer_report(books, report).document["rule"] == "USAGE-OUT"
 
 
 def test_backup_header_names_the_custody(shop: Shop) -> None:

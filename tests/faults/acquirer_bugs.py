@@ -1,0 +1,108 @@
+"""Mistakes that a tired programmer makes between ledger and line, each put around the link of one process.
+
+Why here: a sweep over the line that finds nothing proves nothing unless it is known to find these.
+Must not: change a file of the code, or be noticed while nothing breaks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from offline_processor import cli
+from offline_processor.acquirers.drivers import open_acquirer
+from offline_processor.charging import Answer
+from tests.faults.bugs import BUGS
+
+Patch = pytest.MonkeyPatch
+
+
+class _Around:
+    """The link itself; each bug replaces one verb."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Resending(_Around):
+    def authorise(self, window: Sequence[Any]) -> list[Any]:
+        answers = list(self._inner.authorise(window))
+        silent = [place for place, answer in enumerate(answers) if answer is None]
+        if silent:
+            again = self._inner.authorise([window[place] for place in silent])
+            for place, answer in zip(silent, again, strict=True):
+                answers[place] = answer
+        return answers
+
+
+class _NotReversing(_Around):
+    def reverse(self, window: Sequence[Any]) -> list[Any]:
+        return [_done(one) for one in window]
+
+
+class _GivingUpReversals(_Around):
+    def reverse(self, window: Sequence[Any]) -> list[Any]:
+        answers = self._inner.reverse(window)
+        return [answer or _done(one) for one, answer in zip(window, answers, strict=True)]
+
+
+class _NewNumberForEachReversal(_Around):
+    _numbers = itertools.count(700_000)
+
+    def reverse(self, window: Sequence[Any]) -> list[Any]:
+        sent = [replace(one, reference=replace(one.reference, stan=next(self._numbers))) for one in window]
+        answers = self._inner.reverse(sent)
+        return [
+            answer and replace(answer, stan=one.reference.stan)
+            for one, answer in zip(window, answers, strict=True)
+        ]
+
+
+class _GivingUpCaptures(_Around):
+    def capture(self, window: Sequence[Any]) -> list[Any]:
+        answers = self._inner.capture(window)
+        return [answer or _done(one) for one, answer in zip(window, answers, strict=True)]
+
+
+class _SilenceIsADecline(_Around):
+    def authorise(self, window: Sequence[Any]) -> list[Any]:
+        answers = self._inner.authorise(window)
+        return [answer or replace(_done(one), code="05") for one, answer in zip(window, answers, strict=True)]
+
+
+class _SilenceIsAnApproval(_Around):
+    def authorise(self, window: Sequence[Any]) -> list[Any]:
+        answers = self._inner.authorise(window)
+        return [answer or _done(one) for one, answer in zip(window, answers, strict=True)]
+
+
+def _done(sent: Any) -> Answer:
+    one = sent.reference
+    return Answer(stan=one.stan, rrn=one.rrn, amount=one.amount, currency=one.currency, code="00")
+
+
+def _put_around(kind: type[_Around]) -> Callable[[Patch], None]:
+    def plant(patch: Patch) -> None:
+        patch.setattr(cli, "open_acquirer", lambda *given, **named: kind(open_acquirer(*given, **named)))
+
+    return plant
+
+
+LINE_BUGS: dict[str, Callable[[Patch], None]] = {
+    "send again what was not answered": _put_around(_Resending),
+    "charge again without a reversal": _put_around(_NotReversing),
+    "take a reversal without an answer for done": _put_around(_GivingUpReversals),
+    "a new trace number for each try of a reversal": _put_around(_NewNumberForEachReversal),
+    "take a capture without an answer for done": _put_around(_GivingUpCaptures),
+    "take silence for a decline": _put_around(_SilenceIsADecline),
+    "take silence for an approval": _put_around(_SilenceIsAnApproval),
+    "send before the intent is recorded": BUGS["send before the intent is recorded"].plant,
+    "skip the recovery of intents": BUGS["skip the recovery of intents"].plant,
+}
