@@ -228,10 +228,11 @@ class Shop(RuleBasedStateMachine):
         for number in range(_ROUNDS):
             for node, world in self.worlds.items():
                 for ended in (world.pull(), world.push(), world.run(), world.pull()):
-                    # After a restore a person is asked to look at what the machine has forgotten, and bundles that it
-                    # has forgotten may lie on the stick until their node has removed them.
-                    allowed = {_NEEDS_PERSON, _REFUSED} if not number else {_NEEDS_PERSON}
-                    wrong = [] if self.restored and ended.code in allowed else unexpected(ended)
+                    # A return on the stick may still tell of a bundle that was refused. After a restore a person is
+                    # asked to look at what is forgotten, and what it was lies on the stick until its node removes it.
+                    allowed = {_NEEDS_PERSON} if self.restored or not number else set()
+                    allowed |= {_REFUSED} if self.restored and not number else set()
+                    wrong = [] if ended.code in allowed else unexpected(ended)
                     assert not wrong, wrong[0]
                 self.look(node)
             now = ([world.statuses() for world in self.worlds.values()], self.ledger())
