@@ -6,17 +6,18 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from offline_processor.acquirers.batch_file.answering import PUBLIC_KEY, SIGNING_PUBLIC, read_public_key
+from offline_processor.acquirers.batch_file import answering
+from offline_processor.acquirers.batch_file.answering import PUBLIC_KEY, SIGNING_PUBLIC
 from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.batch import run
-from tests.offline_processor.commands import configure
+from tests.offline_processor.commands import configure, processor
 from tests.offline_processor.shop import DECLINED_CARD, Shop, a_card, open_shop
 from tests.offline_processor.traces import Cards, files_under
 
@@ -58,28 +59,49 @@ class CutAfter(BatchFileAcquirer):
         raise PowerCutError
 
 
-@pytest.fixture
-def handed(tmp_path: Path) -> Iterator[tuple[Shop, Path]]:
-    """Two orders whose records are durable, and the configuration that charges by files."""
-    assert batch_file("simulate-keys", tmp_path / "acquirer").code == 0
-    shop = open_shop(tmp_path, now=int(time.time()) - 600)
+def a_shop(folder: Path) -> tuple[Shop, bytes]:
+    """Two orders in the drop, one of them with a card that will be declined; and the acquirer's public key."""
+    answering.make_keys(folder / "acquirer")
+    shop = open_shop(folder, now=int(time.time()) - 600)
     keys = shop.keys_for()
     envelopes = [shop.seal(0, keys=keys), shop.seal(1, keys=keys, card=a_card(DECLINED_CARD))]
     shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
-    key = read_public_key(tmp_path / "acquirer" / PUBLIC_KEY)
-    shop.drop_in.mkdir(exist_ok=True)
-    shop.drop_out.mkdir(exist_ok=True)
-    with shop.ledger() as ledger:
-        acquirer = CutAfter(ledger, public_key=key, rehearsal=True, clock=lambda: shop.now)
-        with pytest.raises(PowerCutError):
-            run(shop.workplace(ledger, acquirer))
+    return shop, answering.read_public_key(folder / "acquirer" / PUBLIC_KEY)
+
+
+@pytest.fixture
+def handed(tmp_path: Path) -> tuple[Shop, Path]:
+    """Two orders that a run by the real command has handed over."""
+    shop, _ = a_shop(tmp_path)
     config = configure(shop)
     with config.open("a") as file:
         file.write(
             f'driver = "batch-file"\nmerchant = "MERCHANT-1"\nterminal = "T1"\n'
             f'batch_key = "acquirer/{PUBLIC_KEY}"\nbatch_signer = "acquirer/{SIGNING_PUBLIC}"\n'
         )
-    yield shop, config
+    ran = processor("run", config, "--confirm", "2 orders: EUR 49.98", "--json")
+    assert ran.code == 3, ran.err + ran.out  # they wait for their answers
+    assert shop.rows("SELECT state, count(*) FROM live_attempt GROUP BY state") == [("submitted", 2)]
+    return shop, config
+
+
+def test_records_of_a_run_cut_before_it_noted_them_are_withdrawn_and_handed_over_afresh(
+    tmp_path: Path,
+) -> None:
+    shop, key = a_shop(tmp_path)
+    shop.drop_in.mkdir(exist_ok=True)
+    shop.drop_out.mkdir(exist_ok=True)
+    with shop.ledger() as ledger:
+        acquirer = CutAfter(ledger, public_key=key, rehearsal=True, clock=lambda: shop.now)
+        with pytest.raises(PowerCutError):
+            run(shop.workplace(ledger, acquirer))
+        shop.now += 60
+        whole = BatchFileAcquirer(ledger, public_key=key, rehearsal=True, clock=lambda: shop.now)
+        run(shop.workplace(ledger, whole))
+    records = shop.rows("SELECT order_id, state FROM batch_record ORDER BY order_id, state")
+    orders = [order for (order,) in shop.rows("SELECT order_id FROM orders ORDER BY order_id")]
+    assert records == [(order, state) for order in orders for state in ("waiting", "withdrawn")]
+    assert shop.rows("SELECT state, count(*) FROM live_attempt GROUP BY state") == [("submitted", 2)]
     shop.keystore.close()
 
 
