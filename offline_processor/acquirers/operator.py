@@ -89,7 +89,7 @@ class OperatorAcquirer:
     def _authorise(self, order: Authorisation, place: int, of: int) -> Answer | None:
         self._keyed += 1
         with self._screen("Keying an order") as screen:
-            kind = "SALE" if self._takes_at_once else "PRE-AUTHORISATION"
+            kind = "sale" if self._takes_at_once else "pre-authorisation"
             screen.page(f"Next: order {self._keyed} of this run. Choose {kind}, card not present (MOTO).")
             screen.wait("When nobody else sees the screen and the terminal waits for the card")
             try:

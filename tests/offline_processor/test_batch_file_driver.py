@@ -23,9 +23,12 @@ from offline_processor.acquirers.batch_file.authorisations import RecordBuffer, 
 from offline_processor.acquirers.batch_file.files import SIGNATURE_SUFFIX, export, finish
 from offline_processor.acquirers.batch_file.form import Kind, Mode
 from offline_processor.acquirers.batch_file.importing import Imported, TakenAnswer
+from offline_processor.acquirers.drivers import Desk, open_acquirer
 from offline_processor.acquirers.protocol import BatchAnswer, BatchTotals, Capture, HandedOver
 from offline_processor.charging import Answer
+from offline_processor.config import AcquirerConfig
 from offline_processor.errors import ProcessorError
+from offline_processor.file_answers import settle_answers
 from offline_processor.ledger import batch_files
 from offline_processor.ledger.ledger import Ledger
 from tests.offline_processor.batch_play import (
@@ -376,3 +379,37 @@ def test_memory_holds_no_card_after_handing_over(
     leaked = {pan_of(1)} if mode == "leak" else set()
     assert set(KNOWN.pans_in(memory)) == leaked
     assert bool(KNOWN.cvvs_in(memory)) == bool(leaked)
+
+
+def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "key"
+    wrong.write_text("ab" * 31)
+    for read in (answering.read_public_key, answering.read_signing_key):
+        for path in (wrong, tmp_path / "missing"):
+            with pytest.raises(ProcessorError) as refusal:
+                read(path)
+            assert refusal.value.rule == "BATCH-FILE-KEY"
+
+
+def test_files_need_a_key_and_a_directory(ledger: Ledger, tmp_path: Path) -> None:
+    config = AcquirerConfig(driver="batch-file", books=tmp_path / "books", merchant="M")
+    desk = Desk(ledger=ledger, rehearsal=True, clock=lambda: NOW)
+    with pytest.raises(ProcessorError) as refusal:
+        open_acquirer(config, desk)
+    assert refusal.value.rule == "CONFIG-BATCH-FILE"
+    with pytest.raises(ProcessorError) as refusal:
+        export(ledger, counterpart(bytes(32)), tmp_path / "missing")
+    assert refusal.value.rule == "USAGE-BATCH-FILE"
+
+
+def test_answer_to_an_attempt_that_waits_no_more_is_recorded_and_put_before_a_person(ledger: Ledger) -> None:
+    sent = reference(1)
+    heard = Answer(stan=sent.stan, rrn=sent.rrn, amount=sent.amount, currency=sent.currency, code="00")
+    with ledger.atomic():
+        cases = settle_answers(
+            ledger, [TakenAnswer(kind=Kind.AUTHORISE, operation="", sent=sent, answer=heard)], now=NOW
+        )
+    assert [rule for rule, _ in cases] == ["BATCH-ANSWER-LATE"]
+    assert list(ledger.rows("SELECT kind, subject FROM entry WHERE kind = 'late-answer'")) == [
+        ("late-answer", sent.order_id)
+    ]
