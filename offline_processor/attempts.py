@@ -12,24 +12,18 @@ from dataclasses import dataclass, field
 from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.protocol import Acquirer, Authorisation
 from offline_processor.cards import CardTable
-from offline_processor.charging import (
-    APPROVED_CODE,
-    AttemptState,
-    Event,
-    Reference,
-    decline_class,
-    decline_reason,
-    event_of,
-    is_reversed,
-)
-from offline_processor.ledger import orders
+from offline_processor.charging import AttemptState, DeclineClass, Event, decline_class, decline_reason
+from offline_processor.config import ChargingConfig
+from offline_processor.ledger import orders, vault
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.outcomes import RETRY, Outcome, outcome_of
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.card import CardView
 from transfer.wire.ids import OrderId
-from transfer.wire.records import Reason
 
 MAX_ATTEMPTS = 3
+DAY = 86_400
+HOUR = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +37,17 @@ class ReadyOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Till:
-    """What charging needs: the books, the link, the vault's key and the epoch."""
+    """What charging needs: the books, the link, the vault's key, the epoch and the limits."""
 
     ledger: Ledger
     acquirer: Acquirer
     vault_key: LockedBuffer = field(repr=False)
     epoch: int
+    charging: ChargingConfig
+
+    def at_dispatch(self, order: orders.WaitingOrder) -> bool:
+        """True when the order is captured when its goods go, not at once."""
+        return self.charging.capture == "dispatch" or order.release_at > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +76,7 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> list[Settled]:
                     reference=reference,
                     card=f"{item.card.bin}*{item.card.last_four}",
                     vault=window.cards.vault_box(item.slot, item.order.order_id, till.vault_key),
+                    vault_until=max(now, item.order.release_at) + till.charging.vault_days * DAY,
                 )
                 for item, reference in zip(ready, references, strict=True)
             ]
@@ -90,60 +90,77 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> list[Settled]:
         )
     finally:
         window.cards.wipe()
-    moves = [
-        (sent, AttemptState.INTENT, event_of(sent, answer), "" if answer is None else answer.code)
-        for sent, answer in zip(references, answers, strict=True)
+    outcomes = [
+        outcome_of(sent, answer, at_dispatch=till.at_dispatch(item.order))
+        for item, sent, answer in zip(ready, references, answers, strict=True)
     ]
-    outcomes = [_settled(sent, event, code) for sent, _, event, code in moves]
     with ledger.atomic():
-        orders.record_events(ledger, moves, now=now)
-        charged = zip(references, (intent.card for intent in intents), outcomes, strict=True)
+        settled = [
+            _kept_for_later(till, outcome, intent, now=now)
+            for outcome, intent in zip(outcomes, intents, strict=True)
+        ]
+        orders.record_events(ledger, [outcome.move for outcome in outcomes], now=now)
+        charged = zip(references, (intent.card for intent in intents), settled, strict=True)
         orders.settle_charged(ledger, list(charged), now=now)
-    return [*decided, *outcomes]
+    return [*decided, *settled]
 
 
-def _settled(sent: Reference, event: Event, code: str) -> Settled:
-    if event is Event.APPROVAL:
-        return Settled(order_id=_id(sent), state=OrderState.PAID)
-    if event is Event.DECLINE:
-        decline = decline_class(code)
-        return Settled(
-            order_id=_id(sent), state=OrderState.DECLINED, reason=decline_reason(decline), rule=f"DE39 {code}"
+def _kept_for_later(till: Till, outcome: Outcome, intent: orders.Intent, *, now: int) -> Settled:
+    """A decline that says "later" is kept for another try while its limits allow; any other answer ends the tries."""
+    number, limits = intent.reference.number, till.charging
+    if not limits.retry_declines:
+        return outcome.settled
+    later = (
+        outcome.move.event is Event.DECLINE and decline_class(outcome.move.code) is DeclineClass.RETRY_LATER
+    )
+    if later and vault.declined_before(till.ledger, number) < limits.retry_declines:
+        vault.keep(
+            till.ledger,
+            number,
+            intent.vault,
+            not_before=now + limits.retry_after_hours * HOUR,
+            deadline=now + limits.retry_days * DAY,
         )
-    return Settled(order_id=_id(sent), state=OrderState.HELD, reason=Reason.NONE, rule="CHARGE-NO-ANSWER")
+        return Settled(order_id=outcome.settled.order_id, state=OrderState.HELD, rule=RETRY)
+    if outcome.move.event in (Event.APPROVAL, Event.DECLINE, Event.APPROVAL_UNWANTED):
+        vault.forget(till.ledger, [number])
+    return outcome.settled
+
+
+def open_stored(till: Till, cards: CardTable, window: Sequence[vault.Retry]) -> OpenedWindow:
+    """Open declined orders' cards out of the vault, without a CVV: it was sent once, and is gone."""
+    ready: list[ReadyOrder] = []
+    decided: list[Settled] = []
+    for item in window:
+        card = cards.open_vault(len(ready), item.order.order_id, item.vault, till.vault_key)
+        if card is None:
+            decided.append(_declined(item.order.order_id))
+        else:
+            ready.append(ReadyOrder(order=item.order, slot=len(ready), card=card))
+    return OpenedWindow(orders=[item.order for item in window], ready=ready, decided=decided, cards=cards)
+
+
+def end_retries(ledger: Ledger, *, now: int) -> int:
+    """Decline for good what came to its deadline; returns how many."""
+    over = vault.over(ledger, now=now)
+    if over:
+        with ledger.atomic():
+            orders.settle(ledger, [_declined(order_id) for _, order_id in over], now=now)
+            vault.forget(ledger, [number for number, _ in over])
+    return len(over)
+
+
+def _declined(order_id: str) -> Settled:
+    reason = decline_reason(DeclineClass.RETRY_LATER)
+    return Settled(order_id=OrderId(order_id), state=OrderState.DECLINED, reason=reason, rule=RETRY)
 
 
 def recover_intents(ledger: Ledger, *, now: int) -> int:
     """After a crash, every intent without an outcome is unknown: it is held, and reversed next. Returns how many."""
     found = list(orders.open_attempts(ledger, AttemptState.INTENT))
+    outcomes = [outcome_of(sent, None) for sent, _ in found]
     with ledger.atomic():
-        orders.record_events(ledger, [(sent, state, Event.NO_ANSWER, "") for sent, state in found], now=now)
-        held = [(sent, "", _settled(sent, Event.NO_ANSWER, "")) for sent, _ in found]
+        orders.record_events(ledger, [outcome.move for outcome in outcomes], now=now)
+        held = [(sent, "", outcome.settled) for (sent, _), outcome in zip(found, outcomes, strict=True)]
         orders.settle_charged(ledger, held, now=now)
     return len(found)
-
-
-def reverse_unknown(ledger: Ledger, acquirer: Acquirer, *, window: int, now: int) -> int:
-    """Send a reversal for every attempt of unknown outcome, once a run until answered. Returns how many were."""
-    found = list(orders.open_attempts(ledger, AttemptState.UNKNOWN, AttemptState.REVERSAL_PENDING))
-    answered = 0
-    for start in range(0, len(found), window):
-        sent = found[start : start + window]
-        with ledger.atomic():
-            orders.record_events(
-                ledger, [(reference, state, Event.REVERSAL_SENT, "") for reference, state in sent], now=now
-            )
-        answers = acquirer.reverse([reference for reference, _ in sent])
-        done = [
-            (reference, AttemptState.REVERSAL_PENDING, Event.REVERSAL_ANSWERED, APPROVED_CODE)
-            for (reference, _), answer in zip(sent, answers, strict=True)
-            if is_reversed(reference, answer)
-        ]
-        with ledger.atomic():
-            orders.record_events(ledger, done, now=now)
-        answered += len(done)
-    return answered
-
-
-def _id(sent: Reference) -> OrderId:
-    return OrderId(sent.order_id)

@@ -7,6 +7,7 @@ Must not: hold rules of its own; each stage's module decides, this one calls the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from keys.ring_index import DestroyReason
@@ -17,8 +18,9 @@ from offline_processor.attempts import (
     ReadyOrder,
     Till,
     charge,
+    end_retries,
+    open_stored,
     recover_intents,
-    reverse_unknown,
 )
 from offline_processor.bundle_work import (
     card_expired,
@@ -31,11 +33,12 @@ from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
 from offline_processor.epochs import begin_epoch
 from offline_processor.key_record import say_emptied
-from offline_processor.ledger import bundles, orders
+from offline_processor.ledger import bundles, orders, vault
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.old_ledger import check_not_behind
 from offline_processor.reception import receive_all
 from offline_processor.reconciliation import check_reconciled
+from offline_processor.reversing import reverse_unknown
 from offline_processor.screening import expired
 from offline_processor.stages import OrderState, Settled
 from offline_processor.workplace import (
@@ -57,6 +60,7 @@ def run(place: Workplace) -> RunReport:
     ``place.confirm`` raises when the control total is not confirmed; nothing new is charged then.
     """
     report = RunReport()
+    place = replace(place, window=min(place.window, place.acquirer.window or place.window))
     place.ledger.check_clock(place.clock())
     begin_epoch(place.ledger, place.keystore, now=place.clock())
     check_reconciled(place.ledger)
@@ -67,6 +71,7 @@ def run(place: Workplace) -> RunReport:
             acquirer=place.acquirer,
             vault_key=place.keystore.vault_key,
             epoch=place.keystore.epoch,
+            charging=place.charging,
         )
         report.interrupted = recover_intents(place.ledger, now=place.clock())
         _destroy_overdue(place, report)
@@ -112,13 +117,16 @@ def _destroy_overdue(place: Workplace, report: RunReport) -> None:
 def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
     """What earlier runs left: reversals (always before any charge), holds at their limit, reversed orders."""
     ledger, now = place.ledger, place.clock()
-    report.reversed = reverse_unknown(ledger, place.acquirer, window=place.window, now=now)
+    report.reversed = reverse_unknown(till, cards, window=place.window, now=now)
+    with ledger.atomic():
+        vault.erase_due(ledger, now=now)
     _release_holds(place, report)
     report.count(
         OrderState.ORDER_AGAIN,
         holding.expire_unopenable(ledger, older_than=now - place.hold_seconds, now=now),
     )
     _retry_reversed(place, till, cards, report)
+    _retry_declined(place, till, cards, report)
     _release_holds(place, report)
 
 
@@ -145,6 +153,16 @@ def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunR
             orders.reopen(place.ledger, order.order_id, now=place.clock())
     for start in range(0, len(kept), place.window):
         window = _open_kept(place, cards, kept[start : start + place.window])
+        outcomes = charge(till, window, now=place.clock())
+        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+
+
+def _retry_declined(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
+    """Declines that said "later" are tried again from the vault, within their limits and without a CVV."""
+    report.count(OrderState.DECLINED, end_retries(place.ledger, now=place.clock()))
+    due = vault.due(place.ledger, now=place.clock())
+    for start in range(0, len(due), place.window):
+        window = open_stored(till, cards, due[start : start + place.window])
         outcomes = charge(till, window, now=place.clock())
         report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
 

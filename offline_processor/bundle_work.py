@@ -24,6 +24,7 @@ from offline_processor.ledger import bundles, orders, reports
 from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.staging import stage
 from offline_processor.opening import open_order, unopened
+from offline_processor.outcomes import NO_ANSWER
 from offline_processor.screening import card_fault, expired, screen
 from offline_processor.stages import OpenedOrder, OrderState, Quarantined, ScreenedOrder, Settled
 from offline_processor.workplace import RunReport, Workplace, destroy_keys, envelopes_of, spooled_copy
@@ -121,7 +122,7 @@ def _charge_waiting(
         done += len(window.orders)
         place.progress("charging", done, bundle.orders)
         sent = outcomes[len(window.decided) :]
-        if len(sent) == place.window and all(outcome.state is OrderState.HELD for outcome in sent):
+        if len(sent) == place.window and all(outcome.rule == NO_ANSWER for outcome in sent):
             report.acquirer_silent = True
             return
 

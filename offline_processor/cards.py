@@ -12,10 +12,11 @@ from typing import Self
 from keys.errors import RuleError
 from keys.private.locked import LockedBuffer, zero_stack
 from keys.private.reseal import seal_view
-from keys.private.secretbox import wrap
+from keys.private.secretbox import UnwrapError, unwrap_into, wrap
 from keys.private.unseal import SealingKey, UnsealError, open_box_into
+from keys.public.digest import equal
 from keys.public.seal import SEAL_OVERHEAD
-from transfer.wire.card import CARD_SIZE, CVV_LENGTH, PAN_LENGTH, CardView, decode_card
+from transfer.wire.card import CARD_SIZE, CVV_LENGTH, PAN_LENGTH, CardView, decode_card, stored_card
 
 _VAULT_ID_SIZE = 16
 _VAULT_CARD = slice(PAN_LENGTH, CVV_LENGTH)
@@ -23,7 +24,7 @@ _VAULT_SIZE = _VAULT_ID_SIZE + CVV_LENGTH - PAN_LENGTH
 
 
 class CardTable:
-    """``size`` slots of locked memory for opened card compartments, and one for what goes into the vault."""
+    """``size`` slots of locked memory for opened card compartments, and one for the vault's boxes."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -50,6 +51,21 @@ class CardTable:
         scratch[:_VAULT_ID_SIZE] = bytes.fromhex(order_id)
         scratch[_VAULT_ID_SIZE:] = self._views[slot][_VAULT_CARD]
         return wrap(vault_key, scratch)
+
+    def open_vault(self, slot: int, order_id: str, box: bytes, vault_key: LockedBuffer) -> CardView | None:
+        """PAN and expiry of a vault box in a slot, with an empty CVV; None when it is not this order's.
+
+        Of the compartment's other fields the view says nothing: digests, amount and currency are empty.
+        """
+        scratch = self._scratch.view
+        try:
+            unwrap_into(vault_key, box, scratch)
+        except UnwrapError:
+            return None
+        if not equal(bytes(scratch[:_VAULT_ID_SIZE]), bytes.fromhex(order_id)):
+            return None
+        self._views[slot][_VAULT_CARD] = scratch[_VAULT_ID_SIZE:]
+        return stored_card(self._views[slot])
 
     def reseal(self, slot: int, public_key: bytes) -> bytes:
         """The whole compartment of a slot as a box sealed to a hold key."""

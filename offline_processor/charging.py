@@ -17,6 +17,7 @@ class AttemptState(StrEnum):
     """Where one try to authorise one order stands."""
 
     INTENT = "intent"
+    SUBMITTED = "submitted"
     APPROVED = "approved"
     DECLINED = "declined"
     UNKNOWN = "unknown"
@@ -31,8 +32,10 @@ class Event(StrEnum):
     """What moves an attempt on."""
 
     APPROVAL = "approval"
+    APPROVAL_UNWANTED = "approval unwanted"
     DECLINE = "decline"
     NO_ANSWER = "no answer"
+    HANDED_OVER = "handed over"
     REVERSAL_SENT = "reversal sent"
     REVERSAL_ANSWERED = "reversal answered"
     REVERSAL_GIVEN_UP = "reversal given up"
@@ -40,27 +43,43 @@ class Event(StrEnum):
     TIME_RAN_OUT = "time ran out"
     REPORTED_APPROVED = "reported approved"
     REPORTED_OTHERWISE = "reported otherwise"
+    FOUND_APPROVED = "found approved by a person"
+    FOUND_REVERSED = "found reversed by a person"
 
 
 TRANSITIONS: dict[tuple[AttemptState, Event], AttemptState] = {
     (AttemptState.INTENT, Event.APPROVAL): AttemptState.APPROVED,
     (AttemptState.INTENT, Event.DECLINE): AttemptState.DECLINED,
+    (AttemptState.INTENT, Event.APPROVAL_UNWANTED): AttemptState.UNKNOWN,
     (AttemptState.INTENT, Event.NO_ANSWER): AttemptState.UNKNOWN,
+    (AttemptState.INTENT, Event.HANDED_OVER): AttemptState.SUBMITTED,
+    (AttemptState.SUBMITTED, Event.APPROVAL): AttemptState.APPROVED,
+    (AttemptState.SUBMITTED, Event.DECLINE): AttemptState.DECLINED,
+    (AttemptState.SUBMITTED, Event.APPROVAL_UNWANTED): AttemptState.UNKNOWN,
+    (AttemptState.SUBMITTED, Event.NO_ANSWER): AttemptState.UNKNOWN,
     (AttemptState.UNKNOWN, Event.REVERSAL_SENT): AttemptState.REVERSAL_PENDING,
     (AttemptState.REVERSAL_PENDING, Event.REVERSAL_SENT): AttemptState.REVERSAL_PENDING,
     (AttemptState.REVERSAL_PENDING, Event.REVERSAL_ANSWERED): AttemptState.REVERSED,
     (AttemptState.REVERSAL_PENDING, Event.REVERSAL_GIVEN_UP): AttemptState.MANUAL,
+    (AttemptState.MANUAL, Event.FOUND_REVERSED): AttemptState.REVERSED,
+    (AttemptState.MANUAL, Event.FOUND_APPROVED): AttemptState.APPROVED,
     (AttemptState.INTENT, Event.REPORTED_APPROVED): AttemptState.APPROVED,
+    (AttemptState.SUBMITTED, Event.REPORTED_APPROVED): AttemptState.APPROVED,
     (AttemptState.UNKNOWN, Event.REPORTED_APPROVED): AttemptState.APPROVED,
     (AttemptState.REVERSAL_PENDING, Event.REPORTED_APPROVED): AttemptState.APPROVED,
+    (AttemptState.MANUAL, Event.REPORTED_APPROVED): AttemptState.APPROVED,
     (AttemptState.INTENT, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
+    (AttemptState.SUBMITTED, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
     (AttemptState.UNKNOWN, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
     (AttemptState.REVERSAL_PENDING, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
+    (AttemptState.MANUAL, Event.REPORTED_OTHERWISE): AttemptState.REVERSED,
     (AttemptState.APPROVED, Event.VOID_ANSWERED): AttemptState.VOIDED,
     (AttemptState.APPROVED, Event.TIME_RAN_OUT): AttemptState.EXPIRED,
 }
 
-FINISHED = frozenset({AttemptState.DECLINED, AttemptState.REVERSED})
+FINISHED = frozenset(
+    {AttemptState.DECLINED, AttemptState.REVERSED, AttemptState.VOIDED, AttemptState.EXPIRED}
+)
 """After these the database lets a new attempt be made; every other state keeps the order's one live attempt."""
 
 
@@ -92,6 +111,7 @@ class DeclineClass(StrEnum):
 
 
 APPROVED_CODE = "00"
+PARTIAL_CODE = "10"
 REVERSED_CODES = frozenset({"00", "21", "25"})
 _CODES: dict[DeclineClass, str] = {
     DeclineClass.NEVER_RETRY: "04 05 07 15 34 36 41 43 46 57 59 62 63 93 R0 R1 R3",
@@ -169,27 +189,43 @@ class Answer:
     late: bool = False
 
 
+PARTIAL = "CHARGE-PARTIAL"
+SECURITY_CODE = "CHARGE-CVV"
+AMOUNT = "CHARGE-AMOUNT"
+UNWANTED = frozenset({PARTIAL, SECURITY_CODE, AMOUNT})
+"""Why an approval is not taken: it is reversed, and its order is never attempted again by itself."""
+
+
+def is_ours(sent: Reference, answer: Answer) -> bool:
+    """True when trace number and retrieval reference are those that were sent."""
+    return (answer.stan, answer.rrn) == (sent.stan, sent.rrn)
+
+
 def matches(sent: Reference, answer: Answer) -> bool:
-    """True when trace number, retrieval reference, amount and currency are those that were sent."""
-    return (answer.stan, answer.rrn, answer.amount, answer.currency) == (
-        sent.stan,
-        sent.rrn,
-        sent.amount,
-        sent.currency,
-    )
+    """True when amount and currency are those that were sent, too."""
+    return is_ours(sent, answer) and (answer.amount, answer.currency) == (sent.amount, sent.currency)
+
+
+def unwanted(sent: Reference, answer: Answer) -> str:
+    """The rule by which an approval of ours is reversed at once; "" for none."""
+    if answer.code == PARTIAL_CODE:
+        return PARTIAL
+    if not matches(sent, answer):
+        return AMOUNT
+    return SECURITY_CODE if answer.security_code is SecurityCode.MISMATCH else ""
 
 
 def event_of(sent: Reference, answer: Answer | None) -> Event:
     """What an authorisation's answer, or its absence, means.
 
-    An answer that does not match what was sent is none. Nor is a code that the table does not know: it may be an
-    approval of a kind (partial, with identification), so it is reversed and never taken for a decline.
+    An answer that is not to what was sent, or came too late, is none. Nor is a code that the table does not know: it
+    may be an approval of a kind (with identification), so it is reversed and never taken for a decline.
     """
-    if answer is None or not matches(sent, answer):
+    if answer is None or answer.late or not is_ours(sent, answer):
         return Event.NO_ANSWER
-    if answer.code == APPROVED_CODE:
-        return Event.APPROVAL
-    return Event.DECLINE if answer.code in DECLINE_CLASS else Event.NO_ANSWER
+    if answer.code in (APPROVED_CODE, PARTIAL_CODE):
+        return Event.APPROVAL_UNWANTED if unwanted(sent, answer) else Event.APPROVAL
+    return Event.DECLINE if answer.code in DECLINE_CLASS and matches(sent, answer) else Event.NO_ANSWER
 
 
 def is_reversed(sent: Reference, answer: Answer | None) -> bool:

@@ -103,7 +103,13 @@ def _run(
 ) -> RunReport:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with every file closed
     bars = Bars(shown=console.is_terminal())
-    desk = Desk(ledger=ledger, rehearsal=keystore.rehearsal, clock=station.clock, before_screen=bars.stop)
+    desk = Desk(
+        ledger=ledger,
+        rehearsal=keystore.rehearsal,
+        clock=station.clock,
+        takes_at_once=settings.charging.capture == "sale",
+        before_screen=bars.stop,
+    )
     acquirer = open_acquirer(settings.acquirer, desk)
 
     def confirmed(total: ControlTotal) -> None:
@@ -125,6 +131,7 @@ def _run(
                 clock=station.clock,
                 confirm=confirmed,
                 progress=bars.advance,
+                charging=settings.charging,
             )
         )
     except KeyboardInterrupt:

@@ -6,12 +6,14 @@ Must not: name a secret, or offer a way to switch a check off.
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from transfer.config import Days, ShopName
+from transfer.wire.order import Sku
 
 
 class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +34,26 @@ class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     backup_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 7
     media_of: ShopName | None = None
     expect_bundle_days: Days = 7
+
+
+class ChargingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[charging]``: how long an uncertain or a declined charge is pursued, and when what was authorised is taken.
+
+    A reversal that was sent ``reversal_tries`` times over ``reversal_days`` at least is left to a person. A decline
+    that says "later" is tried ``retry_declines`` times more, ``retry_after_hours`` apart, within ``retry_days``; with
+    0 the customer is told at once, and decides. ``vault_days`` bounds how long PAN and expiry wait for a reversal's
+    answer. ``capture``: at once (``sale``) or when the goods go (``dispatch``); what is in ``preorders`` (SKU = day of
+    release) is always captured when it goes.
+    """
+
+    reversal_tries: Annotated[int, msgspec.Meta(ge=3, le=100)] = 10
+    reversal_days: Annotated[int, msgspec.Meta(ge=1, le=14)] = 3
+    retry_declines: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
+    retry_after_hours: Annotated[int, msgspec.Meta(ge=12, le=168)] = 20
+    retry_days: Annotated[int, msgspec.Meta(ge=1, le=30)] = 5
+    vault_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 30
+    capture: Literal["sale", "dispatch"] = "sale"
+    preorders: dict[Sku, dt.date] = msgspec.field(default_factory=dict)
 
 
 class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,16 +13,17 @@ from collections.abc import Sequence
 
 from offline_processor.acquirers.batch_file.form import Kind
 from offline_processor.acquirers.batch_file.importing import TakenAnswer
-from offline_processor.charging import TRANSITIONS, Event, Reference, decline_class, decline_reason, event_of
+from offline_processor.charging import TRANSITIONS, event_of
 from offline_processor.ledger import orders
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.stages import OrderState, Settled
-from transfer.wire.ids import OrderId
+from offline_processor.outcomes import outcome_of
 
 LATE = "BATCH-ANSWER-LATE"
 
 
-def settle_answers(ledger: Ledger, taken: Sequence[TakenAnswer], *, now: int) -> list[tuple[str, str]]:
+def settle_answers(
+    ledger: Ledger, taken: Sequence[TakenAnswer], *, at_dispatch: bool = False, now: int
+) -> list[tuple[str, str]]:
     """Settle the authorisations among ``taken``, in the caller's transaction; returns (rule, what) for a person.
 
     An answer to an attempt that does not wait for one any more (it is being reversed) is recorded and changes
@@ -41,8 +42,9 @@ def settle_answers(ledger: Ledger, taken: Sequence[TakenAnswer], *, now: int) ->
             ledger.append("late-answer", sent.order_id, now, facts)
             cases.append((LATE, f"A {sent.rrn} stan {sent.stan} code {heard.code}"))
             continue
-        moves.append((sent, live[1], event, heard.code))
-        outcomes.append((sent, _card(ledger, sent.number), _settled(sent, event, heard.code)))
+        outcome = outcome_of(sent, heard, state=live[1], at_dispatch=at_dispatch)
+        moves.append(outcome.move)
+        outcomes.append((sent, _card(ledger, sent.number), outcome.settled))
     orders.record_events(ledger, moves, now=now)
     orders.settle_charged(ledger, outcomes, now=now)
     return cases
@@ -51,15 +53,3 @@ def settle_answers(ledger: Ledger, taken: Sequence[TakenAnswer], *, now: int) ->
 def _card(ledger: Ledger, number: int) -> str:
     row = ledger.row("SELECT card FROM orders WHERE number = ?", (number,))
     return str(row[0]) if row else ""
-
-
-def _settled(sent: Reference, event: Event, code: str) -> Settled:
-    order_id = OrderId(sent.order_id)
-    match event:
-        case Event.APPROVAL:
-            return Settled(order_id=order_id, state=OrderState.PAID)
-        case Event.DECLINE:
-            reason = decline_reason(decline_class(code))
-            return Settled(order_id=order_id, state=OrderState.DECLINED, reason=reason, rule=f"DE39 {code}")
-        case _:
-            return Settled(order_id=order_id, state=OrderState.HELD, rule="CHARGE-NO-ANSWER")

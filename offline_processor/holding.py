@@ -18,12 +18,14 @@ from offline_processor.frames import positions
 from offline_processor.ledger import orders
 from offline_processor.ledger.bundles import BundleRecord
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.outcomes import ANSWERED
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.envelope import decode_envelope
 from transfer.wire.header import SUITE_SEALED_BOX, decode_header
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
+_ANSWERED = ", ".join(f"'{rule}'" for rule in sorted(ANSWERED))
 HOLD_KEYS = 2_000
 """The most hold keys that live at a time: a bundle full of bad orders must not fill the key ring."""
 
@@ -58,8 +60,9 @@ def hold_unanswered(
     wanted = {
         position: OrderId(order_id)
         for order_id, position in ledger.rows(
-            "SELECT order_id, position FROM orders AS o WHERE node = ? AND sequence = ? AND state IN"
-            " ('held', 'quarantined') AND NOT EXISTS (SELECT 1 FROM held_card AS h WHERE h.order_id = o.order_id)"
+            "SELECT order_id, position FROM orders AS o WHERE node = ? AND sequence = ? AND state IN"  # noqa: S608
+            f" ('held', 'quarantined') AND rule NOT IN ({_ANSWERED})"
+            " AND NOT EXISTS (SELECT 1 FROM held_card AS h WHERE h.order_id = o.order_id)"
             " ORDER BY state, position LIMIT ?",
             (bundle.node, bundle.sequence, room),
         )
@@ -140,11 +143,11 @@ def held_card(ledger: Ledger, order_id: str) -> HeldCard | None:
 def due(ledger: Ledger, ring: KeyRing, *, now: int) -> tuple[list[bytes], list[bytes]]:
     """The hold keys that must die: those answered (or never recorded as held), and those at their limit."""
     limits, open_keys = {}, set()
-    for key_id, state, destroy_at in ledger.rows(
-        "SELECT h.key_id, o.state, h.destroy_at FROM held_card AS h JOIN orders AS o USING (order_id)"
+    for key_id, state, rule, destroy_at in ledger.rows(
+        "SELECT h.key_id, o.state, o.rule, h.destroy_at FROM held_card AS h JOIN orders AS o USING (order_id)"
     ):
         limits[bytes.fromhex(key_id)] = destroy_at
-        if state in (OrderState.HELD, OrderState.QUARANTINED):
+        if state in (OrderState.HELD, OrderState.QUARANTINED) and rule not in ANSWERED:
             open_keys.add(bytes.fromhex(key_id))
     live = [bytes.fromhex(record.key_id) for record in ring.hold_records()]
     answered = [key_id for key_id in live if key_id not in open_keys]
@@ -158,9 +161,9 @@ def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
     one whose outcome is not known stays held until its reversal is answered.
     """
     dead = [
-        (order_id, state, live)
-        for order_id, key_id, state, live in ledger.rows(
-            "SELECT h.order_id, h.key_id, o.state, l.number FROM held_card AS h"
+        (order_id, state, live is not None or rule in ANSWERED)
+        for order_id, key_id, state, rule, live in ledger.rows(
+            "SELECT h.order_id, h.key_id, o.state, o.rule, l.number FROM held_card AS h"
             " JOIN orders AS o USING (order_id) LEFT JOIN live_attempt AS l ON l.number = o.number"
         )
         if ring.hold_key(bytes.fromhex(key_id)) is None
@@ -170,8 +173,8 @@ def forget(ledger: Ledger, ring: KeyRing, *, now: int) -> int:
         Settled(
             order_id=OrderId(order_id), state=OrderState.ORDER_AGAIN, reason=Reason.EXPIRED, rule="HOLD-LIMIT"
         )
-        for order_id, state, live in dead
-        if state in (OrderState.HELD, OrderState.QUARANTINED) and live is None
+        for order_id, state, goes_on in dead
+        if state in (OrderState.HELD, OrderState.QUARANTINED) and not goes_on
     ]
     orders.settle(ledger, again, now=now)
     return len(again)

@@ -22,7 +22,10 @@ class OrderState(StrEnum):
     SCREENED = "screened"
     QUARANTINED = "quarantined"
     HELD = "held"
+    AUTHORISED = "authorised"
     PAID = "paid"
+    DISPATCHED = "dispatched"
+    REFUNDED = "refunded"
     DECLINED = "declined"
     ORDER_AGAIN = "order-again"
 
@@ -30,7 +33,10 @@ class OrderState(StrEnum):
 STATUS_OF: dict[OrderState, StatusState] = {
     OrderState.QUARANTINED: StatusState.HELD,
     OrderState.HELD: StatusState.HELD,
+    OrderState.AUTHORISED: StatusState.AUTHORISED,
     OrderState.PAID: StatusState.PAID,
+    OrderState.DISPATCHED: StatusState.DISPATCHED,
+    OrderState.REFUNDED: StatusState.REFUNDED,
     OrderState.DECLINED: StatusState.DECLINED,
     OrderState.ORDER_AGAIN: StatusState.ORDER_AGAIN,
 }

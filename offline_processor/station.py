@@ -19,7 +19,7 @@ from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases
 from keys.private.locked import harden_process
 from keys.private.swap import OnSwap, check_swap
-from offline_processor.config import AcquirerConfig, ProcessorConfig
+from offline_processor.config import AcquirerConfig, ChargingConfig, ProcessorConfig
 from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
 from offline_processor.ledger.ledger import Ledger
@@ -34,6 +34,7 @@ class Settings:
     keystore: KeystoreConfig
     processor: ProcessorConfig
     acquirer: AcquirerConfig
+    charging: ChargingConfig
 
     @property
     def ledger(self) -> Path:
@@ -51,7 +52,12 @@ class Station:
         """The settings in this file, with overrides from the environment."""
         sections = configuration.load(
             path,
-            {"keystore": KeystoreConfig, "processor": ProcessorConfig, "acquirer": AcquirerConfig},
+            {
+                "keystore": KeystoreConfig,
+                "processor": ProcessorConfig,
+                "acquirer": AcquirerConfig,
+                "charging": ChargingConfig,
+            },
             self.environ,
         )
         return Settings(**sections)

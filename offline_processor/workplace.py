@@ -17,6 +17,7 @@ from keys.keystore_index import DestroyedOrderKey
 from keys.recovery import refresh_copy
 from keys.ring_index import Destroyed, DestroyReason
 from offline_processor.acquirers.protocol import Acquirer
+from offline_processor.config import ChargingConfig
 from offline_processor.control_total import ControlTotal
 from offline_processor.key_record import say_destroyed
 from offline_processor.ledger.bundles import BundleRecord, BundleState
@@ -46,6 +47,7 @@ class Workplace:
     clock: Callable[[], int]
     confirm: Callable[[ControlTotal], None]
     progress: Progress
+    charging: ChargingConfig = field(default_factory=ChargingConfig)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,9 +27,15 @@ _CHARGED = (
     f" told = {_NEXT_RETURN} WHERE number = ?"
 )
 _INTENT = (
-    "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
-    " VALUES (?, ?, 'intent', ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault, vault_until)"
+    " VALUES (?, ?, 'intent', ?, ?, ?, ?, ?, ?, ?)"
 )
+# What is open is held; a window that is being sent has just been given its numbers.
+_STANS_IN_USE = (
+    "SELECT l.stan, l.operation_stan FROM orders AS o JOIN live_attempt AS l USING (number)"
+    " WHERE o.state = 'held'"
+)
+WAITING = "o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, o.release_at"
 _ATTEMPTS = (
     "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"
     " FROM live_attempt AS l JOIN orders AS o USING (number)"
@@ -38,7 +44,10 @@ _ATTEMPTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingOrder:
-    """An order that is screened and waits for its charge; ``number`` is the ledger's own."""
+    """An order that is screened and waits for its charge; ``number`` is the ledger's own.
+
+    ``release_at``: when its goods can go at the earliest (Unix seconds); 0 for at once.
+    """
 
     number: int
     order_id: str
@@ -46,15 +55,33 @@ class WaitingOrder:
     amount: int
     currency: str
     attempts: int
+    release_at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """An attempt about to be sent: its reference, BIN and last four for people, and the vault's sealed PAN."""
+    """An attempt about to be sent: its reference, BIN and last four for people, and the vault's sealed PAN.
+
+    The box is erased when nothing can need it any more, and at ``vault_until`` (Unix seconds) whatever happens.
+    """
 
     reference: Reference
     card: str
     vault: bytes
+    vault_until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One event of an attempt in ``state``; ``keep_vault``: a capture of it will need the card again."""
+
+    sent: Reference
+    state: AttemptState
+    event: Event
+    code: str = ""
+    approval: str = ""
+    late: bool = False
+    keep_vault: bool = False
 
 
 def waiting(
@@ -62,15 +89,16 @@ def waiting(
 ) -> list[WaitingOrder]:
     """The next screened orders of a bundle beyond position ``after``: never attempted, or to be attempted again."""
     rows = ledger.rows(
-        "SELECT number, order_id, position, amount, currency, attempts FROM orders WHERE node = ? AND sequence = ?"
+        f"SELECT {WAITING} FROM orders AS o WHERE node = ? AND sequence = ?"  # noqa: S608
         " AND position > ? AND state = 'screened' AND (attempts > 0) = ? ORDER BY position LIMIT ?",
         (node, sequence, after, again, limit),
     )
-    return [_waiting(row) for row in rows]
+    return [waiting_order(row) for row in rows]
 
 
-def _waiting(row: Row) -> WaitingOrder:
-    number, order_id, position, amount, currency, attempts = row
+def waiting_order(row: Row) -> WaitingOrder:
+    """The order in a row of ``WAITING``."""
+    number, order_id, position, amount, currency, attempts, release_at = row
     return WaitingOrder(
         number=number,
         order_id=order_id,
@@ -78,18 +106,19 @@ def _waiting(row: Row) -> WaitingOrder:
         amount=amount,
         currency=currency,
         attempts=attempts,
+        release_at=release_at,
     )
 
 
 def without_attempt(ledger: Ledger) -> list[tuple[WaitingOrder, str]]:
     """Held orders with no live attempt (reversed), each with the batch key of its bundle (hex)."""
     rows = ledger.rows(
-        "SELECT o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, b.batch_key FROM orders AS o"
+        f"SELECT {WAITING}, b.batch_key FROM orders AS o"  # noqa: S608
         " JOIN bundle AS b ON b.node = o.node AND b.sequence = o.sequence"
         " WHERE o.state = 'held' AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = o.number)"
-        " ORDER BY o.number"
+        " AND NOT EXISTS (SELECT 1 FROM retry AS r WHERE r.number = o.number) ORDER BY o.number"
     )
-    return [(_waiting(row[:6]), str(row[6])) for row in rows]
+    return [(waiting_order(row[:-1]), str(row[-1])) for row in rows]
 
 
 def expire(ledger: Ledger, *, node: str, sequence: int, now: int) -> int:
@@ -123,11 +152,10 @@ def reopen(ledger: Ledger, order_id: str, *, now: int) -> None:
 def next_references(
     ledger: Ledger, waiting_orders: Sequence[WaitingOrder], *, epoch: int, now: int
 ) -> list[Reference]:
-    """Give the next attempt of each order its trace number, which wraps, and its retrieval reference."""
-    stan, retrieval = ledger.counter("stan"), ledger.counter("rrn")
+    """Give the next attempt of each order its trace number and its retrieval reference."""
+    retrieval = ledger.counter("rrn")
     references = []
-    for order in waiting_orders:
-        stan = stan % STAN_LIMIT + 1
+    for order, stan in zip(waiting_orders, next_stans(ledger, len(waiting_orders)), strict=True):
         retrieval += 1
         references.append(
             Reference(
@@ -141,9 +169,20 @@ def next_references(
                 currency=order.currency,
             )
         )
-    ledger.set_counter("stan", stan)
     ledger.set_counter("rrn", retrieval)
     return references
+
+
+def next_stans(ledger: Ledger, count: int) -> list[int]:
+    """The next trace numbers, which wrap; never one that a message without an answer still has."""
+    stan, stans = ledger.counter("stan"), list[int]()
+    in_use = {used for row in list(ledger.rows(_STANS_IN_USE)) for used in row} if count else set()
+    while len(stans) < count:
+        stan = stan % STAN_LIMIT + 1
+        if stan not in in_use:
+            stans.append(stan)
+    ledger.set_counter("stan", stan)
+    return stans
 
 
 def record_intents(ledger: Ledger, intents: Sequence[Intent], *, now: int) -> None:
@@ -161,6 +200,7 @@ def record_intents(ledger: Ledger, intents: Sequence[Intent], *, now: int) -> No
                 sent.amount,
                 sent.currency,
                 intent.vault,
+                intent.vault_until,
             )
         )
         facts = {"attempt": sent.attempt, "stan": sent.stan, "rrn": sent.rrn, "card": intent.card}
@@ -168,32 +208,40 @@ def record_intents(ledger: Ledger, intents: Sequence[Intent], *, now: int) -> No
     ledger.execute_many(_INTENT, rows)
 
 
-def record_events(
-    ledger: Ledger, moves: Sequence[tuple[Reference, AttemptState, Event, str]], *, now: int
-) -> list[AttemptState]:
-    """Move attempts by one event each (reference, state, event, response code) and return their new states.
+def record_events(ledger: Ledger, moves: Sequence[Move], *, now: int) -> list[AttemptState]:
+    """Move attempts by one event each and return their new states.
 
-    A finished attempt leaves the table and takes its vault row with it; so does the vault row of a captured one.
+    A finished attempt leaves the table and takes its vault box with it; so does the box of an approved one that
+    nothing can need any more.
     """
     finished: list[Row] = []
-    captured: list[Row] = []
+    approved: list[Row] = []
     moved: list[Row] = []
     states = []
-    for sent, state, event, code in moves:
-        after = advance(state, event)
+    for move in moves:
+        sent = move.sent
+        after = advance(move.state, move.event)
         states.append(after)
-        facts = {"attempt": sent.attempt, "stan": sent.stan, "state": after.value, "code": code}
+        facts = {"attempt": sent.attempt, "stan": sent.stan, "state": after.value, "code": move.code}
+        facts |= {"approval": move.approval} if move.approval else {}
+        facts |= {"late": True} if move.late else {}
         ledger.append("attempt", sent.order_id, now, facts)
         if after in FINISHED:
             finished.append((sent.number,))
         elif after is AttemptState.APPROVED:
-            captured.append((sent.number,))
+            approved.append((move.approval, move.keep_vault, move.keep_vault, sent.number))
         else:
-            moved.append((after.value, sent.number))
+            moved.append((after.value, move.approval, sent.number))
     ledger.execute_many("DELETE FROM live_attempt WHERE number = ?", finished)
-    # Authorised and captured at once: nothing later in this version can need the PAN.
-    ledger.execute_many("UPDATE live_attempt SET state = 'approved', vault = NULL WHERE number = ?", captured)
-    ledger.execute_many("UPDATE live_attempt SET state = ? WHERE number = ?", moved)
+    ledger.execute_many(
+        "UPDATE live_attempt SET state = 'approved', approval = ?, vault = iif(?, vault, NULL),"
+        " vault_until = iif(?, vault_until, 0) WHERE number = ?",
+        approved,
+    )
+    ledger.execute_many(
+        "UPDATE live_attempt SET state = ?, approval = coalesce(nullif(?, ''), approval) WHERE number = ?",
+        moved,
+    )
     return states
 
 

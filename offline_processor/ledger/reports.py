@@ -157,7 +157,8 @@ def _adopt(
         ledger.append("attempt", charge.order_id, now, facts)
         if ours:
             ledger.execute(
-                "UPDATE live_attempt SET state = 'approved', vault = NULL WHERE number = ?", (order.number,)
+                "UPDATE live_attempt SET state = 'approved', vault = NULL, vault_until = 0 WHERE number = ?",
+                (order.number,),
             )
         else:
             ledger.execute("DELETE FROM live_attempt WHERE number = ?", (order.number,))

@@ -153,3 +153,30 @@ def batch_files(database: Database) -> None:
     """Records for the acquirer's file, and its answers."""
     for statement in _BATCH_FILES:
         database.execute(statement)
+
+
+_REVERSALS_AND_VAULT = (
+    # What a person needs to phone the acquirer, and the reversal under way: its own id, trace number and time.
+    "ALTER TABLE live_attempt ADD COLUMN approval TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE live_attempt ADD COLUMN operation TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE live_attempt ADD COLUMN operation_stan INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE live_attempt ADD COLUMN operation_at INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE live_attempt ADD COLUMN tries INTEGER NOT NULL DEFAULT 0",
+    # The vault's box never stands without the time at which it is erased.
+    """ALTER TABLE live_attempt ADD COLUMN vault_until INTEGER NOT NULL DEFAULT 0
+        CHECK (vault IS NULL OR vault_until > 0)""",
+    # Goods that are not there yet: the order is authorised, and captured when they are dispatched.
+    "ALTER TABLE orders ADD COLUMN release_at INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX orders_authorised ON orders (state) WHERE state = 'authorised'",
+    # Declines that are tried again later, without a CVV: PAN and expiry under the vault key until the deadline.
+    """CREATE TABLE retry (
+        number INTEGER PRIMARY KEY REFERENCES orders, vault BLOB NOT NULL, declined INTEGER NOT NULL,
+        not_before INTEGER NOT NULL, deadline INTEGER NOT NULL) STRICT""",
+)
+
+
+@migrations()
+def reversals_and_vault(database: Database) -> None:
+    """Reversals as operations of their own, deadlines of the vault, declines that are tried again."""
+    for statement in _REVERSALS_AND_VAULT:
+        database.execute(statement)

@@ -24,8 +24,9 @@ from keys.private.unseal import sealing_key
 from keys.ring_index import DestroyReason
 from offline_processor import attempts, batch, bundle_work, holding, reporting
 from offline_processor.acquirers.protocol import Authorisation
-from offline_processor.charging import Answer, AttemptState, event_of
+from offline_processor.charging import Answer, AttemptState
 from offline_processor.ledger import bundles, ledger, orders
+from offline_processor.outcomes import outcome_of
 from offline_processor.workplace import destroy_keys, envelopes_of
 from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer import register, spool
@@ -162,16 +163,13 @@ def _no_intent(patch: Patch) -> None:
         answers = till.acquirer.authorise(
             [Authorisation(reference=sent, card=item.card) for item, sent in pairs]
         )
-        intents = [orders.Intent(reference=sent, card="", vault=b"") for _, sent in pairs]
+        intents = [orders.Intent(reference=sent, card="", vault=b"", vault_until=now) for _, sent in pairs]
         window.cards.wipe()
-        moves = [
-            (sent, AttemptState.INTENT, event_of(sent, answer), answer.code if answer else "")
-            for sent, answer in zip(references, answers, strict=True)
-        ]
-        outcomes = [attempts._settled(sent, event, code) for sent, _, event, code in moves]
+        found = [outcome_of(sent, answer) for sent, answer in zip(references, answers, strict=True)]
+        outcomes = [outcome.settled for outcome in found]
         with books.atomic():
             orders.record_intents(books, intents, now=now)
-            orders.record_events(books, moves, now=now)
+            orders.record_events(books, [outcome.move for outcome in found], now=now)
             told = [(sent, "", outcome) for sent, outcome in zip(references, outcomes, strict=True)]
             orders.settle_charged(books, told, now=now)
         return [*window.decided, *outcomes]

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,15 +24,18 @@ from offline_processor.charging import (
     DeclineClass,
     Event,
     Reference,
+    SecurityCode,
     advance,
     decline_class,
     decline_reason,
     event_of,
     is_reversed,
+    unwanted,
 )
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import bundles, orders, staging
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.orders import Move
 from offline_processor.stages import ScreenedOrder
 from tests.offline_processor.shop import NOW, Shop, a_card, an_order, id_of
 from transfer.wire.ids import OrderId
@@ -84,8 +88,9 @@ def test_nothing_leads_back_to_sending() -> None:
     }
 
 
-def test_only_what_was_declined_or_reversed_allows_another_attempt() -> None:
-    assert {AttemptState.DECLINED, AttemptState.REVERSED} == FINISHED
+def test_only_what_reserves_nothing_allows_another_attempt() -> None:
+    over = {AttemptState.DECLINED, AttemptState.REVERSED, AttemptState.VOIDED, AttemptState.EXPIRED}
+    assert over == FINISHED
 
 
 def test_diagram_in_the_rules_is_drawn_from_the_table() -> None:
@@ -125,7 +130,9 @@ def begin(ledger: Ledger, attempt: int) -> None:
     sent = replace(SENT, attempt=attempt, stan=attempt, rrn=f"01{attempt:010d}")
     with ledger.atomic():
         orders.record_intents(
-            ledger, [orders.Intent(reference=sent, card="424242*4242", vault=b"wrapped")], now=NOW
+            ledger,
+            [orders.Intent(reference=sent, card="424242*4242", vault=b"wrapped", vault_until=NOW + 1)],
+            now=NOW,
         )
 
 
@@ -149,17 +156,20 @@ def test_no_sequence_of_events_makes_two_live_attempts(steps: list[str | Event])
             elif live is not None and (live, step) in TRANSITIONS:
                 sent = replace(SENT, attempt=attempts)
                 with ledger.atomic():
-                    (live,) = orders.record_events(ledger, [(sent, live, Event(step), "")], now=NOW)
+                    (live,) = orders.record_events(
+                        ledger, [Move(sent=sent, state=live, event=Event(step))], now=NOW
+                    )
                 approved += live is AttemptState.APPROVED
+                approved -= live in (AttemptState.VOIDED, AttemptState.EXPIRED)
             elif live is not None:
                 with pytest.raises(ProcessorError, match="CHARGE-TRANSITION"), ledger.atomic():
-                    orders.record_events(ledger, [(SENT, live, Event(step), "")], now=NOW)
+                    orders.record_events(ledger, [Move(sent=SENT, state=live, event=Event(step))], now=NOW)
                 assert ledger.row("SELECT count(*) FROM entry") == entries
             if live in FINISHED:
                 live = None
             rows = list(ledger.rows("SELECT state FROM live_attempt"))
             assert rows == ([] if live is None else [(live.value,)])
-        assert approved <= 1
+        assert approved <= 1  # that stands
         assert ledger.verify_chain() > 0
         ledger.close()
 
@@ -212,7 +222,7 @@ def test_decline_has_a_class_and_a_coarse_reason(code: str, decline: DeclineClas
 @given(st.one_of(st.text(max_size=3), st.sampled_from(["10", "11", "68", "85", "94", " 0", "000"])))
 def test_code_that_the_table_does_not_know_is_no_answer(code: str) -> None:
     # It may be an approval of a kind, so it is neither an approval nor a decline: it is reversed.
-    known = code in DECLINE_CLASS or code == "00"
+    known = code in DECLINE_CLASS or code in ("00", "10")
     assert (event_of(SENT, replace(RIGHT, code=code)) is Event.NO_ANSWER) is not known
 
 
@@ -232,11 +242,28 @@ def test_answer_counts_only_if_it_matches_what_was_sent() -> None:
     for other in (
         replace(RIGHT, stan=8),
         replace(RIGHT, rrn="010000000008"),
-        replace(RIGHT, amount=2498),
-        replace(RIGHT, currency="SEK"),
         replace(RIGHT, amount=1, code="05"),
+        replace(RIGHT, late=True),
+        replace(RIGHT, late=True, code="05"),
     ):
         assert event_of(SENT, other) is Event.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"amount": 2498}, "CHARGE-AMOUNT"),
+        ({"currency": "SEK"}, "CHARGE-AMOUNT"),
+        ({"code": "10", "amount": 1200}, "CHARGE-PARTIAL"),
+        ({"code": "10"}, "CHARGE-PARTIAL"),
+        ({"security_code": SecurityCode.MISMATCH}, "CHARGE-CVV"),
+    ],
+)
+def test_approval_that_is_not_good_is_unwanted_by_a_stated_rule(changes: dict[str, Any], rule: str) -> None:
+    answer = replace(RIGHT, **changes)
+    assert event_of(SENT, answer) is Event.APPROVAL_UNWANTED
+    assert unwanted(SENT, answer) == rule
+    assert event_of(SENT, replace(answer, late=True)) is Event.NO_ANSWER
 
 
 def test_each_decline_is_told_by_its_class_and_leaves_nothing_live(shop: Shop) -> None:

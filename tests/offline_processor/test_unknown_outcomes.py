@@ -10,6 +10,7 @@ import sqlite_utils
 
 from keys.ring_index import DestroyReason
 from offline_processor import holding
+from offline_processor.charging import SecurityCode
 from tests.offline_processor.acquirers import BadLine, LineCutError, changed, cut, silent, unsteady
 from tests.offline_processor.forgery import forge
 from tests.offline_processor.shop import (
@@ -203,12 +204,11 @@ def test_only_a_matching_approval_of_the_reversal_counts(shop: Shop, line: Line)
 @pytest.mark.parametrize(
     "changes",
     [
-        {"amount": 2498},
-        {"currency": "SEK"},
         {"stan": 99},
         {"rrn": "019999999999"},
         {"amount": 1, "code": "05"},
-        {"code": "10"},
+        {"code": "11"},
+        {"late": True},
     ],
     ids=str,
 )
@@ -220,6 +220,33 @@ def test_answer_about_something_else_is_no_answer(shop: Shop, changes: dict[str,
     assert shop.state(0) == PAID
     assert [kind for kind, _ in books(shop, 0)] == ["authorisation", "reversal", "authorisation"]
     assert shop.charges() == {id_of(0): 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "end"),
+    [
+        ({"amount": 2498}, "CHARGE-AMOUNT", ("quarantined", "under-review")),
+        ({"currency": "SEK"}, "CHARGE-AMOUNT", ("quarantined", "under-review")),
+        ({"code": "10", "amount": 1200}, "CHARGE-PARTIAL", ("declined", "new-card")),
+        ({"security_code": SecurityCode.MISMATCH}, "CHARGE-CVV", ("declined", "new-card")),
+    ],
+    ids=str,
+)
+def test_approval_that_is_not_good_is_reversed_and_never_tried_again(
+    shop: Shop, changes: dict[str, Any], rule: str, end: tuple[str, str]
+) -> None:
+    shop.bundle([shop.seal(0)])
+    run_over(shop, partial(changed, **changes))
+    assert shop.state(0) == ("held", "none", rule)
+    assert shop.told(0) == ("held", "none")
+    # It was answered, so its CVV is gone with the window: there is no hold key.
+    assert shop.hold_key_of(0) is None
+    shop.run_later()
+    assert shop.state(0) == (*end, rule)
+    shop.run_later()
+    assert [kind for kind, _ in books(shop, 0)] == ["authorisation", "reversal"]
+    assert shop.charges() == {}
+    assert shop.rows("SELECT number FROM live_attempt") == []
 
 
 def test_answers_that_are_swapped_between_orders_are_no_answers(shop: Shop) -> None:

@@ -109,3 +109,18 @@ def decode_card(plaintext: memoryview) -> CardView:
         expiry_month=month,
         expiry_year=year,
     )
+
+
+def stored_card(plaintext: memoryview) -> CardView:
+    """The view of a compartment of which only PAN and expiry were kept: no CVV, no bindings, no amount."""
+    month, year = _EXPIRY.unpack_from(plaintext, EXPIRY)
+    return CardView(
+        header_digest=b"",
+        order_box_digest=b"",
+        amount=0,
+        currency="",
+        pan=plaintext[PAN : PAN + plaintext[PAN_LENGTH]],
+        cvv=plaintext[CVV:CVV],
+        expiry_month=month,
+        expiry_year=year,
+    )

@@ -1,0 +1,80 @@
+"""The vault in the ledger: PAN and expiry under the vault key, never a CVV, each box with the time of its end.
+
+Why here: one place says how long a card outlives its answer: for a reversal, a capture, or another try.
+Must not: commit by itself, or keep a box past its deadline or its last use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.orders import WAITING, WaitingOrder, waiting_order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """An order whose authorisation was declined ``declined`` times and may be tried again."""
+
+    order: WaitingOrder
+    vault: bytes = field(repr=False)
+    declined: int
+
+
+def keep(ledger: Ledger, number: int, vault: bytes, *, not_before: int, deadline: int) -> None:
+    """Keep a declined order's box for one more try, not before and not after these times (Unix seconds).
+
+    The deadline of the first decline stands.
+    """
+    ledger.execute(
+        "INSERT INTO retry (number, vault, declined, not_before, deadline) VALUES (?, ?, 1, ?, ?) ON CONFLICT (number)"
+        " DO UPDATE SET vault = excluded.vault, declined = declined + 1, not_before = excluded.not_before",
+        (number, vault, not_before, deadline),
+    )
+
+
+def declined_before(ledger: Ledger, number: int) -> int:
+    """How often the order was declined so far."""
+    row = ledger.row("SELECT declined FROM retry WHERE number = ?", (number,))
+    return int(row[0]) if row else 0
+
+
+def due(ledger: Ledger, *, now: int) -> list[Retry]:
+    """The orders whose next try may be made now."""
+    rows = ledger.rows(
+        f"SELECT {WAITING}, r.vault, r.declined FROM retry AS r JOIN orders AS o USING (number)"  # noqa: S608
+        " WHERE r.not_before <= ? AND r.deadline > ? AND o.state = 'held'"
+        " AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = o.number) ORDER BY o.number",
+        (now, now),
+    )
+    return [Retry(order=waiting_order(row[:-2]), vault=row[-2], declined=row[-1]) for row in list(rows)]
+
+
+def over(ledger: Ledger, *, now: int) -> list[tuple[int, str]]:
+    """(number, order id) of the orders at their deadline with no attempt under way."""
+    rows = ledger.rows(
+        "SELECT o.number, o.order_id FROM retry AS r JOIN orders AS o USING (number) WHERE r.deadline <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = o.number) ORDER BY o.number",
+        (now,),
+    )
+    return list(rows)
+
+
+def forget(ledger: Ledger, numbers: Sequence[int]) -> None:
+    """Erase these boxes: the order is paid, or declined for good."""
+    ledger.execute_many("DELETE FROM retry WHERE number = ?", [(number,) for number in numbers])
+
+
+def erase_due(ledger: Ledger, *, now: int) -> int:
+    """Erase the boxes of open attempts that are at their end; the attempts go on without. Returns how many."""
+    rows = ledger.rows(
+        "SELECT l.number, o.order_id FROM orders AS o JOIN live_attempt AS l USING (number)"
+        " WHERE o.state IN ('held', 'authorised') AND l.vault IS NOT NULL AND l.vault_until <= ?",
+        (now,),
+    )
+    due_now = list(rows)
+    for number, order_id in due_now:
+        ledger.execute("UPDATE live_attempt SET vault = NULL, vault_until = 0 WHERE number = ?", (number,))
+        ledger.append("vault-erased", order_id, now, {})
+    return len(due_now)
