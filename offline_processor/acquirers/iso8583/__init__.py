@@ -1,0 +1,1 @@
+"""The driver that speaks ISO 8583 to an acquirer over a private circuit."""

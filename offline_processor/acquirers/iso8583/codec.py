@@ -1,0 +1,228 @@
+"""ISO 8583 messages to bytes and back, by a profile; pyiso8583 does the work and sees no card.
+
+Why here: the library checks no content, and its exceptions carry the whole message; none of them leaves this module.
+Must not: let a card number become text, put anything of a message into an exception, or do I/O.
+
+What came is copied, and the elements that may hold a card (``HIDDEN`` and the security code's) are overwritten in the
+copy before the library sees it. For that, elements are walked here by their lengths; a frame without them is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import iso8583
+
+from offline_processor.acquirers.iso8583.fields import BITMAP_SIZE, LAST, SECOND_BITMAP, THIRD_BITMAP
+from offline_processor.errors import ProcessorError
+
+if TYPE_CHECKING:
+    from offline_processor.acquirers.iso8583.profile import Profile
+
+LARGEST: Final = 8 * 1024
+"""No message that we know of is larger."""
+
+HIDDEN: Final = frozenset((2, 14, 34, 35, 36, 45, 52, 55, 102, 103))
+"""PAN, expiry, tracks, PIN, chip data and accounts. What is read of them is zeros."""
+
+_DIGITS_READ: Final = frozenset(("t", "3", "4", "7", "11", "12", "13", "49", "74", "76", "86", "88", "90"))
+_PAN: Final = 2
+_PAN_FEWEST: Final = 12
+_BIN, _LAST_FOUR = 6, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message: its type and its elements as text (digits, characters, or bytes as hexadecimal digits)."""
+
+    mti: str
+    fields: dict[int, str] = field(repr=False)
+
+
+def encode(profile: Profile, message: Message) -> bytearray:
+    """The frame without its length, with the profile's header. ``ISO-FORM`` when an element does not fit."""
+    return encode_with_layout(profile, message)[0]
+
+
+def layout(profile: Profile, message: Message) -> Mapping[int, slice]:
+    """Where the data of each element lies in what ``encode`` returns."""
+    return encode_with_layout(profile, message)[1]
+
+
+def encode_with_layout(profile: Profile, message: Message) -> tuple[bytearray, Mapping[int, slice]]:
+    """Both of ``encode`` and ``layout``, for the price of one. A MAC's place is left zero."""
+    encoded = _encoded(profile, message)
+    if encoded is None:
+        del message
+        raise ProcessorError(
+            "ISO-FORM",
+            "a message does not fit the acquirer's profile",
+            "compare the profile's elements with the acquirer's specification (PROFILES.md)",
+        )
+    return encoded
+
+
+def _encoded(profile: Profile, message: Message) -> tuple[bytearray, dict[int, slice]] | None:
+    named = {str(number): text for number, text in message.fields.items()}
+    named["t"] = message.mti
+    if profile.header:
+        named["h"] = profile.header
+    if profile.mac:
+        named.setdefault(str(profile.mac_field), "0" * 16)
+    try:
+        raw, parts = iso8583.encode(named, profile.spec)
+    except Exception:  # noqa: BLE001  whatever it is, it holds the message
+        return None
+    at, places = 0, {}
+    for name, part in parts.items():
+        at += len(part["len"])
+        if name.isdecimal():
+            places[int(name)] = slice(at, at + len(part["data"]))
+        at += len(part["data"])
+    places.pop(SECOND_BITMAP, None)
+    return raw, places
+
+
+def decode(profile: Profile, raw: bytes | bytearray | memoryview, *, keep_ends: bool = False) -> Message:
+    """What a frame without its length says; ``ISO-FORM`` when it is no message of this profile.
+
+    What may hold a card reads as zeros; ``keep_ends`` (for an acquirer's side) leaves BIN and last four of a PAN.
+    """
+    copy = bytearray(raw[: LARGEST + 1])
+    message = _decoded(profile, copy, keep_ends=keep_ends)
+    copy[:] = bytes(len(copy))
+    del raw
+    if message is None:
+        raise ProcessorError(
+            "ISO-FORM",
+            "what came from the acquirer is no message of the profile",
+            "nothing counts as answered; compare the profile with the acquirer's specification (PROFILES.md)",
+        )
+    return message
+
+
+def _decoded(profile: Profile, copy: bytearray, *, keep_ends: bool) -> Message | None:
+    if len(copy) > LARGEST:
+        return None
+    try:
+        _hide(profile, copy, keep_ends=keep_ends)
+        named, _ = iso8583.decode(copy, profile.spec)
+    except Exception:  # noqa: BLE001  whatever it is, it may hold the message
+        return None
+    if any(not (text.isdecimal() and text.isascii()) for name, text in named.items() if name in _DIGITS_READ):
+        return None
+    fields = {int(name): text for name, text in named.items() if name.isdecimal() and name != "1"}
+    return Message(mti=named["t"], fields=fields)
+
+
+def _hide(profile: Profile, copy: bytearray, *, keep_ends: bool) -> None:
+    """Overwrite what may hold a card. ``ValueError`` or ``IndexError`` for what is no message."""
+    spec = profile.spec
+    at = spec["h"]["max_len"] + spec["t"]["max_len"]
+    present, at = _bitmap(profile, copy, at)
+    numbers = [number for number in range(1, LAST // 2 + 1) if present >> (LAST // 2 - number) & 1]
+    if numbers and numbers[0] == SECOND_BITMAP:
+        del numbers[0]
+        present, at = _bitmap(profile, copy, at)
+        numbers += [
+            number + LAST // 2 for number in range(1, LAST // 2 + 1) if present >> (LAST // 2 - number) & 1
+        ]
+    if THIRD_BITMAP in numbers:
+        raise ValueError
+    hidden = HIDDEN | {profile.cvv_field}
+    if hidden.isdisjoint(numbers):
+        return
+    for number in numbers:
+        part = spec[str(number)]
+        count = _length(copy[at : at + part["len_type"]], part) if part["len_type"] else part["max_len"]
+        at += part["len_type"]
+        size = (count + 1) // 2 if part["len_count"] == "nibbles" else count
+        if number in hidden:
+            ends = keep_ends and number == _PAN and count >= _PAN_FEWEST
+            _zero(copy, slice(at, at + size), part, ends=ends, odd=bool(count & 1))
+        at += size
+
+
+def _bitmap(profile: Profile, copy: bytearray, at: int) -> tuple[int, int]:
+    """(its bits, where it ends)."""
+    if profile.bitmaps == "binary":
+        end = at + BITMAP_SIZE
+        return int.from_bytes(copy[at:end], "big"), end
+    end = at + BITMAP_SIZE * 2
+    return int.from_bytes(bytes.fromhex(copy[at:end].decode("ascii")), "big"), end
+
+
+def _length(data: bytearray, part: Mapping[str, str]) -> int:
+    text = data.hex() if part["len_enc"] == "bcd" else data.decode("ascii")
+    if not text.isdecimal():
+        raise ValueError
+    return int(text)
+
+
+def _zero(copy: bytearray, place: slice, part: Mapping[str, str], *, ends: bool, odd: bool) -> None:
+    start, stop = place.start, min(place.stop, len(copy))
+    if part["data_enc"] == "b":
+        if ends:
+            start, stop = start + _BIN // 2, stop - _LAST_FOUR // 2
+            if odd:  # the first half byte is padding, so the sixth digit is in the fourth byte
+                copy[start] &= 0xF0
+                start += 1
+        copy[start:stop] = bytes(max(0, stop - start))
+        return
+    if ends:
+        start, stop = start + _BIN, stop - _LAST_FOUR
+    copy[start:stop] = b"0" * max(0, stop - start)
+
+
+def security_code_place(profile: Profile, places: Mapping[int, slice], digits: int) -> slice:
+    """Where the digits of a security code lie in the frame; they end where its element ends."""
+    end: int = places[profile.cvv_field].stop
+    return slice(end - digits, end)
+
+
+def prefix(profile: Profile, raw: bytes | bytearray | memoryview) -> bytes:
+    """The length that goes before a frame; ``ISO-LENGTH``."""
+    size = len(raw)
+    del raw
+    if not 0 < size <= LARGEST:
+        raise _wrong_length()
+    return size.to_bytes(2, "big") if profile.length_prefix == "binary2" else b"%04d" % size
+
+
+def split(profile: Profile, received: bytearray) -> list[bytes]:
+    """Take whole frames, without their lengths, off the front; what is not whole stays.
+
+    ``ISO-LENGTH`` when the next length is none, zero or too large; whole frames before it are given first, so call
+    it again until it returns none.
+    """
+    frames, at = [], 0
+    size = -1
+    width = 2 if profile.length_prefix == "binary2" else 4
+    while len(received) - at >= width:
+        size = _size(profile, received[at : at + width])
+        if not 0 < size <= LARGEST or len(received) - at - width < size:
+            break
+        frames.append(bytes(received[at + width : at + width + size]))
+        at += width + size
+        size = -1
+    del received[:at]
+    del received
+    if not frames and size != -1 and not 0 < size <= LARGEST:
+        raise _wrong_length()
+    return frames
+
+
+def _size(profile: Profile, data: bytearray) -> int:
+    if profile.length_prefix == "binary2":
+        return int.from_bytes(data, "big")
+    return int(data) if data.isdigit() else 0
+
+
+def _wrong_length() -> ProcessorError:
+    return ProcessorError(
+        "ISO-LENGTH",
+        f"a message on the acquirer's line has no length of 1 to {LARGEST} bytes",
+        "the connection ends; check that the profile's length_prefix is the acquirer's (PROFILES.md)",
+    )
