@@ -22,7 +22,7 @@ from offline_processor.acquirers.simulator.books import Books, report
 from offline_processor.acquirers.simulator.faults import Fault, Faults
 from offline_processor.acquirers.simulator.host import Host
 from offline_processor.acquirers.simulator.server import Delays, Server
-from offline_processor.acquirers.simulator.wire import open_wire
+from offline_processor.acquirers.simulator.wire import IsoWire
 from offline_processor.errors import ProcessorError
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
@@ -46,7 +46,7 @@ Amounts and cards ask for faults too: offline_processor/acquirers/simulator/faul
 )
 @click.option("--books", required=True, metavar="FILE", type=_FILE, help="Its books; made when not there.")
 @click.option(
-    "--profile", default="", metavar="NAME|FILE", help="The dialect, as [acquirer] profile names it."
+    "--profile", default="ascii-1987", show_default=True, metavar="NAME|FILE", help="As [acquirer] profile."
 )
 @click.option(
     "--latency", default=0.0, metavar="MS", type=click.FloatRange(0, 60_000), help="Before each answer."
@@ -87,7 +87,7 @@ def simulate_acquirer(
     opened = Books(books)
     try:
         host = Host(opened, Faults(faults, control=control, seed=seed), forgetful=forgetful)
-        wire = open_wire(profile, now=lambda: int(time.time()))
+        wire = IsoWire(profile, now=lambda: int(time.time()))
         delays = Delays(latency=latency / 1000, late=late)
         server = Server(listen, host, wire, clock=time.monotonic, delays=delays)
         try:

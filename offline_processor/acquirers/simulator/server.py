@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from offline_processor.acquirers.iso8583 import codec
 from offline_processor.acquirers.simulator.faults import Fault
 from offline_processor.acquirers.simulator.host import IN_PROGRESS, Host, Message, Reply
 from offline_processor.errors import ProcessorError
@@ -23,7 +24,7 @@ _READ_SIZE: Final = 256 * 1024
 _BACKLOG: Final = 16
 _IDLE: Final = 0.25
 _GARBAGE: Final = bytes(range(255, 191, -1))
-_LARGEST_LENGTH: Final = 0xFFFF
+_LARGEST_PORT: Final = 0xFFFF
 
 
 _LAST_STAN: Final = 999_999
@@ -42,10 +43,10 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One message as it came: what the host reads of it, and the fields that its answer repeats."""
+    """One message as it came: what the host reads of it, and what its answer repeats of it."""
 
     message: Message
-    fields: dict[str, str] = field(repr=False)
+    asked: codec.Message = field(repr=False)
 
 
 class Wire(Protocol):
@@ -63,8 +64,8 @@ class Wire(Protocol):
         """The answer, without its length."""
         ...
 
-    def frame(self, raw: bytes, *, length: int | None = None) -> bytes:
-        """A message with its length before it, or with another one."""
+    def frame(self, raw: bytes, *, oversize: bool = False) -> bytes:
+        """A message with its length before it, or with one that is too large."""
         ...
 
 
@@ -72,7 +73,7 @@ _SHAPES: Final[dict[Fault, Callable[[Wire, bytes, bytes], bytes]]] = {
     Fault.CUT: lambda wire, raw, whole: whole[: len(whole) // 2],
     Fault.DUPLICATE: lambda wire, raw, whole: whole + whole,
     Fault.TRUNCATED: lambda wire, raw, whole: wire.frame(raw[: len(raw) // 2]),
-    Fault.OVERSIZE: lambda wire, raw, whole: wire.frame(raw, length=_LARGEST_LENGTH),
+    Fault.OVERSIZE: lambda wire, raw, whole: wire.frame(raw, oversize=True),
 }
 
 
@@ -254,7 +255,7 @@ def _listen(text: str) -> socket.socket:
         address, number = ipaddress.ip_address(host), int(port)
     except ValueError:
         address, number = None, -1
-    if address is None or not address.is_loopback or not 0 <= number <= _LARGEST_LENGTH:
+    if address is None or not address.is_loopback or not 0 <= number <= _LARGEST_PORT:
         raise ProcessorError(
             "SIMULATOR-LISTEN",
             f"the simulated acquirer listens on loopback only, not on {text[:60]!r}",
