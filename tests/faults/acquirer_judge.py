@@ -73,8 +73,8 @@ class Account:
     reversals: list[Line] = field(default_factory=list)
 
 
-def judge(ledger: Path, books: Path, *, drained: bool = True) -> Judgement:
-    """Compare ledger and books. ``drained``: nothing may be left open."""
+def judge(ledger: Path, books: Path, *, drained: bool = True, captured: bool = True) -> Judgement:
+    """Compare ledger and books. ``drained``: nothing may be left open; ``captured``: what is paid is taken."""
     found = Judgement()
     lines = list(read_books(books))
     accounts = accounts_of(lines)
@@ -92,7 +92,9 @@ def judge(ledger: Path, books: Path, *, drained: bool = True) -> Judgement:
             found.unrecorded.append(f"order {order} is approved, the ledger says {state}")
     for order, (state, amount, currency) in orders.items():
         if state in TAKEN:
-            _judge_taken(found, order, amount, currency, standing.get(order, []), drained=drained)
+            _judge_taken(
+                found, order, amount, currency, standing.get(order, []), captured=drained and captured
+            )
         if drained and state in ("held", "screened", "charging"):
             found.unsettled.append(f"order {order} is still {state}")
     if drained:
@@ -106,7 +108,7 @@ def judge(ledger: Path, books: Path, *, drained: bool = True) -> Judgement:
 
 
 def _judge_taken(
-    found: Judgement, order: str, amount: int, currency: str, approvals: list[Account], *, drained: bool
+    found: Judgement, order: str, amount: int, currency: str, approvals: list[Account], *, captured: bool
 ) -> None:
     if not approvals:
         found.unrecorded.append(f"order {order} is paid, says the ledger; the acquirer knows nothing of it")
@@ -114,7 +116,7 @@ def _judge_taken(
         line = account.line
         if (line.amount, account.reserved, line.currency) != (amount, amount, currency):
             found.amounts.append(f"order {order}: {line.amount} {line.currency}, ours {amount} {currency}")
-        if drained and account.captured != amount:
+        if captured and account.captured != amount:
             found.amounts.append(f"order {order}: {account.captured} of {amount} captured")
 
 
@@ -177,5 +179,5 @@ def read_books(books: Path) -> Iterator[Line]:
 
 def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
     """What a query finds in a database that may be in use."""
-    with closing(sqlite3.connect(path, timeout=20)) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
         return database.execute(query).fetchall()

@@ -7,6 +7,7 @@ Must not: look into the ledger while the processor runs; only the acquirer's boo
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.faults.acquirer_judge import rows
+from tests.faults.world import make_light
 from tests.offline_processor.commands import configure
 from tests.offline_processor.shop import Shop, a_card, an_order, open_shop
 from tests.offline_processor.traces import Cards
@@ -92,9 +96,17 @@ class Machine:
 
     def seen(self) -> int:
         """How many messages the acquirer has booked."""
-        if not self.books.exists():
+        return self._asked("SELECT coalesce(max(id), 0) FROM booking")
+
+    def sent(self) -> int:
+        """How many orders the acquirer has seen an authorisation of."""
+        return self._asked("SELECT count(DISTINCT reference) FROM booking WHERE kind = 'authorisation'")
+
+    def _asked(self, query: str) -> int:
+        try:
+            return int(rows(self.books, query)[0][0])
+        except sqlite3.OperationalError:  # not there yet
             return 0
-        return int(rows(self.books, "SELECT coalesce(max(id), 0) FROM booking")[0][0])
 
     def drain(self) -> list[str]:
         """Run until nothing is open any more; what is wrong with that."""
@@ -116,7 +128,9 @@ def machine(
     chance = random.Random(seed)
     root = folder / "machine"
     root.mkdir(parents=True)
-    shop = open_shop(root, now=int(time.time()), batch_keys=orders // _ORDERS_A_BUNDLE + 2)
+    with pytest.MonkeyPatch.context() as patch:
+        make_light(patch)
+        shop = open_shop(root, now=int(time.time()), batch_keys=orders // _ORDERS_A_BUNDLE + 2)
     cards = [_card(chance, number) for number in range(orders)]
     for start in range(0, orders, _ORDERS_A_BUNDLE):
         keys = shop.keys_for(start // _ORDERS_A_BUNDLE)

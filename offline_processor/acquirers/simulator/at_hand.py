@@ -58,9 +58,7 @@ class SimulatedAcquirer:
         return self._ask([_advice(Kind.CAPTURE, "022", one) for one in window])
 
     def reverse(self, window: Sequence[Reversal]) -> Sequence[Answer | None]:
-        return self._ask(
-            [replace(_advice(Kind.REVERSAL, "042", one), keep=getattr(one, "keep", 0)) for one in window]
-        )
+        return self._ask([replace(_advice(Kind.REVERSAL, "042", one), keep=one.keep) for one in window])
 
     def refund(self, window: Sequence[Refund]) -> Sequence[Answer | None]:
         return self._ask([_advice(Kind.REFUND, "022", one) for one in window])
@@ -109,9 +107,7 @@ def _message(kind: Kind, mti: str, sent: Reference) -> Message:
     )
 
 
-def _advice(kind: Kind, mti: str, advice: Advice | Reference) -> Message:
-    if isinstance(advice, Reference):  # until charging sends operations of its own
-        return replace(_message(kind, f"{mti}0", advice), original_stan=advice.stan)
+def _advice(kind: Kind, mti: str, advice: Advice) -> Message:
     message = _message(kind, f"{mti}{int(advice.repeat)}", advice.reference)
     return replace(message, rrn=advice.original.rrn, original_stan=advice.original.stan)
 
