@@ -43,19 +43,27 @@ class Message:
 
 def encode(profile: Profile, message: Message) -> bytearray:
     """The frame without its length, with the profile's header. ``ISO-FORM`` when an element does not fit."""
-    return encode_with_layout(profile, message)[0]
+    encoded = _encoded(profile, message)
+    del message
+    return _fitting(encoded)[0]
 
 
 def layout(profile: Profile, message: Message) -> Mapping[int, slice]:
     """Where the data of each element lies in what ``encode`` returns."""
-    return encode_with_layout(profile, message)[1]
+    encoded = _encoded(profile, message)
+    del message
+    return _fitting(encoded)[1]
 
 
 def encode_with_layout(profile: Profile, message: Message) -> tuple[bytearray, Mapping[int, slice]]:
     """Both of ``encode`` and ``layout``, for the price of one. A MAC's place is left zero."""
     encoded = _encoded(profile, message)
+    del message
+    return _fitting(encoded)
+
+
+def _fitting(encoded: tuple[bytearray, dict[int, slice]] | None) -> tuple[bytearray, dict[int, slice]]:
     if encoded is None:
-        del message
         raise ProcessorError(
             "ISO-FORM",
             "a message does not fit the acquirer's profile",

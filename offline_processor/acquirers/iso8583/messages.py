@@ -161,13 +161,12 @@ def answer(profile: Profile, request: Message, response: Message, *, sent: Refer
             "an answer from the acquirer names no code, or is of another kind than what was asked",
             "nothing counts as answered; compare the profile with the acquirer's specification (PROFILES.md)",
         )
-    echoed = (
-        said
-        if profile.echoes_amount
-        else {4: request.fields.get(4, ""), 49: request.fields.get(49, "")} | said
-    )
+    is_authorisation, is_reversal = response.mti == "0110", response.mti == "0430"
+    if is_authorisation and profile.echoes_amount:
+        echoed = said
+    else:  # what was already done is not undone because its answer says no amount; another one it still may say
+        echoed = {number: request.fields.get(number, "") for number in (4, 49)} | said
     number = echoed.get(49, "")
-    is_reversal = response.mti == "0430"
     stan = int(said[11])
     if sent is not None and said[11] == request.fields[11]:
         stan = sent.stan
