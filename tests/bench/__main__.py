@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import intake, offline, push
+from tests.bench import intake, line, offline, push
 
 CONNECTIONS = 32
 AIM_INTAKE, AIM_P99_MS, AIM_OFFLINE, AIM_PUSH = 0.30, 25.0, 0.55, 0.5
@@ -49,6 +49,18 @@ def bench(*, quick: bool) -> None:
         f"{pushed.ratio:.2f} (aim {AIM_PUSH})",
         f"{pushed.cpu_us:.1f}",
     )
+    console.print(table, "")
+
+    bare = line.bare_rate()
+    table = Table(
+        "simulated acquirer", "messages/s", "window/latency", "bare encode + decode/s", title_justify="left"
+    )
+    table.title = (
+        "The simulated acquirer on one connection, its books in memory: what the link can be answered at most"
+    )
+    for found in line.simulator_figures():
+        most = f"{found.most:,.0f} ({found.rate / found.most:.2f})" if found.most else "answers at once"
+        table.add_row(f"window {found.window}", f"{found.rate:,.0f}", most, f"{bare:,.0f}")
     console.print(table, "")
 
     sizes = offline.SIZES[:-1] if quick else offline.SIZES
