@@ -6,6 +6,7 @@ Must not: fetch anything; the rules are a file of ours that a test makes anew fr
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -59,5 +60,5 @@ def countries() -> list[tuple[str, str]]:
     """Code and name of every country, by name."""
     return sorted(
         ((code, entry.apolitical_name) for code, entry in iso3166.countries_by_alpha2.items()),
-        key=lambda pair: pair[1].removeprefix("Å") or pair[1],
+        key=lambda pair: unicodedata.normalize("NFKD", pair[1]),
     )

@@ -22,7 +22,7 @@ class Told:
     step: int
 
 
-STEPS = ("Received", "On its way to our offline server", "Being processed", "Paid", "Dispatched")
+STEPS = ("Received", "On its way to our offline server", "Being processed", "Payment accepted", "Dispatched")
 
 
 def every(hours: int) -> str:
@@ -83,8 +83,9 @@ def told(hours: int) -> Mapping[OrderStatus, Told]:
             step=5,
         ),
         OrderStatus.REFUNDED: Told(
-            heading="Your money is being returned",
-            text="We have told your bank to return the amount. Most banks show it within five to ten working days.",
+            heading="Your payment is cancelled or returned",
+            text="We have told your bank to give the amount back, or not to take it. Most banks show that within five "
+            "to ten working days.",
             step=0,
         ),
     }

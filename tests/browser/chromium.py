@@ -80,8 +80,8 @@ class Browser:
     def forget(self, origin: str) -> None:
         self.command("Storage.clearDataForOrigin", origin=origin, storageTypes="all")
 
-    def command(self, name: str, **parameters: Any) -> Any:
-        return self.driver.execute_cdp_cmd(name, parameters)
+    def command(self, command: str, /, **parameters: Any) -> Any:
+        return self.driver.execute_cdp_cmd(command, parameters)
 
     def scripts(self, *, allowed: bool) -> None:
         self.command("Emulation.setScriptExecutionDisabled", value=not allowed)
