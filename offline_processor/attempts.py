@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from keys.private.locked import LockedBuffer
-from offline_processor.acquirers.protocol import Acquirer, Authorisation
+from offline_processor.acquirers.protocol import Acquirer, Authorisation, Verb
 from offline_processor.cards import CardTable
 from offline_processor.charging import AttemptState, DeclineClass, Event, decline_class, decline_reason
 from offline_processor.config import ChargingConfig
-from offline_processor.ledger import orders, vault
+from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, Wanted
 from offline_processor.outcomes import RETRY, Outcome, outcome_of
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.card import CardView
@@ -45,6 +46,11 @@ class Till:
     epoch: int
     charging: ChargingConfig
 
+    @property
+    def captures_by_card(self) -> bool:
+        """True when the vault must keep the card until the capture is answered."""
+        return self.acquirer.needs_card(Verb.CAPTURE)
+
     def at_dispatch(self, order: orders.WaitingOrder) -> bool:
         """True when the order is captured when its goods go, not at once."""
         return self.charging.capture == "dispatch" or order.release_at > 0
@@ -60,8 +66,16 @@ class OpenedWindow:
     cards: CardTable
 
 
-def charge(till: Till, window: OpenedWindow, *, now: int) -> list[Settled]:
-    """Charge a window and record it; returns the outcome of every order, those decided before first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charged:
+    """What became of a window: every order's outcome, those decided before first, and the captures now owed."""
+
+    outcomes: Sequence[Settled]
+    owed: Sequence[Operation]
+
+
+def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
+    """Charge a window and record it, with the captures of what is taken at once.
 
     The window's cards are wiped when this returns or raises.
     """
@@ -91,7 +105,7 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> list[Settled]:
     finally:
         window.cards.wipe()
     outcomes = [
-        outcome_of(sent, answer, at_dispatch=till.at_dispatch(item.order))
+        outcome_of(sent, answer, at_dispatch=till.at_dispatch(item.order), keep_vault=till.captures_by_card)
         for item, sent, answer in zip(ready, references, answers, strict=True)
     ]
     with ledger.atomic():
@@ -102,7 +116,19 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> list[Settled]:
         orders.record_events(ledger, [outcome.move for outcome in outcomes], now=now)
         charged = zip(references, (intent.card for intent in intents), settled, strict=True)
         orders.settle_charged(ledger, list(charged), now=now)
-    return [*decided, *settled]
+        taken = [
+            Wanted(
+                original=outcome.move.sent,
+                approval=outcome.move.approval,
+                kind=OperationKind.CAPTURE,
+                reference=WHOLE,
+                amount=outcome.move.sent.amount,
+            )
+            for outcome in outcomes
+            if outcome.settled.state is OrderState.PAID
+        ]
+        owed = operations.owe(ledger, taken, now=now)
+    return Charged(outcomes=[*decided, *settled], owed=owed)
 
 
 def _kept_for_later(till: Till, outcome: Outcome, intent: orders.Intent, *, now: int) -> Settled:

@@ -11,13 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from keys.ring_index import DestroyReason
-from offline_processor import announcing, holding, reporting
+from offline_processor import announcing, holding, operations, reporting
 from offline_processor.attempts import (
     MAX_ATTEMPTS,
     OpenedWindow,
     ReadyOrder,
     Till,
-    charge,
     end_retries,
     open_stored,
     recover_intents,
@@ -25,12 +24,14 @@ from offline_processor.attempts import (
 from offline_processor.bundle_work import (
     card_expired,
     charge_bundle,
+    charge_window,
     expire_bundle,
     screen_bundle,
     settle_bundle,
 )
 from offline_processor.cards import CardTable
 from offline_processor.control_total import waiting_total
+from offline_processor.dispatch import void_expired
 from offline_processor.epochs import begin_epoch
 from offline_processor.key_record import say_emptied
 from offline_processor.ledger import bundles, orders, vault
@@ -119,6 +120,9 @@ def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report:
     ledger, now = place.ledger, place.clock()
     report.reversed = reverse_unknown(till, cards, window=place.window, now=now)
     with ledger.atomic():
+        void_expired(ledger, now=now)
+    report.add_operations(operations.send_owed(till, cards, window=place.window, now=now))
+    with ledger.atomic():
         vault.erase_due(ledger, now=now)
     _release_holds(place, report)
     report.count(
@@ -153,8 +157,7 @@ def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunR
             orders.reopen(place.ledger, order.order_id, now=place.clock())
     for start in range(0, len(kept), place.window):
         window = _open_kept(place, cards, kept[start : start + place.window])
-        outcomes = charge(till, window, now=place.clock())
-        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+        charge_window(place, till, window, report)
 
 
 def _retry_declined(place: Workplace, till: Till, cards: CardTable, report: RunReport) -> None:
@@ -163,8 +166,7 @@ def _retry_declined(place: Workplace, till: Till, cards: CardTable, report: RunR
     due = vault.due(place.ledger, now=place.clock())
     for start in range(0, len(due), place.window):
         window = open_stored(till, cards, due[start : start + place.window])
-        outcomes = charge(till, window, now=place.clock())
-        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+        charge_window(place, till, window, report)
 
 
 def _open_kept(place: Workplace, cards: CardTable, window: list[orders.WaitingOrder]) -> OpenedWindow:

@@ -7,14 +7,14 @@ Must not: decide about an order or an answer; opening, screening and charging do
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import cycle, islice
 
 from keys.private.locked import zero_stack
 from keys.private.unseal import SealingKey
 from keys.ring_index import DestroyReason
-from offline_processor import holding
+from offline_processor import holding, operations
 from offline_processor.ahead import one_ahead
 from offline_processor.attempts import MAX_ATTEMPTS, OpenedWindow, ReadyOrder, Till, charge
 from offline_processor.cards import CardTable
@@ -117,14 +117,21 @@ def _charge_waiting(
         return _open_cards(window, frames, next(tables_in_turn), batch_key, now=place.clock())
 
     for window in one_ahead(_waiting_windows(place, bundle, again=again), open_cards):
-        outcomes = charge(till, window, now=place.clock())
-        report.add(outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+        outcomes = charge_window(place, till, window, report)
         done += len(window.orders)
         place.progress("charging", done, bundle.orders)
         sent = outcomes[len(window.decided) :]
         if len(sent) == place.window and all(outcome.rule == NO_ANSWER for outcome in sent):
             report.acquirer_silent = True
             return
+
+
+def charge_window(place: Workplace, till: Till, window: OpenedWindow, report: RunReport) -> Sequence[Settled]:
+    """Charge a window, count its outcomes, and take at once what is not taken at dispatch."""
+    charged = charge(till, window, now=place.clock())
+    report.add(charged.outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
+    report.add_operations(operations.send(till, window.cards, charged.owed, repeat=False, now=place.clock()))
+    return charged.outcomes
 
 
 def _waiting_windows(

@@ -56,6 +56,7 @@ def outcome_of(
     *,
     state: AttemptState = AttemptState.INTENT,
     at_dispatch: bool = False,
+    keep_vault: bool = False,
 ) -> Outcome:
     """What becomes of an authorisation. ``at_dispatch``: it is captured when the goods go, not now."""
     if isinstance(heard, HandedOver):
@@ -69,7 +70,7 @@ def outcome_of(
         code=heard.code if heard else "",
         approval=heard.approval if heard else "",
         late=heard is not None and heard.late,
-        keep_vault=at_dispatch,
+        keep_vault=at_dispatch or keep_vault,
     )
     return Outcome(move=move, settled=_settled(sent, event, heard, at_dispatch=at_dispatch))
 

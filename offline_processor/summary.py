@@ -23,7 +23,10 @@ from offline_processor.workplace import RunReport
 def needs_person(report: RunReport, ledger: Ledger) -> bool:
     """True when an order is held or quarantined, a stray was put aside, or a bundle could not be finished."""
     waiting = ledger.row("SELECT 1 FROM orders WHERE state IN ('held', 'quarantined') LIMIT 1")
-    return waiting is not None or report.acquirer_silent or report.strays > 0
+    refused = ledger.row("SELECT 1 FROM operation WHERE state = 'failed' LIMIT 1")
+    return (
+        any(found is not None for found in (waiting, refused)) or report.acquirer_silent or report.strays > 0
+    )
 
 
 def anything_done(report: RunReport) -> bool:
@@ -56,6 +59,11 @@ def as_document(report: RunReport, marks: list[str], notices: Sequence[Notice] =
         "strays": report.strays,
         "interrupted": report.interrupted,
         "reversed": report.reversed,
+        "operations": {
+            "done": dict(Counter(item.kind.value for item in report.operations.done)),
+            "refused": [item.id for item in report.operations.refused],
+            "open": len(report.operations.open),
+        },
         "keys_destroyed": [
             {
                 "key": record.key_id,
@@ -119,6 +127,14 @@ def _lines(report: RunReport) -> Iterator[str]:
         ("Envelopes put aside, because their order id is unreadable or another order's", report.strays),
     )
     yield from (f"{what}: {found}" for what, found in counted if found)
+    for item in report.operations.refused:
+        amount = money(item.amount, item.original.currency)
+        yield (
+            f"REFUSED by the acquirer: {item.kind} of {amount} for order {item.original.order_id}, code {item.code};"
+            " phone the acquirer"
+        )
+    if report.operations.open:
+        yield f"Captures, refunds and voids without an answer, to be sent again: {len(report.operations.open)}"
     for record in report.keys_destroyed:
         if record.role is KeyRole.BATCH:
             yield f"Destroyed: batch key {record.number} of {record.node}, {record.key_id} ({record.reason})"

@@ -23,6 +23,7 @@ from offline_processor.key_record import say_destroyed
 from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.staging import Staged
+from offline_processor.operations import Sent
 from offline_processor.reporting import ReturnWritten
 from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
@@ -64,6 +65,7 @@ class RunReport:
     strays: int = 0
     interrupted: int = 0
     reversed: int = 0
+    operations: Sent = field(default_factory=Sent)
     keys_destroyed: list[Destroyed] = field(default_factory=list)
     order_keys_destroyed: list[DestroyedOrderKey] = field(default_factory=list)
     returns: list[ReturnWritten] = field(default_factory=list)
@@ -84,6 +86,10 @@ class RunReport:
         for outcome in staged.reported:
             self.count(outcome.state, 1)
             self.rules.update([outcome.rule] if outcome.rule else [])
+
+    def add_operations(self, sent: Sent) -> None:
+        """Count captures, refunds and voids."""
+        self.operations.add(sent)
 
     def add(self, settled: Iterable[Settled], amounts: Mapping[str, tuple[int, str]]) -> None:
         """Count the outcomes of a window; ``amounts`` gives each order's amount and currency."""

@@ -33,7 +33,7 @@ _INTENT = (
 # What is open is held; a window that is being sent has just been given its numbers.
 _STANS_IN_USE = (
     "SELECT l.stan, l.operation_stan FROM orders AS o JOIN live_attempt AS l USING (number)"
-    " WHERE o.state = 'held'"
+    " WHERE o.state = 'held' UNION ALL SELECT stan, 0 FROM operation WHERE state = 'pending'"
 )
 WAITING = "o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, o.release_at"
 _ATTEMPTS = (

@@ -180,3 +180,41 @@ def reversals_and_vault(database: Database) -> None:
     """Reversals as operations of their own, deadlines of the vault, declines that are tried again."""
     for statement in _REVERSALS_AND_VAULT:
         database.execute(statement)
+
+
+_OPERATIONS = (
+    # What follows an approval: captures, refunds, voids. The id is ours, the same in every repetition; stan and sent_at
+    # are the operation's own, original_stan and original_at those of the authorisation, which has the same rrn.
+    # reference: what a person named it by; the same one twice is the same operation. closed: the close that counted it.
+    """CREATE TABLE operation (
+        id TEXT PRIMARY KEY, number INTEGER NOT NULL REFERENCES orders, attempt INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('capture', 'refund', 'void')), reference TEXT NOT NULL,
+        amount INTEGER NOT NULL CHECK (amount >= 0), currency TEXT NOT NULL, final INTEGER NOT NULL,
+        stan INTEGER NOT NULL, sent_at INTEGER NOT NULL, rrn TEXT NOT NULL, original_stan INTEGER NOT NULL,
+        original_at INTEGER NOT NULL, original_amount INTEGER NOT NULL, approval TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'failed')), code TEXT NOT NULL,
+        tries INTEGER NOT NULL, closed INTEGER NOT NULL, UNIQUE (number, kind, reference)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX operations_pending ON operation (sent_at) WHERE state = 'pending'",
+    """CREATE TRIGGER no_more_is_taken_than_was_authorised BEFORE INSERT ON operation WHEN NEW.kind = 'capture'
+        AND NEW.amount + (SELECT coalesce(sum(amount), 0) FROM operation AS o WHERE o.number = NEW.number
+            AND o.attempt = NEW.attempt AND o.kind = 'capture' AND o.state != 'failed')
+        > coalesce((SELECT amount FROM live_attempt AS l WHERE l.number = NEW.number
+            AND l.attempt = NEW.attempt AND l.state = 'approved'), 0)
+        BEGIN SELECT RAISE(ABORT, 'more would be captured than was authorised'); END""",
+    """CREATE TRIGGER no_more_is_given_back_than_was_taken BEFORE INSERT ON operation WHEN NEW.kind = 'refund'
+        AND NEW.amount + (SELECT coalesce(sum(amount), 0) FROM operation AS o WHERE o.number = NEW.number
+            AND o.kind = 'refund' AND o.state != 'failed')
+        > (SELECT coalesce(sum(amount), 0) FROM operation AS o WHERE o.number = NEW.number
+            AND o.kind = 'capture' AND o.state = 'done')
+        BEGIN SELECT RAISE(ABORT, 'more would be given back than was taken'); END""",
+    """CREATE TRIGGER what_is_answered_stays_answered BEFORE UPDATE OF state ON operation
+        WHEN OLD.state != 'pending' AND NEW.state != OLD.state
+        BEGIN SELECT RAISE(ABORT, 'an answered operation does not change'); END""",
+)
+
+
+@migrations()
+def operations(database: Database) -> None:
+    """Captures, refunds and voids."""
+    for statement in _OPERATIONS:
+        database.execute(statement)
