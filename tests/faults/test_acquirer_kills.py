@@ -22,7 +22,7 @@ from tests.offline_processor.traces import files_under
 
 pytestmark = pytest.mark.faults
 
-_FAULTS = ("mixed@authorisation/61", "mixed@reversal/7", "mixed@capture/31")
+_FAULTS = ("lost-before@authorisation/37", "mixed@authorisation/61", "mixed@reversal/7", "mixed@capture/31")
 _QUICK_ORDERS = 120
 _CAPTURES = False
 """Not yet: what is approved is not captured by a message of its own."""
