@@ -7,6 +7,7 @@ Must not: serve a file that is not listed here.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,13 +21,14 @@ _NAME_DIGITS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """One file: ``address`` from the root, ``integrity`` as SRI writes it."""
+    """One file: ``address`` from the root, ``integrity`` as SRI writes it, ``packed`` the content by gzip."""
 
     name: str
     address: str
     integrity: str
     media_type: str
     content: bytes = field(repr=False)
+    packed: bytes = field(repr=False)
 
 
 @cache
@@ -44,4 +46,5 @@ def _asset(path: Path) -> Asset:
         integrity=f"sha384-{base64.b64encode(digest).decode('ascii')}",
         media_type=_TYPES[path.suffix],
         content=content,
+        packed=gzip.compress(content, mtime=0),
     )

@@ -194,7 +194,14 @@ class Pages:
         if request.path_params["name"] == "icon.svg":
             return self._file(ICON, _SVG, _A_DAY)
         asset = self._files.get(request.url.path)
-        return self._file(asset.content, asset.media_type, _FOR_EVER) if asset else self.nothing_here()
+        if asset is None:
+            return self.nothing_here()
+        is_packed = "gzip" in request.headers.get("accept-encoding", "")
+        answer = self._file(asset.packed if is_packed else asset.content, asset.media_type, _FOR_EVER)
+        answer.headers["vary"] = "accept-encoding"
+        if is_packed:
+            answer.headers["content-encoding"] = "gzip"
+        return answer
 
     def _file(self, content: bytes | None, media_type: str, caching: str) -> Response:
         if content is None:

@@ -101,7 +101,8 @@ class Road:
             return
         handler.send_response_only(answer.status)
         for name, value in headers:
-            if name.lower() not in {"content-length", "connection"}:
+            is_packing = name.lower() == "content-encoding" and handler.path in self.replaced
+            if name.lower() not in {"content-length", "connection"} and not is_packing:
                 handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(content)))
         handler.send_header("Connection", "close")

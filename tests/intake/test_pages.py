@@ -91,6 +91,9 @@ def test_scripts_run_by_their_digest_only(node: Node) -> None:
     assert served.body == script.content
     assert served.headers["content-type"] == "text/javascript; charset=utf-8"
     assert "immutable" in served.headers["cache-control"]
+    packed = node.get(script.address, Accept_Encoding="gzip, br")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == script.content
     assert "script-src 'none'" in page(node, "/").headers["content-security-policy"]
 
 
