@@ -27,6 +27,8 @@ LARGEST: Final = 8 * 1024
 HIDDEN: Final = frozenset((2, 14, 34, 35, 36, 45, 52, 55, 102, 103))
 """PAN, expiry, tracks, PIN, chip data and accounts. What is read of them is zeros."""
 
+_HALF: Final = LAST // 2
+_HIDDEN_BITS: Final = sum(1 << LAST - number for number in HIDDEN)
 _DIGITS_READ: Final = frozenset(("t", "3", "4", "7", "11", "12", "13", "49", "74", "76", "86", "88", "90"))
 _PAN: Final = 2
 _PAN_FEWEST: Final = 12
@@ -119,10 +121,13 @@ def _decoded(profile: Profile, copy: bytearray, *, keep_ends: bool) -> Message |
         named, _ = iso8583.decode(copy, profile.spec)
     except Exception:  # noqa: BLE001  whatever it is, it may hold the message
         return None
-    if any(not (text.isdecimal() and text.isascii()) for name, text in named.items() if name in _DIGITS_READ):
+    digits = "".join([named[name] for name in _DIGITS_READ & named.keys()])
+    if not (digits.isdecimal() and digits.isascii()):
         return None
-    fields = {int(name): text for name, text in named.items() if name.isdecimal() and name != "1"}
-    return Message(mti=named["t"], fields=fields)
+    mti = named.pop("t")
+    for name in ("h", "p", "1"):
+        named.pop(name, None)
+    return Message(mti=mti, fields={int(name): text for name, text in named.items()})
 
 
 def _hide(profile: Profile, copy: bytearray, *, keep_ends: bool) -> None:
@@ -130,18 +135,17 @@ def _hide(profile: Profile, copy: bytearray, *, keep_ends: bool) -> None:
     spec = profile.spec
     at = spec["h"]["max_len"] + spec["t"]["max_len"]
     present, at = _bitmap(profile, copy, at)
-    numbers = [number for number in range(1, LAST // 2 + 1) if present >> (LAST // 2 - number) & 1]
-    if numbers and numbers[0] == SECOND_BITMAP:
-        del numbers[0]
-        present, at = _bitmap(profile, copy, at)
-        numbers += [
-            number + LAST // 2 for number in range(1, LAST // 2 + 1) if present >> (LAST // 2 - number) & 1
-        ]
-    if THIRD_BITMAP in numbers:
+    if present >> _HALF - SECOND_BITMAP & 1:
+        more, at = _bitmap(profile, copy, at)
+        present = (present & ~(1 << _HALF - SECOND_BITMAP)) << _HALF | more
+    else:
+        present <<= _HALF
+    if present >> LAST - THIRD_BITMAP & 1:
         raise ValueError
     hidden = HIDDEN | {profile.cvv_field}
-    if hidden.isdisjoint(numbers):
+    if not present & (_HIDDEN_BITS | 1 << LAST - profile.cvv_field):
         return
+    numbers = [number for number in range(2, LAST + 1) if present >> LAST - number & 1]
     for number in numbers:
         part = spec[str(number)]
         count = _length(copy[at : at + part["len_type"]], part) if part["len_type"] else part["max_len"]
