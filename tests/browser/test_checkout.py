@@ -351,6 +351,7 @@ def test_a_script_that_was_altered_on_the_way_does_not_run(browser: Browser, roa
     road.replaced[address] = node.get(address).body + b"\nalert(1)"
     browser.get(f"{road.url}/")
     browser.one(".records button").click()
+    browser.wait_for_path("/basket")
     browser.get(f"{road.url}/checkout")
     browser.wait("This page could not start")
     assert browser.one("#order").is_displayed() is False
