@@ -11,12 +11,15 @@ import pytest
 
 from intake.groups import GroupCommit, Outcome
 from intake.live_keys import LiveKeys
+from keys.private.sign import generate_signing_key
 from keys.public.roll import Role
 from keys.public.seal import key_id
 from tests.intake.answers import problem, stored
 from tests.intake.node import FAR, NODE, Node
 from tests.intake.orders import good_order, new_key
 from tests.intake.test_sealed_orders import document, seal, sealing_keys
+from tests.transfer.house import NODE as HOUSE_NODE
+from tests.transfer.house import House
 from transfer.register import Register
 from transfer.spool import Spool
 from transfer.sync.node import Node as NodeState
@@ -207,3 +210,23 @@ def test_a_key_that_ends_between_the_judging_and_the_sealing_is_not_sealed_to(
 
     assert asyncio.run(enter()) is expected
     assert bool(sealed) == (expected is None)
+
+
+def test_pages_are_served_with_every_identity_that_may_have_signed_the_roll(tmp_path: Path) -> None:
+    house = House(root=tmp_path / "house")
+    keys = LiveKeys(node=HOUSE_NODE, state=house.node.state)
+    old, new = house.identity.public_key, generate_signing_key()
+
+    def trusted() -> tuple[bytes, ...]:
+        keys.refresh()
+        return keys.identities
+
+    assert trusted() == (old,)
+    house.give_return([house.handover(new)])
+    house.pull()
+    assert trusted() == (old, new.public_key)
+    house.give_return(by=new)
+    house.pull()
+    assert trusted() == (new.public_key, old)  # a roll of the old one may still lie here
+    house.close()
+    assert LiveKeys(node=HOUSE_NODE, state=tmp_path).identities == ()
