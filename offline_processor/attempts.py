@@ -134,8 +134,8 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
 def _kept_for_later(till: Till, outcome: Outcome, intent: orders.Intent, *, now: int) -> Settled:
     """A decline that says "later" is kept for another try while its limits allow; any other answer ends the tries."""
     number, limits = intent.reference.number, till.charging
-    if not limits.retry_declines:
-        return outcome.settled
+    if not limits.retry_declines and outcome.move.sent.attempt == 1:
+        return outcome.settled  # nothing of it can be in the vault's table
     later = (
         outcome.move.event is Event.DECLINE and decline_class(outcome.move.code) is DeclineClass.RETRY_LATER
     )

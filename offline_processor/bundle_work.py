@@ -42,7 +42,7 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     """Open and judge every order compartment once, a window in a transaction, from where an earlier run stopped."""
     if bundle.state is not BundleState.ACCEPTED:
         return
-    ledger, done = place.ledger, bundle.screened_to
+    ledger, done, releases = place.ledger, bundle.screened_to, place.charging.releases()
     batch_key_id = bytes.fromhex(bundle.batch_key or "")
     order_keys = {order.key.key_id: order.key for order in place.keystore.order_keys}
     charged = reports.pending_ids(ledger)
@@ -61,7 +61,14 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     for judged in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
         done += len(judged)
         with ledger.atomic():
-            staged = stage(ledger, judged, node=bundle.node, sequence=bundle.sequence, now=place.clock())
+            staged = stage(
+                ledger,
+                judged,
+                node=bundle.node,
+                sequence=bundle.sequence,
+                releases=releases,
+                now=place.clock(),
+            )
             bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)
         report.add_staged(staged, judged)
         place.progress("screening", done, bundle.orders)

@@ -21,6 +21,7 @@ from offline_processor import (
     cli_backup,
     cli_batch_file,
     cli_custody,
+    cli_dispatch,
     cli_simulator,
     evidence,
     key_state,
@@ -241,6 +242,7 @@ def _exit_code(report: RunReport, ledger: Ledger, notices: list[key_state.Notice
 for _command in (
     *cli_backup.COMMANDS,
     *cli_custody.COMMANDS,
+    *cli_dispatch.COMMANDS,
     *cli_simulator.COMMANDS,
     *cli_batch_file.COMMANDS,
 ):

@@ -55,16 +55,32 @@ class ChargingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     capture: Literal["sale", "dispatch"] = "sale"
     preorders: dict[Sku, dt.date] = msgspec.field(default_factory=dict)
 
+    def releases(self) -> dict[str, int]:
+        """When the goods of each pre-ordered SKU are there: the first second of that day, UTC."""
+        midnight = dt.time(tzinfo=dt.UTC)
+        return {
+            sku: int(dt.datetime.combine(day, midnight).timestamp()) for sku, day in self.preorders.items()
+        }
+
 
 class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[acquirer]``: the driver, and where the simulator keeps its books.
+    """``[acquirer]``: the driver, and what it needs.
 
-    ``merchant`` and ``terminal`` name us at the acquirer. ``batch_key``: its public key for authorisation files;
-    ``batch_signer``: the minisign public key with which it signs its answers.
+    ``merchant``, ``terminal`` and ``acquirer_id`` name us at the acquirer. For ``iso8583``: the ``profile`` (a shipped
+    one or a file), the ``address`` with its port, in digits, the ``interface`` of the private circuit that leads there,
+    how many ``connections``, and how many messages may be unanswered over them. ``batch_key``: the acquirer's public
+    key for authorisation files; ``batch_signer``: the minisign public key with which it signs its answers. ``books``:
+    the books of the simulator in this process.
     """
 
-    driver: Literal["simulator", "operator", "batch-file"] = "simulator"
-    books: Path
+    driver: Literal["simulator", "iso8583", "operator", "batch-file"] = "simulator"
+    profile: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] = "ascii-1987"
+    address: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.@-]{0,15}$(?!\n)")] = ""
+    acquirer_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{0,11}$(?!\n)")] = ""
+    connections: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
+    books: Path | None = None
     merchant: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,15}$(?!\n)")] = ""
     terminal: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,8}$(?!\n)")] = ""
     batch_key: Path | None = None

@@ -6,12 +6,20 @@ Must not: be computed from anything but what will be charged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from iso4217 import Currency
 
+from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
+
+_MONEY: Final = re.compile(
+    r"(?P<code>[A-Za-z]{3}) ?(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,4}))?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,21 @@ def money(amount: int, currency: str) -> str:
     exponent = Currency(currency).exponent or 0
     whole, part = divmod(amount, 10**exponent)
     return f"{currency} {whole}.{part:0{exponent}d}" if exponent else f"{currency} {whole}"
+
+
+def minor_units(text: str) -> tuple[int, str]:
+    """The amount in minor units and the currency of "EUR 12.50"; ``USAGE-AMOUNT``."""
+    found = _MONEY.fullmatch(text.strip())
+    currency = None
+    with suppress(ValueError):
+        currency = Currency(found["code"].upper()) if found else None
+    exponent = currency.exponent or 0 if currency else 0
+    part = found["part"] or "" if found else ""
+    if found is None or currency is None or len(part) not in (0, exponent):
+        raise ProcessorError(
+            "USAGE-AMOUNT", "an amount is a currency and a number with its decimals", "for example: EUR 12.50"
+        )
+    return int(found["whole"] + part.ljust(exponent, "0")), currency.code
 
 
 def same(total: ControlTotal, typed: str) -> bool:

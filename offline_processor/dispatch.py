@@ -15,7 +15,7 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger import operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState, Wanted
-from offline_processor.operations import AUTHORISATION_EXPIRED
+from offline_processor.outcomes import AUTHORISATION_EXPIRED
 from offline_processor.schemes import AUTHORISATION_DAYS, scheme_of
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId

@@ -14,10 +14,11 @@ from offline_processor.acquirers.protocol import Acquirer, Capture, HandedOver, 
 from offline_processor.attempts import Till
 from offline_processor.cards import CardTable
 from offline_processor.charging import APPROVED_CODE, REVERSED_CODES, Answer, Event, is_ours
-from offline_processor.ledger import operations, orders
+from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import Operation, OperationKind, OperationState
 from offline_processor.ledger.orders import Move
+from offline_processor.outcomes import AUTHORISATION_EXPIRED
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.card import CardView
 from transfer.wire.ids import OrderId
@@ -25,7 +26,6 @@ from transfer.wire.records import Reason
 
 IN_PROGRESS = "09"
 CANCELLED = "CHARGE-CANCELLED"
-AUTHORISATION_EXPIRED = "CHARGE-AUTH-EXPIRED"
 _VERB = {
     OperationKind.CAPTURE: Verb.CAPTURE,
     OperationKind.REFUND: Verb.REFUND,
@@ -130,8 +130,11 @@ def _voided(ledger: Ledger, item: Operation, *, now: int) -> list[Settled]:
         return []
     expired = item.reference.startswith(AUTHORISATION_EXPIRED)
     event = Event.TIME_RAN_OUT if expired else Event.VOID_ANSWERED
+    waits = expired and vault.keep_for_release(ledger, item.original.number, now=now)
     orders.record_events(ledger, [Move(sent=live[0], state=live[1], event=event)], now=now)
     order_id = OrderId(item.original.order_id)
+    if waits:
+        return [Settled(order_id=order_id, state=OrderState.HELD, rule=AUTHORISATION_EXPIRED)]
     if expired:
         return [
             Settled(

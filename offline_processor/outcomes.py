@@ -32,7 +32,8 @@ from transfer.wire.records import Reason
 NO_ANSWER: Final = "CHARGE-NO-ANSWER"
 RETRY: Final = "CHARGE-RETRY-LATER"
 SUBMITTED: Final = "CHARGE-SUBMITTED"
-ANSWERED: Final = UNWANTED | {RETRY, SUBMITTED}
+AUTHORISATION_EXPIRED: Final = "CHARGE-AUTH-EXPIRED"
+ANSWERED: Final = UNWANTED | {RETRY, SUBMITTED, AUTHORISATION_EXPIRED}
 """Why an order is held although its CVV was used: it dies now, whatever becomes of the order."""
 
 _AFTER_REVERSAL: Final = {

@@ -12,10 +12,16 @@ from offline_processor.acquirers.protocol import HandedOver, Reversal, Verb
 from offline_processor.attempts import DAY, Till
 from offline_processor.cards import CardTable
 from offline_processor.charging import APPROVED_CODE, Event, is_reversed
-from offline_processor.ledger import orders, reversals
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger import operations, orders, reversals
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.operations import WHOLE, OperationKind, Wanted
 from offline_processor.ledger.orders import Move
 from offline_processor.ledger.reversals import OpenReversal
 from offline_processor.outcomes import after_reversal
+from offline_processor.stages import OrderState, Settled
+from transfer.wire.ids import OrderId
+from transfer.wire.records import Reason
 
 
 def reverse_unknown(till: Till, cards: CardTable, *, window: int, now: int) -> int:
@@ -77,3 +83,44 @@ def _message(till: Till, cards: CardTable, slot: int, item: OpenReversal) -> Rev
         repeat=item.tries > 1,
         card=card,
     )
+
+
+def settle_manual(
+    ledger: Ledger, order_id: str, *, approved: bool, said: dict[str, str], now: int
+) -> Settled:
+    """Settle an attempt that was left to a person, by what the acquirer says; ``ATTEMPT-NOT-MANUAL``.
+
+    One that stands is paid, and its capture owed; one that does not may be tried afresh, or has ended by its rule.
+    """
+    item = next((item for item in reversals.given_up(ledger) if item.sent.order_id == order_id), None)
+    if item is None:
+        raise ProcessorError(
+            "ATTEMPT-NOT-MANUAL",
+            f"no attempt of order {order_id} waits for a person",
+            "offline-processor status lists those that do; nothing was changed",
+        )
+    event = Event.FOUND_APPROVED if approved else Event.FOUND_REVERSED
+    end = Settled(order_id=OrderId(order_id), state=OrderState.PAID)
+    if not approved:
+        again = Settled(
+            order_id=OrderId(order_id),
+            state=OrderState.ORDER_AGAIN,
+            reason=Reason.TRY_LATER,
+            rule="CHARGE-GIVEN-UP",
+        )
+        end = after_reversal(item.sent, item.rule) or again
+    with ledger.atomic():
+        move = Move(sent=item.sent, state=item.state, event=event, approval=item.approval)
+        orders.record_events(ledger, [move], now=now)
+        if approved:
+            wanted = Wanted(
+                original=item.sent,
+                approval=item.approval,
+                kind=OperationKind.CAPTURE,
+                reference=WHOLE,
+                amount=item.sent.amount,
+            )
+            operations.owe(ledger, [wanted], now=now)
+        ledger.append("attempt-settled", order_id, now, said)
+        orders.settle(ledger, [end], now=now)
+    return end

@@ -6,11 +6,13 @@ Must not: choose a driver by itself, open one that was not named, or let a real 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from offline_processor.acquirers.batch_file.answering import read_public_key
 from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
+from offline_processor.acquirers.iso8583.driver import open_iso8583
 from offline_processor.acquirers.operator import OperatorAcquirer
 from offline_processor.acquirers.protocol import Acquirer
 from offline_processor.acquirers.simulator.at_hand import SimulatedAcquirer
@@ -63,6 +65,8 @@ def _check_other_end(acquirer: Acquirer, *, rehearsal: bool) -> None:
 
 def _open(config: AcquirerConfig, desk: Desk) -> Acquirer:
     match config.driver:
+        case "iso8583":
+            return open_iso8583(config, now=desk.clock, clock=time.monotonic, sleep=time.sleep)
         case "operator":
             return OperatorAcquirer(
                 rehearsal=desk.rehearsal,
@@ -82,5 +86,11 @@ def _open(config: AcquirerConfig, desk: Desk) -> Acquirer:
                 rehearsal=desk.rehearsal,
                 clock=desk.clock,
             )
-        case _:
+        case "simulator":
+            if config.books is None:
+                raise ProcessorError(
+                    "CONFIG-SIMULATOR",
+                    "the simulated acquirer in this process needs a file for its books",
+                    'set [acquirer] books, or driver = "iso8583" with the address of simulate-acquirer',
+                )
             return SimulatedAcquirer(config.books)

@@ -7,7 +7,7 @@ Must not: commit by itself, or let an order that was not screened claim an id fo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,7 +21,8 @@ from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Set
 _SALT_SIZE = 16
 _STAGE = (
     "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency, state,"
-    " reason, rule, card, attempts, changed_at, told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?)"
+    " reason, rule, card, attempts, changed_at, told, release_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?, ?)"
 )
 _PERSON = "INSERT INTO person (number, person, salt) VALUES (?, ?, ?)"
 _STRAY = "INSERT INTO stray (node, sequence, position, order_id, rule, at, told) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -53,9 +54,15 @@ class _Known:
 
 
 def stage(
-    ledger: Ledger, judged: Sequence[ScreenedOrder | Quarantined], *, node: str, sequence: int, now: int
+    ledger: Ledger,
+    judged: Sequence[ScreenedOrder | Quarantined],
+    *,
+    node: str,
+    sequence: int,
+    releases: Mapping[str, int] | None = None,
+    now: int,
 ) -> Staged:
-    """Record a window of judged orders.
+    """Record a window of judged orders. ``releases``: when the goods of a SKU are there (Unix seconds).
 
     The same id with the same basket is the same order again and changes nothing; with another basket it is put
     aside (``ORDER-ID-CONFLICT``). Only a screened order claims its id: it takes the place of a quarantined one.
@@ -72,7 +79,8 @@ def stage(
         if order.order_id is None:
             strays.append((node, sequence, order.position, "", order.rule, now, 0))
         elif before is not None and before.takeable and isinstance(order, ScreenedOrder):
-            _take_over(ledger, order, before, node=node, sequence=sequence, now=now)
+            release = _release(order, releases or {})
+            _take_over(ledger, order, before, node=node, sequence=sequence, release=release, now=now)
             people.append((before.number, *_person(order)))
             known[order.order_id] = _claim(order, before.number, node, sequence)
         elif before is not None and equal(before.basket_digest, order.basket_digest):
@@ -87,11 +95,12 @@ def stage(
             known[order.order_id] = _claim(order, number, node, sequence)
             place = (number, order.order_id, node, sequence, order.position, order.basket_digest)
             if isinstance(order, ScreenedOrder):
-                rows.append((*place, order.amount, order.currency, "screened", "none", "", now, 0))
+                release = _release(order, releases or {})
+                rows.append((*place, order.amount, order.currency, "screened", "none", "", now, 0, release))
                 people.append((number, *_person(order)))
                 _append_screened(ledger, order, people[-1], node=node, sequence=sequence, now=now)
             else:
-                rows.append((*place, 0, "", "quarantined", "under-review", order.rule, now, next_return))
+                rows.append((*place, 0, "", "quarantined", "under-review", order.rule, now, next_return, 0))
                 facts = {"node": node, "sequence": sequence, "rule": order.rule}
                 ledger.append("quarantined", order.order_id, now, facts)
     ledger.set_counter("orders", number)
@@ -101,6 +110,11 @@ def stage(
     screened = [order.order_id for order in judged if isinstance(order, ScreenedOrder)]
     reported = settle_staged(ledger, screened, now=now)
     return Staged(repeated=repeated, strays=[stray[4] for stray in strays], reported=tuple(reported.values()))
+
+
+def _release(order: ScreenedOrder, releases: Mapping[str, int]) -> int:
+    """When the last of an order's pre-ordered goods is there; 0 when none is pre-ordered."""
+    return max((releases.get(item.sku, 0) for item in order.compartment.items), default=0)
 
 
 def _claim(order: ScreenedOrder | Quarantined, number: int, node: str, sequence: int) -> _Known:
@@ -137,13 +151,21 @@ def _append_screened(
 
 
 def _take_over(
-    ledger: Ledger, order: ScreenedOrder, before: _Known, *, node: str, sequence: int, now: int
+    ledger: Ledger,
+    order: ScreenedOrder,
+    before: _Known,
+    *,
+    node: str,
+    sequence: int,
+    release: int,
+    now: int,
 ) -> None:
     """A good order takes the place of a quarantined one of the same id, which is put aside."""
     ledger.execute("DELETE FROM held_card WHERE order_id = ?", (order.order_id,))
     ledger.execute(
         "UPDATE orders SET node = ?, sequence = ?, position = ?, basket_digest = ?, amount = ?, currency = ?,"
-        " state = 'screened', reason = 'none', rule = '', changed_at = ?, told = 0 WHERE number = ?",
+        " state = 'screened', reason = 'none', rule = '', changed_at = ?, told = 0, release_at = ?"
+        " WHERE number = ?",
         (
             node,
             sequence,
@@ -152,6 +174,7 @@ def _take_over(
             order.amount,
             order.currency,
             now,
+            release,
             before.number,
         ),
     )

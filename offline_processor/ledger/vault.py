@@ -34,6 +34,19 @@ def keep(ledger: Ledger, number: int, vault: bytes, *, not_before: int, deadline
     )
 
 
+def keep_for_release(ledger: Ledger, number: int, *, now: int) -> bool:
+    """Keep the card of an expired authorisation until its goods are released; False where that is not wanted."""
+    row = ledger.row(
+        "SELECT l.vault, l.vault_until, o.release_at FROM live_attempt AS l JOIN orders AS o USING (number)"
+        " WHERE number = ? AND l.vault IS NOT NULL AND l.vault_until > ? AND o.release_at > 0",
+        (number, now),
+    )
+    if row is None:
+        return False
+    keep(ledger, number, row[0], not_before=max(now, row[2]), deadline=row[1])
+    return True
+
+
 def declined_before(ledger: Ledger, number: int) -> int:
     """How often the order was declined so far."""
     row = ledger.row("SELECT declined FROM retry WHERE number = ?", (number,))

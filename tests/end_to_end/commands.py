@@ -219,6 +219,14 @@ def namespace_prefix() -> tuple[str, ...]:
     return ()
 
 
+def entered(prefix: tuple[str, ...], service: Service) -> tuple[str, ...]:
+    """What to type before a command so that it runs in the namespace which ``prefix`` made for a service."""
+    if not prefix:
+        return ()
+    user = ("-U", "--preserve-credentials") if "-rn" in prefix else ()
+    return ("nsenter", "-t", str(service.process.pid), *user, "-n", "--")
+
+
 @contextmanager
 def _undivided() -> Iterator[None]:
     """Puts a signal off until the block is done: a child that is being born must not be forgotten."""

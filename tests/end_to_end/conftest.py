@@ -40,4 +40,5 @@ def quiet_shell(places: Places, screen: io.StringIO | None = None) -> Shell:
 def system(tmp_path: Path) -> Iterator[System]:
     with fresh(tmp_path / "var") as places:
         shell = quiet_shell(places)
-        yield System(shell=shell, places=places, url=story.set_up(shell, places, workers=WORKERS))
+        with story.open_circuit(shell, places):
+            yield System(shell=shell, places=places, url=story.set_up(shell, places, workers=WORKERS))

@@ -67,7 +67,12 @@ def play(shell: Shell, places: Places, *, workers: int, keep_running: bool) -> b
             "NOT ISOLATED: this machine allows no network namespace, so the offline side runs without.",
             "yellow",
         )
-    url = story.set_up(shell, places, workers=workers)
+    with story.open_circuit(shell, places):
+        url = story.set_up(shell, places, workers=workers)
+        return _first_day(shell, places, url, started=started, keep_running=keep_running)
+
+
+def _first_day(shell: Shell, places: Places, url: str, *, started: float, keep_running: bool) -> bool:
     shell.title("Online: the intake serves")
     with story.open_shop(shell, places, url) as shop:
         try:

@@ -19,6 +19,7 @@ from tests.end_to_end.commands import JobFailedError
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = "shop-a"
+PROFILE = "ascii-1987"
 _MARK = "MADE-BY-THE-MAIN-JOB"
 _MARK_TEXT = "Everything beside this file that the main job makes, it removes at its next start.\n"
 _MADE = ("online", "offline", "medium", "copies", "logs", "planted-marker.bin")
@@ -62,6 +63,11 @@ class Places:
     @property
     def books(self) -> Path:
         return self.var / "offline" / "simulator-books.db"
+
+    @property
+    def listening(self) -> Path:
+        """Where the simulated acquirer says that it listens."""
+        return self.var / "offline" / "simulator-listens"
 
     @property
     def drop_in(self) -> Path:
@@ -123,7 +129,11 @@ def fresh(var: Path) -> Iterator[Places]:
 
 
 def write_settings(places: Places, *, port: int, workers: int) -> None:
-    """Both configuration files, and passphrases for both sides that nobody has to type."""
+    """Both configuration files, and passphrases for both sides that nobody has to type.
+
+    The offline side's names the address at which the simulated acquirer listens already.
+    """
+    circuit = places.listening.read_text("ascii").strip()
     places.node_toml.write_text(
         f"""\
 [node]
@@ -154,8 +164,12 @@ drop_in = "../medium/in"
 drop_out = "../medium/out"
 
 [acquirer]
-driver = "simulator"
-books = "{places.books.name}"
+driver = "iso8583"
+profile = "{PROFILE}"
+address = "{circuit}"
+terminal = "SHOP0001"
+merchant = "RECORDSTORE0001"
+acquirer_id = "000001"
 """,
         encoding="utf-8",
     )

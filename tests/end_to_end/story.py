@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +19,10 @@ from http.client import HTTPException
 from pathlib import Path
 
 from tests.end_to_end import findings, orders, proof
-from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Shell
+from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Shell, entered
 from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.orders import PAID, SETTLED, Receipt, Status
-from tests.end_to_end.places import NODE, Places, write_settings
+from tests.end_to_end.places import NODE, PROFILE, Places, write_settings
 
 NEEDS_PERSON = 3
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
@@ -48,6 +49,30 @@ class Day:
     first: dict[str, Status]
     last: dict[str, Status]
     play: Play
+
+
+@contextmanager
+def open_circuit(shell: Shell, places: Places) -> Iterator[Service]:
+    """The simulated acquirer at the other end of the private circuit, in the network namespace of the offline side.
+
+    From then on the shell's offline commands run there: the circuit is loopback, and there is nothing else.
+    """
+    shell.title("Offline: the private circuit, with a simulated acquirer at its other end")
+    log, outside = places.logs / "simulate-acquirer.log", shell.prefix
+    loopback: tuple[str, ...] = (sys.executable, "-m", "tests.end_to_end.with_loopback") if outside else ()
+    simulator = ("offline-processor", "simulate-acquirer", "--profile", PROFILE)
+    books = ("--books", places.books, "--port-file", places.listening)
+    with shell.background(*outside, *loopback, *simulator, *books, log=log) as service:
+        try:
+            shell.prefix = entered(outside, service)
+            deadline = time.monotonic() + _START_PATIENCE
+            while not places.listening.exists():
+                if not service.alive() or time.monotonic() > deadline:
+                    raise JobFailedError(f"no simulated acquirer; see {log}\n{service.last_words()}")
+                time.sleep(_STEP)
+            yield service
+        finally:
+            shell.prefix = outside
 
 
 def set_up(shell: Shell, places: Places, *, workers: int) -> str:

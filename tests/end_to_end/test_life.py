@@ -93,9 +93,10 @@ def life(tmp_path: Path) -> Iterator[Life]:
     with fresh(tmp_path / "var") as places:
         shell = quiet_shell(places)
         port = story.free_port()
-        write_settings(places, port=port, workers=_WORKERS)
-        _dual_control(places)
-        yield Life(shell=shell, places=places, url=f"http://127.0.0.1:{port}")
+        with story.open_circuit(shell, places):
+            write_settings(places, port=port, workers=_WORKERS)
+            _dual_control(places)
+            yield Life(shell=shell, places=places, url=f"http://127.0.0.1:{port}")
 
 
 def _dual_control(places: Places) -> None:

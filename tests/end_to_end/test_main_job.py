@@ -67,10 +67,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     started = time.monotonic()
     with fresh(tmp_path_factory.mktemp("job") / "var") as places:
         shell = quiet_shell(places, screen)
-        url = story.set_up(shell, places, workers=2)
-        with story.open_shop(shell, places, url):
-            day = story.day(shell, places, url, count=ORDERS)
-        found = story.evidence(shell, places, day)
+        with story.open_circuit(shell, places):
+            url = story.set_up(shell, places, workers=2)
+            with story.open_shop(shell, places, url):
+                day = story.day(shell, places, url, count=ORDERS)
+            found = story.evidence(shell, places, day)
     seconds = time.monotonic() - started
     return Played(places=places, day=day, proof=found, seconds=seconds, screen=screen.getvalue())
 

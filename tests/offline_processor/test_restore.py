@@ -218,8 +218,10 @@ def test_database_itself_keeps_a_charged_order_from_being_charged_or_ordered_aga
         for statement in (
             "UPDATE orders SET state = 'order-again' WHERE number = ?",
             "UPDATE orders SET state = 'declined' WHERE number = ?",
-            "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency)"
-            " VALUES (?, 2, 'intent', 9, '0', 0, 1, 'EUR')",
+            (
+                "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency)"
+                " VALUES (?, 2, 'intent', 9, '0', 0, 1, 'EUR')"
+            ),
         ):
             with pytest.raises(sqlite3.IntegrityError, match="charged this order already"), ledger.atomic():
                 ledger.execute(statement, (order.number,))

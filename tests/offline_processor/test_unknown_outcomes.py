@@ -96,7 +96,10 @@ def test_reversals_go_before_every_new_charge(shop: Shop) -> None:
     shop.bundle([shop.seal(1, keys=keys)], batch_key_id=keys.batch_key_id)
     shop.run_later()
     database = sqlite_utils.Database(shop.books)
-    kinds = [row[0] for row in database.execute("SELECT kind FROM booking WHERE kind != 'capture' ORDER BY id").fetchall()]
+    kinds = [
+        row[0]
+        for row in database.execute("SELECT kind FROM booking WHERE kind != 'capture' ORDER BY id").fetchall()
+    ]
     database.close()
     assert kinds == ["authorisation", "reversal", "authorisation", "authorisation"]
 

@@ -1,0 +1,161 @@
+"""One TCP connection to the acquirer: frames out of locked memory, answers into locked memory.
+
+Why here: what was sent to the last byte, in part, or not at all is known only where the sending is done.
+Must not: connect again, wait, or let a frame be sent a second time.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from keys.private.locked import LockedBuffer
+from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.exchange import Exchange, Reply
+from offline_processor.acquirers.iso8583.frame import FRAME_MOST, write_frame
+from offline_processor.acquirers.iso8583.profile import Profile
+from transfer.wire.card import CardView
+
+_BUFFER: Final = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A message to send once, with its card when it carries one."""
+
+    message: Message = field(repr=False)
+    card: CardView | None = field(default=None, repr=False)
+
+
+class Memory:
+    """The locked memory of one connection at a time: what goes out, and what came in."""
+
+    def __init__(self) -> None:
+        self.outgoing = LockedBuffer(_BUFFER)
+        self.incoming = LockedBuffer(_BUFFER)
+
+    def wipe(self) -> None:
+        """Zero both."""
+        self.outgoing.wipe()
+        self.incoming.wipe()
+
+    def close(self) -> None:
+        """Wipe and give back."""
+        self.outgoing.close()
+        self.incoming.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Queued:
+    ticket: int
+    message: Message = field(repr=False)
+    start: int
+    end: int
+
+
+class Connection:
+    """A connected socket, which does not block, and what was asked over it.
+
+    ``stopped``: nothing more is sent over it. ``ended``: nothing more comes either, so whoever waits has no answer.
+    ``failed``: it stopped for a fault.
+    """
+
+    def __init__(self, profile: Profile, connected: socket.socket, memory: Memory) -> None:
+        self.socket, self.memory = connected, memory
+        self.exchange = Exchange(profile=profile)
+        self.stopped = False
+        self.ended = False
+        self.failed = False
+        self._profile = profile
+        self._queue: deque[_Queued] = deque()
+        self._sent = self._filled = self._came = 0
+
+    @property
+    def to_send(self) -> bool:
+        """True when bytes wait to be sent."""
+        return self._sent < self._filled
+
+    def put(self, ticket: int, request: Request, *, deadline: float) -> bool:
+        """Take a request to be sent; False when there is no room just now. ``ISO-FORM``."""
+        if self._filled + FRAME_MOST > self.memory.outgoing.size:
+            return False
+        free = self.memory.outgoing.view[self._filled :]
+        size = write_frame(self._profile, request.message, request.card, free)
+        self.exchange.asked(ticket, request.message, deadline=deadline)
+        end = self._filled + size
+        self._queue.append(_Queued(ticket=ticket, message=request.message, start=self._filled, end=end))
+        self._filled = end
+        return True
+
+    def flush(self) -> None:
+        """Send what can be sent now."""
+        while self.to_send and not self.stopped:
+            try:
+                sent = self.socket.send(self.memory.outgoing.view[self._sent : self._filled])
+            except BlockingIOError:
+                return
+            except OSError:
+                self.stopped = self.failed = True  # what the host had answered before may still be read
+                return
+            self._sent += sent
+            while self._queue and self._queue[0].end <= self._sent:
+                self._queue.popleft()
+        if not self.to_send:
+            self._forget_outgoing()
+
+    def read(self, now: float) -> list[Reply]:
+        """The answers that came; the end of the connection is noted."""
+        replies: list[Reply] = []
+        while not self.ended:
+            try:
+                size = self.socket.recv_into(self.memory.incoming.view[self._came :])
+            except BlockingIOError:
+                break
+            except OSError:
+                size = 0
+            if size == 0:
+                self.ended = self.stopped = self.failed = True
+                break
+            self._came += size
+            found, taken = self.exchange.receive(self.memory.incoming.view[: self._came], now=now)
+            replies += found
+            self._shift(taken)
+            if self.exchange.broken:
+                self.ended = self.stopped = self.failed = True
+        return replies
+
+    def run_out(self, now: float) -> None:
+        """After a time-out nothing more is sent here."""
+        self.exchange.run_out(now)
+        if self.exchange.tired:
+            self.stopped = self.failed = True
+
+    def take_back(self) -> list[int]:
+        """Of a connection that has stopped: the tickets of which not one byte was sent. The rest of one is dropped."""
+        back = [one for one in self._queue if one.start >= self._sent]
+        for one in back:
+            self.exchange.taken_back(one.message)
+        self._queue.clear()
+        self._forget_outgoing()
+        return [one.ticket for one in back]
+
+    def close(self) -> None:
+        """End it, and wipe its memory."""
+        self.stopped = self.ended = True
+        self.socket.close()
+        self.memory.wipe()
+
+    def _forget_outgoing(self) -> None:
+        if self._filled:
+            self.memory.outgoing.wipe()
+            self._sent = self._filled = 0
+
+    def _shift(self, taken: int) -> None:
+        """Keep only what is no whole frame yet, at the front."""
+        view, left = self.memory.incoming.view, self._came - taken
+        if left and taken:
+            view[:left] = view[taken : self._came]
+        view[left : self._came] = bytes(self._came - left)
+        self._came = left

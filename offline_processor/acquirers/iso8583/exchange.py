@@ -1,0 +1,138 @@
+"""One connection's outstanding requests: bytes in, matched answers out, and which of them ran out of time.
+
+Why here: pure, so that every order of answers, duplicates, strangers and cuts is tried without a socket.
+Must not: do I/O, read a clock, give an answer to a request that it does not name, or guess after a broken frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from offline_processor.acquirers.iso8583 import codec, messages
+from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.frame import next_frame
+from offline_processor.errors import ProcessorError
+
+if TYPE_CHECKING:
+    from offline_processor.acquirers.iso8583.profile import Profile
+
+REMEMBERED: Final = 4096
+"""So many requests that are over are remembered, to tell a duplicate answer from a stranger's."""
+
+_WITHOUT_REFERENCE: Final = frozenset(("0510", "0810"))
+
+Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to the request that was sent as ``ticket``; ``late``: its time had run out."""
+
+    ticket: int
+    message: Message
+    late: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Asked:
+    ticket: int
+    deadline: float
+    timed_out: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """What was asked on one connection, by the key that request and answer have in common.
+
+    ``tired``: a request's time ran out, so nothing more is sent here. ``broken``: what came is no message, so nothing
+    more is read. ``strangers`` and ``duplicates`` count answers that were ignored.
+    """
+
+    profile: Profile
+    tired: bool = False
+    broken: bool = False
+    strangers: int = 0
+    duplicates: int = 0
+    _asked: dict[Key, _Asked] = field(default_factory=dict, repr=False)
+    _over: dict[Key, None] = field(default_factory=dict, repr=False)
+
+    def knows(self, request: Message) -> bool:
+        """True when an answer to such a request is awaited here, or was: a second one could not be told apart."""
+        key = _key(request)
+        return key in self._asked or key in self._over
+
+    def asked(self, ticket: int, request: Message, *, deadline: float) -> None:
+        """A request has been, or is being, sent; its key must not be known."""
+        key = _key(request)
+        if key in self._asked or key in self._over or self.tired or self.broken:
+            raise AssertionError("this request must go over another connection")
+        self._asked[key] = _Asked(ticket=ticket, deadline=deadline)
+
+    def taken_back(self, request: Message) -> None:
+        """Not one byte of it was sent."""
+        del self._asked[_key(request)]
+
+    @property
+    def waiting(self) -> list[int]:
+        """The tickets that are neither answered nor out of time."""
+        return [one.ticket for one in self._asked.values() if not one.timed_out]
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next of them runs out of time."""
+        return min((one.deadline for one in self._asked.values() if not one.timed_out), default=None)
+
+    def receive(self, received: memoryview, *, now: float) -> tuple[list[Reply], int]:
+        """The answers in the whole frames at the front of ``received``, and how many bytes those were."""
+        replies: list[Reply] = []
+        at = 0
+        self.run_out(now)
+        while not self.broken:
+            try:
+                frame, size = next_frame(self.profile, received[at:])
+                if frame is None:
+                    break
+                message = codec.decode(self.profile, frame)
+            except ProcessorError:
+                self.broken = True
+                break
+            at += size
+            reply = self._matched(message)
+            if reply is not None:
+                replies.append(reply)
+        return replies, at
+
+    def run_out(self, now: float) -> list[int]:
+        """The tickets whose time has run out just now."""
+        gone = [one for one in self._asked.values() if one.deadline <= now and not one.timed_out]
+        for one in gone:
+            one.timed_out = True
+        self.tired = self.tired or bool(gone)
+        return [one.ticket for one in gone]
+
+    def _matched(self, message: Message) -> Reply | None:
+        if not messages.is_response(message):
+            self.strangers += 1
+            return None
+        key = _key(message)
+        asked = self._asked.get(key)
+        if asked is None:
+            if key in self._over:
+                self.duplicates += 1
+            else:
+                self.strangers += 1
+            return None
+        if messages.is_in_progress(self.profile, message):
+            return None
+        del self._asked[key]
+        self._over[key] = None
+        if len(self._over) > REMEMBERED:
+            del self._over[next(iter(self._over))]
+        return Reply(ticket=asked.ticket, message=message, late=asked.timed_out)
+
+
+def _key(message: Message) -> Key:
+    kind, terminal, stan, rrn = messages.key(message)
+    # What we send of these kinds has no retrieval reference; some hosts put their own into the answer.
+    return kind, terminal, stan, "" if kind in _WITHOUT_REFERENCE else rrn

@@ -1,0 +1,297 @@
+"""The link to the acquirer: connections that are signed on, requests pipelined over them, and none of them sent twice.
+
+Why here: the one place of the offline side that opens a connection, and only to the configured address.
+Must not: look up a name, send an authorisation again, or connect to another host than the one it signed on to first.
+
+A request of which a byte was sent and no answer came is answered by None: the caller reverses. One of which nothing was
+sent goes over the next connection, unless none can be had.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from keys.private.locked import zero_stack
+from offline_processor.acquirers.iso8583 import messages
+from offline_processor.acquirers.iso8583.connection import Connection, Memory, Request
+from offline_processor.acquirers.iso8583.exchange import Reply
+from offline_processor.acquirers.iso8583.messages import Terms
+from offline_processor.acquirers.iso8583.profile import Profile
+from offline_processor.errors import ProcessorError
+
+ATTEMPTS: Final = 5
+"""After so many failures without any answer between them, what was not sent is left unanswered."""
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
+_SIGN_ON: Final = -1
+_NETWORK_STANS: Final = 999
+"""0800 counts 1 to 999 of its own: its answers are of a type of their own, and one at most is awaited anywhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Whom to connect to, over how many connections, and how many requests may be unanswered over all of them.
+
+    ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    """
+
+    profile: Profile
+    terms: Terms
+    address: IPv4Address | IPv6Address
+    port: int
+    connections: int
+    in_flight: int
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    now: Callable[[], int]
+
+
+class _NotConnectedError(Exception):
+    """No connection, or not signed on; ``args`` say why."""
+
+
+class Link:
+    """Signed-on connections to one acquirer. Opening it signs on; ``ACQUIRER-UNREACHABLE``, ``ACQUIRER-SIGN-ON``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._selector = selectors.DefaultSelector()
+        self._memories = [Memory() for _ in range(settings.connections)]
+        self._connections: list[Connection] = []
+        self._simulator: bool | None = None
+        self._failures = 0
+        self._stan = 0
+        self._first = 0
+        try:
+            self._connect()
+        except _NotConnectedError as error:
+            self.close()
+            raise _refused(settings, *map(str, error.args)) from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_simulator(self) -> bool:
+        """What the other end said of itself at sign-on."""
+        return bool(self._simulator)
+
+    def ask(self, window: Sequence[Request]) -> list[Reply | None]:
+        """Send each once; the answers in the window's order, None for no answer.
+
+        Raises only before anything was sent, or when the caller has a bug.
+        """
+        try:
+            return self._ask(window)
+        except BaseException:
+            self._hang_up()  # what is unanswered must not be taken for the answer to anything that comes after
+            raise
+        finally:
+            zero_stack()
+
+    def echo(self) -> bool:
+        """True when the other end answers."""
+        settings = self._settings
+        message = messages.echo(settings.profile, settings.terms, self._next_stan(), settings.now())
+        (reply,) = self.ask([Request(message=message)])
+        return reply is not None and not reply.late
+
+    def close(self) -> None:
+        """Hang up and give the memory back."""
+        self._hang_up()
+        self._selector.close()
+        for memory in self._memories:
+            memory.close()
+
+    def _ask(self, window: Sequence[Request]) -> list[Reply | None]:
+        replies: list[Reply | None] = [None] * len(window)
+        todo: deque[int] = deque()
+        self._turn(todo, replies, wait=0.0)  # what came since the last window: hang-ups, strangers
+        self._failures = 0
+        todo.extend(range(self._first, self._first + len(window)))
+        if self._connections:
+            self._connect_others()
+        while todo or self._waiting():
+            if not self._usable() and not self._waiting():
+                self._hang_up()
+                if not self._connect_again():
+                    break
+            self._fill(todo, window)
+            self._turn(todo, replies)
+        for connection in [one for one in self._connections if one.stopped]:
+            self._drop(connection)
+        self._first += len(window)  # no ticket of one window is ever one of another
+        return replies
+
+    def _usable(self) -> list[Connection]:
+        return [one for one in self._connections if not one.stopped]
+
+    def _waiting(self) -> int:
+        return sum(len(one.exchange.waiting) for one in self._connections)
+
+    def _fill(self, todo: deque[int], window: Sequence[Request]) -> None:
+        """Give to the connections what may be sent now."""
+        settings = self._settings
+        room = settings.in_flight - self._waiting()
+        while todo and room > 0 and (usable := self._usable()):
+            request = window[todo[0] - self._first]
+            usable.sort(key=lambda one: len(one.exchange.waiting))
+            fresh = [one for one in usable if not one.exchange.knows(request.message)]
+            if not fresh:  # its answer could not be told from another's: another connection
+                usable[0].stopped = True
+                todo.extendleft(reversed(usable[0].take_back()))
+                return
+            deadline = settings.clock() + settings.profile.timeouts.answer
+            try:
+                if not fresh[0].put(todo[0], request, deadline=deadline):
+                    return
+            except ProcessorError:
+                if todo[0] == self._first:  # the first of the window: nothing was sent
+                    raise
+                todo.popleft()  # not sent and not answered: the caller comes back to it, alone
+                continue
+            todo.popleft()
+            room -= 1
+
+    def _turn(self, todo: deque[int], replies: list[Reply | None], wait: float | None = None) -> None:
+        """Send, wait for something, and take what came."""
+        settings = self._settings
+        for connection in self._connections:
+            connection.flush()
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.to_send else 0)
+            if self._selector.get_key(connection.socket).events != events:
+                self._selector.modify(connection.socket, events, connection)
+        if wait is None:
+            deadlines = [one.exchange.deadline for one in self._connections]
+            nearest = min((one for one in deadlines if one is not None), default=settings.clock())
+            wait = 0.0 if any(one.stopped and one.to_send for one in self._connections) else nearest
+            wait = max(0.0, wait - settings.clock())
+        for key, _ in self._selector.select(wait):
+            connection = key.data
+            for reply in connection.read(settings.clock()):
+                replies[reply.ticket - self._first] = reply
+                self._failures = 0
+        for connection in list(self._connections):
+            connection.run_out(settings.clock())
+            if connection.stopped:
+                todo.extendleft(reversed(connection.take_back()))
+                if connection.ended or not connection.exchange.waiting:
+                    self._drop(connection)
+                    self._failures += connection.failed
+
+    def _connect_again(self) -> bool:
+        """A new connection, with pauses that grow; False after too many failures."""
+        while self._failures < ATTEMPTS:
+            if self._failures:
+                self._settings.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (self._failures - 1)))
+            try:
+                self._connect()
+            except _NotConnectedError:
+                self._failures += 1
+            else:
+                self._connect_others()
+                return True
+        return False
+
+    def _connect_others(self) -> None:
+        with suppress(_NotConnectedError):  # one is enough
+            while len(self._connections) < self._settings.connections:
+                self._connect()
+
+    def _connect(self) -> None:
+        """One more connection, signed on; the other end must be of the same kind as the first time."""
+        settings = self._settings
+        used = [one.memory for one in self._connections]
+        memory = next(one for one in self._memories if one not in used)
+        connected = _connected(settings)
+        connection = Connection(settings.profile, connected, memory)
+        try:
+            simulator = self._signed_on(connection)
+            self._check_same_as_before(simulator=simulator)
+        except BaseException:
+            connection.close()
+            raise
+        self._simulator = simulator
+        self._connections.append(connection)
+        self._selector.register(connected, selectors.EVENT_READ, connection)
+
+    def _check_same_as_before(self, *, simulator: bool) -> None:
+        if self._simulator not in (None, simulator):
+            raise _NotConnectedError("sign-on", "the other end is no longer the one it was")
+
+    def _signed_on(self, connection: Connection) -> bool:
+        """Sign on; True when a simulator is at the other end."""
+        settings = self._settings
+        message = messages.sign_on(settings.profile, settings.terms, self._next_stan(), settings.now())
+        deadline = settings.clock() + settings.profile.timeouts.answer
+        connection.put(_SIGN_ON, Request(message=message), deadline=deadline)
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection.socket, selectors.EVENT_READ)
+            while not connection.stopped:
+                connection.flush()
+                selector.select(max(0.0, deadline - settings.clock()))
+                for reply in connection.read(settings.clock()):
+                    code = reply.message.fields.get(39, "")
+                    if code not in settings.profile.codes.approved or reply.late:
+                        raise _NotConnectedError("sign-on", f"it answered with code {code[:2]!r}")
+                    return messages.is_simulator(settings.profile, reply.message)
+                connection.run_out(settings.clock())
+        raise _NotConnectedError("sign-on", "it did not answer, or not with a message of this profile")
+
+    def _next_stan(self) -> int:
+        self._stan = self._stan % _NETWORK_STANS + 1
+        return self._stan
+
+    def _drop(self, connection: Connection) -> None:
+        self._selector.unregister(connection.socket)
+        connection.close()
+        self._connections.remove(connection)
+
+    def _hang_up(self) -> None:
+        for connection in list(self._connections):
+            self._drop(connection)
+
+
+def _connected(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if settings.address.version == 6 else socket.AF_INET  # noqa: PLR2004
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fault = made.connect_ex((str(settings.address), settings.port))
+        if fault == errno.EINPROGRESS:
+            with selectors.DefaultSelector() as selector:
+                selector.register(made, selectors.EVENT_WRITE)
+                ready = selector.select(settings.profile.timeouts.connect)
+            fault = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
+    except BaseException:
+        made.close()
+        raise
+    if fault:
+        made.close()
+        raise _NotConnectedError("connect", os.strerror(fault))
+    return made
+
+
+def _refused(settings: Settings, stage: str, reason: str) -> ProcessorError:
+    where = f"{settings.address} port {settings.port}"
+    if stage == "connect":
+        return ProcessorError(
+            "ACQUIRER-UNREACHABLE",
+            f"the acquirer at {where} cannot be reached: {reason}",
+            "check the circuit and [acquirer] address; nothing was sent",
+        )
+    return ProcessorError(
+        "ACQUIRER-SIGN-ON",
+        f"the acquirer at {where} did not sign us on: {reason}",
+        "check [acquirer] profile, terminal and merchant with the acquirer; no order was sent",
+    )

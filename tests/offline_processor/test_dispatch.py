@@ -1,0 +1,334 @@
+"""What follows a charge: captures, shipments, cancellations, refunds, expiry; never too much, never twice."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlite_utils
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offline_processor import dispatch, operations
+from offline_processor.acquirers.protocol import Acquirer
+from offline_processor.attempts import Till
+from offline_processor.batch import run
+from offline_processor.cards import CardTable
+from offline_processor.config import ChargingConfig
+from offline_processor.control_total import minor_units, money
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger import operations as owed_operations
+from offline_processor.ledger.operations import TRANSITIONS, OperationKind, OperationState, Wanted
+from offline_processor.schemes import Scheme, scheme_of
+from tests.offline_processor.acquirers import BadLine
+from tests.offline_processor.shop import Shop, a_card, an_order, id_of
+from tests.offline_processor.simulated import SimulatedAcquirer
+
+if TYPE_CHECKING:
+    from offline_processor.ledger.ledger import Ledger
+    from offline_processor.operations import Sent
+    from offline_processor.workplace import RunReport
+
+DAY = 86_400
+AMOUNT = 2_499
+DISPATCH = ChargingConfig(capture="dispatch")
+
+
+def run_with(shop: Shop, charging: ChargingConfig, acquirer: Acquirer | None = None) -> RunReport:
+    shop.drop_in.mkdir(exist_ok=True)
+    shop.drop_out.mkdir(exist_ok=True)
+    link = acquirer or SimulatedAcquirer(shop.books)
+    try:
+        with shop.ledger() as ledger:
+            return run(replace(shop.workplace(ledger, link), charging=charging))
+    finally:
+        link.close()
+
+
+@contextmanager
+def till(shop: Shop, acquirer: Acquirer | None = None) -> Iterator[Till]:
+    link = acquirer or SimulatedAcquirer(shop.books)
+    try:
+        with shop.ledger() as ledger:
+            yield Till(
+                ledger=ledger,
+                acquirer=link,
+                vault_key=shop.keystore.vault_key,
+                epoch=shop.keystore.epoch,
+                charging=DISPATCH,
+            )
+    finally:
+        link.close()
+
+
+def send(made: Till, now: int) -> Sent:
+    with CardTable(10) as cards:
+        return operations.send_owed(made, cards, window=10, now=now)
+
+
+def ship(
+    shop: Shop, number: int, *, shipment: str = "whole", amount: int | None = None, final: bool = False
+) -> Sent:
+    with till(shop) as made:
+        with made.ledger.atomic():
+            charge = dispatch.find(made.ledger, id_of(number))
+            dispatch.ship(
+                made.ledger,
+                charge,
+                shipment=shipment,
+                amount=amount,
+                final=final,
+                early=False,
+                now=shop.now,
+            )
+        return send(made, shop.now)
+
+
+def booked(shop: Shop) -> list[tuple[str, int, str]]:
+    """(kind, amount, code) of every message about captures, refunds and voids, as the acquirer saw them."""
+    database = sqlite_utils.Database(shop.books)
+    try:
+        query = "SELECT kind, amount, code FROM booking WHERE kind IN ('capture', 'refund', 'reversal') ORDER BY id"
+        return list(database.execute(query).fetchall())
+    finally:
+        database.close()
+
+
+# Taken at once
+
+
+def test_sale_is_captured_whole_as_soon_as_it_is_approved(shop: Shop) -> None:
+    shop.bundle([shop.seal(0), shop.seal(1, card=a_card(b"4000000000000002"))])
+    report = shop.run()
+    assert [item.kind for item in report.operations.done] == [OperationKind.CAPTURE]
+    assert booked(shop) == [("capture", AMOUNT, "00")]
+    assert shop.state(0) == ("paid", "none", "")
+    assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
+
+
+def test_capture_without_an_answer_is_owed_until_it_is_answered(shop: Shop) -> None:
+    class Mute(BadLine):
+        def capture(self, window: object) -> list[None]:
+            return [None] * len(window)  # type: ignore[arg-type]
+
+    shop.bundle([shop.seal(0)])
+    report = shop.run(Mute(path=shop.books))
+    assert len(report.operations.open) == 1
+    assert shop.state(0)[0] == "paid"
+    stans = shop.rows("SELECT stan, tries FROM operation")
+    assert stans[0][1] == 1
+    report = shop.run_later()
+    assert [item.state for item in report.operations.done] == [OperationState.PENDING]
+    assert booked(shop) == [("capture", AMOUNT, "00")]
+    assert shop.rows("SELECT stan, tries, state FROM operation") == [(stans[0][0], 2, "done")]
+
+
+def test_refused_capture_is_a_persons_case_and_its_goods_do_not_go(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    report = shop.run(SimulatedAcquirer(shop.books, faults=["code-13@capture"]))
+    assert len(report.operations.refused) == 1
+    assert shop.state(0) == ("paid", "none", "CAPTURE-REFUSED")
+    with pytest.raises(ProcessorError, match="refused to take"):
+        ship(shop, 0)
+
+
+# Taken when the goods go
+
+
+def test_order_that_is_captured_at_dispatch_is_authorised_then_dispatched(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    assert shop.state(0) == ("authorised", "none", "")
+    assert shop.told(0) == ("authorised", "none")
+    assert booked(shop) == []
+    ship(shop, 0)
+    assert shop.state(0) == ("dispatched", "none", "")
+    assert booked(shop) == [("capture", AMOUNT, "00")]
+    assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
+    ship(shop, 0)
+    assert booked(shop) == [("capture", AMOUNT, "00")]
+    run_with(shop, DISPATCH)
+    assert shop.told(0) == ("dispatched", "none")
+
+
+def test_paid_order_is_only_marked_when_it_goes(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    shop.run()
+    ship(shop, 0)
+    assert shop.state(0) == ("dispatched", "none", "")
+    assert booked(shop) == [("capture", AMOUNT, "00")]
+
+
+def test_parts_are_captured_each_once_and_the_rest_is_released(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    for _ in range(2):
+        ship(shop, 0, shipment="parcel-1", amount=1_000)
+    assert shop.state(0)[0] == "authorised"
+    ship(shop, 0, shipment="parcel-2", amount=500, final=True)
+    assert shop.state(0)[0] == "dispatched"
+    assert booked(shop) == [
+        ("capture", 1_000, "00"),
+        ("capture", 500, "00"),
+        ("reversal", AMOUNT, "00"),
+    ]
+    ship(shop, 0, shipment="parcel-3", amount=1_000)
+    assert len(booked(shop)) == 3
+
+
+def test_cancelled_order_is_released_and_nothing_was_taken(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    with till(shop) as made:
+        for _ in range(2):
+            with made.ledger.atomic():
+                dispatch.cancel(made.ledger, dispatch.find(made.ledger, id_of(0)), now=shop.now)
+        send(made, shop.now)
+    assert shop.state(0) == ("refunded", "none", "CHARGE-CANCELLED")
+    assert booked(shop) == [("reversal", AMOUNT, "00")]
+    assert shop.charges() == {}
+    assert shop.rows("SELECT number FROM live_attempt") == []
+    with pytest.raises(ProcessorError, match="DISPATCH-STATE"):
+        ship(shop, 0)
+
+
+def test_authorisation_that_its_scheme_lets_wait_no_longer_is_released(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    shop.now += 7 * DAY - 120
+    run_with(shop, DISPATCH)
+    assert shop.state(0)[0] == "authorised"
+    shop.now += 180
+    run_with(shop, DISPATCH)
+    assert shop.state(0) == ("order-again", "expired", "CHARGE-AUTH-EXPIRED")
+    assert shop.charges() == {}
+
+
+def test_pre_order_is_authorised_anew_without_its_code_when_the_goods_are_there(shop: Shop) -> None:
+    today = datetime.fromtimestamp(shop.now, UTC).date()
+    order = an_order(0)
+    release = ChargingConfig(preorders={order.items[0].sku: today + timedelta(days=20)})
+    shop.bundle([shop.seal(0, order=order)])
+    run_with(shop, release)
+    assert shop.state(0)[0] == "authorised"
+    with pytest.raises(ProcessorError, match="not released yet"):
+        ship(shop, 0)
+    shop.now += 8 * DAY
+    run_with(shop, release)
+    assert shop.state(0) == ("held", "none", "CHARGE-AUTH-EXPIRED")
+    assert shop.charges() == {}
+    shop.now += 13 * DAY
+    run_with(shop, release)
+    assert shop.state(0)[0] == "authorised"
+    assert shop.rows("SELECT number FROM retry") == []
+    ship(shop, 0)
+    assert shop.state(0)[0] == "dispatched"
+    assert shop.charges()[id_of(0)] == 1
+
+
+# Given back
+
+
+def test_refunds_never_give_back_more_than_was_taken_and_each_goes_once(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    shop.run()
+    with till(shop) as made:
+
+        def back(reference: str, amount: int | None) -> None:
+            with made.ledger.atomic():
+                charge = dispatch.find(made.ledger, id_of(0))
+                dispatch.refund(
+                    made.ledger, charge, reference=reference, amount=amount, currency="EUR", now=shop.now
+                )
+            send(made, shop.now)
+
+        back("R-1", 1_000)
+        back("R-1", 1_000)
+        with pytest.raises(ProcessorError, match="REFUND-AMOUNT"):
+            back("R-2", AMOUNT)
+        assert shop_state(made.ledger) == "paid"
+        back("R-2", None)
+        assert shop_state(made.ledger) == "refunded"
+        with pytest.raises(ProcessorError, match="REFUND-AMOUNT"):
+            back("R-3", None)
+    assert booked(shop)[1:] == [("refund", 1_000, "00"), ("refund", AMOUNT - 1_000, "00")]
+
+
+def shop_state(ledger: Ledger) -> str:
+    row = ledger.row("SELECT state FROM orders")
+    assert row is not None
+    return str(row[0])
+
+
+def test_database_itself_takes_and_gives_back_no_more_than_there_is(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    with till(shop) as made:
+        sent = dispatch.find(made.ledger, id_of(0)).authorised
+        assert sent is not None
+
+        def owe(kind: OperationKind, reference: str, amount: int) -> None:
+            wanted = Wanted(original=sent, approval="", kind=kind, reference=reference, amount=amount)
+            with made.ledger.atomic():
+                owed_operations.owe(made.ledger, [wanted], now=shop.now)
+
+        with pytest.raises(sqlite3.IntegrityError, match="than was authorised"):
+            owe(OperationKind.CAPTURE, "a", AMOUNT + 1)
+        owe(OperationKind.CAPTURE, "a", AMOUNT)
+        with pytest.raises(sqlite3.IntegrityError, match="than was authorised"):
+            owe(OperationKind.CAPTURE, "b", 1)
+        with pytest.raises(sqlite3.IntegrityError):
+            owe(OperationKind.CAPTURE, "a", 0)
+        with pytest.raises(sqlite3.IntegrityError, match="than was taken"):
+            owe(OperationKind.REFUND, "c", 1)  # it is not answered yet
+        send(made, shop.now)
+        owe(OperationKind.REFUND, "c", AMOUNT)
+        with pytest.raises(sqlite3.IntegrityError, match="than was taken"):
+            owe(OperationKind.REFUND, "d", 1)
+        with pytest.raises(sqlite3.IntegrityError, match="does not change"), made.ledger.atomic():
+            made.ledger.execute("UPDATE operation SET state = 'pending' WHERE kind = 'capture'")
+
+
+def test_only_a_pending_operation_is_answered() -> None:
+    assert {state for state, _ in TRANSITIONS} == {OperationState.PENDING}
+    assert set(TRANSITIONS.values()) == {OperationState.DONE, OperationState.FAILED}
+
+
+# Words and numbers
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 10**12 - 1), st.sampled_from(["EUR", "JPY", "KWD", "GBP"]))
+def test_amounts_are_read_as_they_are_shown(amount: int, currency: str) -> None:
+    assert minor_units(money(amount, currency)) == (amount, currency)
+
+
+@given(st.text(max_size=20))
+def test_any_other_text_is_no_amount(text: str) -> None:
+    with pytest.raises(ProcessorError, match="USAGE-AMOUNT"):
+        minor_units(f"{text}?")
+
+
+@pytest.mark.parametrize(
+    ("card", "scheme"),
+    [
+        ("424242*4242", Scheme.VISA),
+        ("555555*4444", Scheme.MASTERCARD),
+        ("222300*0011", Scheme.MASTERCARD),
+        ("378282*0005", Scheme.AMEX),
+        ("353011*0000", Scheme.JCB),
+        ("620000*0000", Scheme.UNIONPAY),
+        ("601111*1117", Scheme.DISCOVER),
+        ("305693*9020", Scheme.DINERS),
+        ("675964*1234", Scheme.MAESTRO),
+        ("900000*0000", Scheme.OTHER),
+        ("", Scheme.OTHER),
+    ],
+)
+def test_scheme_is_known_by_the_first_digits(card: str, scheme: Scheme) -> None:
+    assert scheme_of(card) is scheme
