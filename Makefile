@@ -50,7 +50,7 @@ bench: setup ## measure rates, latency and the cost curve
 setup: $(VENV)/.dev ## make .venv with everything that development needs
 	@:
 
-lock: setup ## choose newest versions anew and write the hash-pinned locks
+lock: setup ## write the hash-pinned locks after a change of pyproject.toml (NEWEST=1: newest versions of all)
 	@$(call compile,dev,)
 	@$(call compile,online,--constraint requirements-dev.txt)
 	@$(call compile,offline,--constraint requirements-dev.txt)
@@ -99,7 +99,7 @@ endef
 # The header names our command: uv's own would hold the options of whoever ran it.
 define compile
 echo "lock: requirements-$(1).txt"; \
-$(BIN)/uv pip compile pyproject.toml --upgrade --group build --extra $(1) $(2) --universal --python-version 3.11 \
+$(BIN)/uv pip compile pyproject.toml $(if $(NEWEST),--upgrade) --group build --extra $(1) $(2) --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
     --output-file requirements-$(1).txt --quiet
 endef
