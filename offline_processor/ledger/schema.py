@@ -218,3 +218,32 @@ def operations(database: Database) -> None:
     """Captures, refunds and voids."""
     for statement in _OPERATIONS:
         database.execute(statement)
+
+
+_DISCLOSURES = (
+    # A file or a stack of paper that names people, by the purpose that exports/purposes.py declares. It is recorded
+    # before it is released; withdrawn: it never was, and its orders may go into another one.
+    """CREATE TABLE export (
+        id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, recipient TEXT NOT NULL, format TEXT NOT NULL,
+        fields TEXT NOT NULL, ground TEXT NOT NULL, made_at INTEGER NOT NULL, who TEXT NOT NULL, name TEXT NOT NULL,
+        sha256 TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('recorded', 'released', 'withdrawn'))) STRICT""",
+    # Whose data is in it. reference: what the recipient knows the order by, where that is not its id.
+    """CREATE TABLE disclosure (
+        number INTEGER NOT NULL REFERENCES orders, export INTEGER NOT NULL REFERENCES export, reference TEXT NOT NULL,
+        PRIMARY KEY (number, export)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX disclosures_of_export ON disclosure (export)",
+    "CREATE UNIQUE INDEX reference_is_of_one_order ON disclosure (reference) WHERE reference != ''",
+    # Who must not be named to anyone, or not for one purpose ('all' or its name). subject: a digest of the email
+    # address under this ledger's own salt, so that a wish outlives the erasure of the person.
+    """CREATE TABLE restriction (
+        subject TEXT NOT NULL, purpose TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (subject, purpose)
+        ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE subject_salt (one INTEGER PRIMARY KEY CHECK (one = 1), salt BLOB NOT NULL) STRICT",
+)
+
+
+@migrations()
+def disclosures(database: Database) -> None:
+    """What was disclosed of whom to whom, and who asked not to be named."""
+    for statement in _DISCLOSURES:
+        database.execute(statement)
