@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -66,6 +66,7 @@ class Intake:
         status: StatusSource,
         health: Health,
         pages: Pages,
+        more_routes: Sequence[Route],
         token_key: bytes,
         month: Callable[[], tuple[int, int]],
         openapi: bytes,
@@ -86,6 +87,7 @@ class Intake:
         self._rest = Starlette(
             routes=[
                 *pages.routes(),
+                *more_routes,
                 Route("/orders/{order_id}", self._show_order),
                 Route("/keys", self._show_keys),
                 Route("/livez", self._live),

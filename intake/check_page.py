@@ -27,6 +27,7 @@ _UNWANTED_TAGS = frozenset(
 _ADDRESSES = frozenset({"action", "data", "formaction", "href", "poster", "src", "srcset", "xlink:href"})
 _KEY_SIZE = 64
 _CHECKOUT = "/checkout"
+_NO_FORMS = "form-action 'none'"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,9 +110,10 @@ def changes(inventory: Inventory, fetch: Fetch, *, spoken: str | None) -> Iterat
 
     ``spoken``: the fingerprint of the offline identity that the checkout must name, None when nobody gave one.
     """
-    cookie = _basket(fetch)
+    sku = _read(fetch("/", "")).sku
+    cookie = _basket(sku)
     for page in inventory.pages:
-        fetched = fetch(page.path.replace("{order_id}", "0" * 32), cookie)
+        fetched = fetch(page.path.replace("{order_id}", "0" * 32).replace("{sku}", sku), cookie)
         yield from _of_headers(page, fetched)
         markup = _read(fetched)
         yield from _of_markup(page, inventory, markup)
@@ -126,12 +128,12 @@ def changes(inventory: Inventory, fetch: Fetch, *, spoken: str | None) -> Iterat
 
 def identities_of(fetch: Fetch) -> Sequence[bytes]:
     """The offline identities that the live checkout tells its script to trust."""
-    return _identities(_read(fetch(_CHECKOUT, _basket(fetch))).order)
+    return _identities(_read(fetch(_CHECKOUT, _basket(_read(fetch("/", "")).sku))).order)
 
 
-def _basket(fetch: Fetch) -> str:
+def _basket(sku: str) -> str:
     """The cookie of a customer who put the shop's last record into the basket: only then is there a form."""
-    return f"{COOKIE}=:{_read(fetch('/', '')).sku}*1"
+    return f"{COOKIE}=:{sku}*1"
 
 
 def _read(fetched: Fetched) -> _Markup:
@@ -164,7 +166,7 @@ def _of_markup(page: PageEntry, inventory: Inventory, markup: _Markup) -> Iterat
         yield Change(page=page.path, what="style", expected=expected, found=found)
     for odd in markup.odd:
         yield Change(page=page.path, what="markup", expected="", found=odd)
-    if page.scripts:  # pages with a script have no field that a form could send
+    if _NO_FORMS in page.headers["content-security-policy"]:  # then there is no field that a form could send
         for name in markup.named:
             yield Change(page=page.path, what="field with a name", expected="", found=name)
 

@@ -22,6 +22,8 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``shop`` is its name on the pages. ``carried_every_hours``: how often orders are carried to the offline server, as
     customers are told. ``is_https``: customers reach the pages by https, so cookies must not go another way.
+    ``enquiry_days``: how long after it was closed an enquiry is erased; ``enquiry_open_days``: the same for one that
+    nobody closed, after anything last happened with it.
     """
 
     bind: str = "127.0.0.1:8080"
@@ -30,6 +32,8 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shop: Annotated[str, msgspec.Meta(min_length=1, max_length=60)] = "Quiet Groove Records"
     carried_every_hours: Annotated[int, msgspec.Meta(ge=1, le=24 * 14)] = 24
     is_https: bool = False
+    enquiry_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 30
+    enquiry_open_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 180
 
 
 def address(bind: str) -> tuple[str, int]:

@@ -31,6 +31,7 @@ from intake.health import Health
 from intake.live_keys import LiveKeys
 from intake.openapi import openapi_document
 from intake.page.pages import Pages, Shop
+from intake.policy import policy_routes
 from intake.taking import OrderDesk
 from intake.tokens import TOKEN_KEY_SIZE
 from keys.durable import create_durable, make_directory
@@ -122,23 +123,25 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         returned_at=returned_at,
         silence=silence_of(lambda: heard(register), days=node.expect_return_days),
     )
+    pages = Pages(
+        shop=Shop(
+            name=intake.shop,
+            carried_every_hours=intake.carried_every_hours,
+            is_https=intake.is_https,
+        ),
+        catalogue=catalogue,
+        keys=health.keys,
+        identities=lambda: keys.identities,
+        is_retired=lambda: health.is_retired,
+        month=month,
+    )
     application = Intake(
         desk=OrderDesk(commit=commit, keys=keys, register=register, token_key=token_key, now=seconds),
         catalogue=catalogue,
         status=status,
         health=health,
-        pages=Pages(
-            shop=Shop(
-                name=intake.shop,
-                carried_every_hours=intake.carried_every_hours,
-                is_https=intake.is_https,
-            ),
-            catalogue=catalogue,
-            keys=health.keys,
-            identities=lambda: keys.identities,
-            is_retired=lambda: health.is_retired,
-            month=month,
-        ),
+        pages=pages,
+        more_routes=policy_routes(intake, pages, catalogue),
         token_key=token_key,
         month=month,
         openapi=openapi_document(),

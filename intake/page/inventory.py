@@ -17,6 +17,8 @@ from intake.page.guard import page_headers
 JUSTIFICATIONS: Mapping[str, str] = {
     "checkout.js": "Judges the form, verifies the keys' signatures and encrypts card and address in the browser, so "
     "that neither is ever sent in clear. The checkout cannot work without it.",
+    "recent.js": "Shows the records looked at before, once the customer has switched that on. It keeps them in the "
+    "browser's own storage, sends nothing, and erases them when it is switched off.",
     "status.js": "Fetches the order's status with the order's own token, which stands in the part of the address that "
     "browsers never send, and shows the text that fits.",
 }
@@ -56,6 +58,9 @@ PAGES: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "/thanks": (("status.js",), False),
     "/orders/{order_id}": (("status.js",), False),
     "/scripts": ((), False),
+    "/records/{sku}": (("recent.js",), True),
+    "/cookies": (("recent.js",), True),
+    "/privacy": ((), False),
 }
 
 

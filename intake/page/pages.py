@@ -17,6 +17,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from intake.catalogue import Catalogue
+from intake.consent import choices as consent
+from intake.consent.choices import Choices
 from intake.forms import Keys
 from intake.money import money
 from intake.page import basket as baskets
@@ -34,7 +36,7 @@ from intake.problems import KEYS_OUT, RETIRED, Problem
 _HTML = "text/html"
 _JSON = "application/json"
 _SVG = "image/svg+xml"
-_BASKET_DAYS = 30
+BASKET_DAYS = 30
 _FOR_EVER = "public, max-age=31536000, immutable"
 _A_DAY = "public, max-age=86400"
 _NO_STORE = "no-store"
@@ -80,7 +82,12 @@ class Pages:
             trim_blocks=True,
             auto_reload=False,
         )
-        self._templates.globals |= {"shop": shop.name, "money": money, "style": assets()["shop.css"]}
+        self._templates.globals |= {
+            "shop": shop.name,
+            "money": money,
+            "style": assets()["shop.css"],
+            "asks_back": "",  # where a page's question about advertising leads back to; it asks when there is one
+        }
         self._files = {asset.address: asset for asset in assets().values()}
 
     def routes(self) -> list[Route]:
@@ -114,11 +121,36 @@ class Pages:
             text=text,
         )
 
+    def refusal(self, status: HTTPStatus, text: str) -> Response:
+        """A form was not obeyed; ``text`` says why."""
+        return self._page(
+            "note.html", "/scripts", status=status, pieces=0, heading="That did not work", text=text
+        )
+
+    def basket(self, request: Request) -> Basket:
+        """What the customer has chosen so far."""
+        return baskets.read(request.cookies.get(baskets.COOKIE, ""), self._catalogue, currency=self._currency)
+
+    def show(
+        self,
+        request: Request,
+        template: str,
+        path: str,
+        *,
+        status: HTTPStatus = HTTPStatus.OK,
+        **more: object,
+    ) -> Response:
+        """A page of another module: ``path`` as the inventory has it, ``more`` for its template."""
+        return self._page(
+            template, path, status=status, shown={"pieces": self.basket(request).pieces, **more}
+        )
+
     async def _show_shop(self, request: Request) -> Response:
-        basket = self._basket(request)
+        basket = self.basket(request)
         return self._page(
             "shop.html",
             "/",
+            asks_back="/" if choices_of(request).asks else "",
             basket=basket,
             pieces=basket.pieces,
             currencies=list(self._catalogue.prices),
@@ -127,26 +159,27 @@ class Pages:
         )
 
     async def _show_basket(self, request: Request) -> Response:
-        basket = self._basket(request)
+        basket = self.basket(request)
         if _JSON in request.headers.get("accept", ""):
             return Response(self._order_data(basket), media_type=_JSON, headers=_no_store())
-        return self._page("basket.html", "/basket", shown=self._filled(basket))
+        asks_back = "/basket" if choices_of(request).asks else ""
+        return self._page("basket.html", "/basket", shown=self._filled(basket), asks_back=asks_back)
 
     async def _change_basket(self, request: Request) -> Response:
         if not is_from_here(request):
-            return self._refusal(HTTPStatus.FORBIDDEN, "That came from another site, so nothing was changed.")
+            return self.refusal(HTTPStatus.FORBIDDEN, "That came from another site, so nothing was changed.")
         form = await read_form(request)
         if form is None:
-            return self._refusal(
+            return self.refusal(
                 HTTPStatus.BAD_REQUEST, "That was not one of our forms, so nothing was changed."
             )
-        basket = self._basket(request)
+        basket = self.basket(request)
         target = "/" if form.get("do") == "currency" else "/basket"
         answer = RedirectResponse(target, status_code=HTTPStatus.SEE_OTHER, headers=_no_store())
         answer.set_cookie(
             baskets.COOKIE,
             baskets.write(changed(basket, form, self._catalogue)),
-            max_age=_BASKET_DAYS * 86_400,
+            max_age=BASKET_DAYS * 86_400,
             secure=self._shop.is_https,
             httponly=True,
             samesite="lax",
@@ -154,7 +187,7 @@ class Pages:
         return answer
 
     async def _show_checkout(self, request: Request) -> Response:
-        basket = self._basket(request)
+        basket = self.basket(request)
         refused = self._why_not()
         year, month = self._month()
         return self._page(
@@ -176,7 +209,7 @@ class Pages:
 
     async def _show_scripts(self, request: Request) -> Response:
         return self._page(
-            "scripts.html", "/scripts", pieces=self._basket(request).pieces, inventory=self._inventory
+            "scripts.html", "/scripts", pieces=self.basket(request).pieces, inventory=self._inventory
         )
 
     async def _show_inventory(self, request: Request) -> Response:
@@ -220,11 +253,6 @@ class Pages:
             reasons=list(told.REASONS.items()),
         )
 
-    def _refusal(self, status: HTTPStatus, text: str) -> Response:
-        return self._page(
-            "note.html", "/scripts", status=status, pieces=0, heading="That did not work", text=text
-        )
-
     def _page(
         self,
         template: str,
@@ -237,11 +265,8 @@ class Pages:
     ) -> Response:
         values = {"scripts": scripts_of(path), **(shown or {}), **more}
         text = self._templates.get_template(template).render(values)
-        guarded = {**headers_of(path), **_no_store(), "vary": "accept, cookie", **(headers or {})}
+        guarded = {**headers_of(path), **_no_store(), "vary": "accept, cookie, sec-gpc", **(headers or {})}
         return Response(text, status_code=status, media_type=_HTML, headers=guarded)
-
-    def _basket(self, request: Request) -> Basket:
-        return baskets.read(request.cookies.get(baskets.COOKIE, ""), self._catalogue, currency=self._currency)
 
     def _filled(self, basket: Basket) -> dict[str, object]:
         return {
@@ -274,6 +299,11 @@ class Pages:
 def wants_page(request: Request) -> bool:
     """True for a browser's navigation: it names text/html, which programs do not."""
     return _HTML in request.headers.get("accept", "")
+
+
+def choices_of(request: Request) -> Choices:
+    """What the customer chose about advertising and "recently viewed", and the browser's Sec-GPC."""
+    return consent.read(request.cookies.get(consent.COOKIE, ""), request.headers.get("sec-gpc", ""))
 
 
 def _no_store() -> dict[str, str]:

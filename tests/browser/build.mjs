@@ -12,7 +12,7 @@ const page = join(root, "intake", "page");
 
 await build({
   absWorkingDir: root,
-  entryPoints: ["checkout.js", "status.js"].map((name) => join(page, "source", name)),
+  entryPoints: ["checkout.js", "recent.js", "status.js"].map((name) => join(page, "source", name)),
   outdir: resolve(process.argv[2] ?? join(page, "static")),
   nodePaths: [join(here, "node_modules")],
   bundle: true,

@@ -219,7 +219,10 @@ class Node:
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
-            named = {name.lower(): value for name, value in response.getheaders()}
+            named: dict[str, str] = {}
+            for name, value in response.getheaders():
+                before = named.get(name.lower())
+                named[name.lower()] = value if before is None else f"{before}, {value}"
             return Answer(response.status, named, response.read())
         finally:
             connection.close()

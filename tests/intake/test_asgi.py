@@ -49,6 +49,7 @@ def application() -> Intake:
             is_retired=bool,
             month=lambda: (2026, 11),
         ),
+        more_routes=(),
         token_key=bytes(32),
         month=lambda: (2026, 11),
         openapi=b"{}",

@@ -30,7 +30,7 @@ from transfer.wire.records import Reason
 
 FULL = {"Cookie": "basket=EUR:LP-0001*1:CD-0101*2"}
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-PAGES = ("/", "/basket", "/checkout", "/thanks", "/scripts", f"/orders/{'0' * 32}")
+PAGES = tuple(path.format(order_id="0" * 32, sku="LP-0001") for path in inventories.PAGES)
 
 
 def page(node: Node, path: str, **headers: str) -> Answer:
@@ -266,10 +266,10 @@ def test_every_state_and_reason_is_told(node: Node) -> None:
 def test_the_inventory_gives_a_reason_for_every_script(node: Node) -> None:
     listed = node.get("/.well-known/page-inventory.json").json
     assert listed == msgspec.to_builtins(inventories.inventory())
-    assert {script["name"] for script in listed["scripts"]} == {"checkout.js", "status.js"}
+    assert {script["name"] for script in listed["scripts"]} == {"checkout.js", "recent.js", "status.js"}
     assert all(len(script["justification"]) > 50 for script in listed["scripts"])
     for entry in listed["pages"]:
-        path = entry["path"].replace("{order_id}", "0" * 32)
+        path = entry["path"].format(order_id="0" * 32, sku="LP-0001")
         headers = page(node, path).headers
         assert {name: headers[name] for name in entry["headers"]} == entry["headers"]
 

@@ -1,0 +1,32 @@
+"""The policy's online half, put together: record pages, consent, privacy page.
+
+Why here: the server adds these to its table of addresses with one line, and tests see them as customers do.
+Must not: hold a rule of its own.
+"""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from intake.catalogue import Catalogue
+from intake.config import IntakeConfig
+from intake.consent.web import ConsentPages
+from intake.page.pages import Pages
+from intake.page.privacy import KeptFor, PrivacyPage
+from intake.page.record_page import RecordPages
+
+PENDING_DAYS = 7
+
+
+def policy_routes(intake: IntakeConfig, pages: Pages, catalogue: Catalogue) -> list[Route]:
+    """The addresses of the policy's pages."""
+    kept_for = KeptFor(
+        pending_days=PENDING_DAYS,
+        enquiry_days=intake.enquiry_days,
+        enquiry_open_days=intake.enquiry_open_days,
+    )
+    return [
+        *RecordPages(pages=pages, catalogue=catalogue, is_https=intake.is_https).routes(),
+        *ConsentPages(pages=pages, is_https=intake.is_https).routes(),
+        *PrivacyPage(pages=pages, kept_for=kept_for).routes(),
+    ]
