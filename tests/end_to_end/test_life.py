@@ -139,7 +139,7 @@ def _recover(life: Life, backup: Path, *, since: datetime) -> None:
     refused = life.charge([], ExitCode.REFUSED)
     assert "LEDGER-UNRECONCILED" in refused.output
     report = life.offline / "report.csv"
-    life.command("offline-processor", "acquirer-report", "--out", report)
+    life.shell.run("offline-processor", "acquirer-report", "--books", life.places.books, "--out", report)
     until = datetime.now(UTC)
     period = ("--from", f"{since:%Y-%m-%dT%H:%M:%SZ}", "--until", f"{until:%Y-%m-%dT%H:%M:%SZ}")
     life.command("offline-processor", "reconcile", report, *period, "--who", "Ada")

@@ -83,7 +83,10 @@ def test_transaction_that_fails_leaves_nothing_and_the_chain_goes_on(ledger: Led
 
 
 def test_second_live_attempt_is_refused_by_the_database(ledger: Ledger) -> None:
-    again = "INSERT INTO live_attempt VALUES (1, 2, 'intent', 9, '0', 0, 1, 'EUR', NULL)"
+    again = (
+        "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency)"
+        " VALUES (1, 2, 'intent', 9, '0', 0, 1, 'EUR')"
+    )
     with pytest.raises(sqlite3.IntegrityError, match=r"UNIQUE|PRIMARY"), ledger.atomic():
         ledger.execute(again)
 
@@ -91,7 +94,7 @@ def test_second_live_attempt_is_refused_by_the_database(ledger: Ledger) -> None:
 def test_second_order_of_one_id_is_refused_by_the_database(ledger: Ledger) -> None:
     copy = (
         "INSERT INTO orders SELECT number + 100, order_id, node, sequence, position, basket_digest, amount,"
-        " currency, state, reason, rule, card, attempts, changed_at, told FROM orders"
+        " currency, state, reason, rule, card, attempts, changed_at, told, release_at FROM orders"
     )
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"), ledger.atomic():
         ledger.execute(copy)
@@ -229,6 +232,6 @@ def test_new_ledger_takes_any_clock(tmp_path: Path) -> None:
 
 def test_order_and_entry_tell_the_same(shop: Shop, path: Path) -> None:
     kinds = [kind for (kind,) in shop.rows("SELECT kind FROM entry WHERE subject = ? ORDER BY id", id_of(0))]
-    assert kinds == ["screened", "intent", "attempt"]
+    assert kinds == ["screened", "intent", "attempt", "operation", "operation-answered"]
     kinds = [kind for (kind,) in shop.rows("SELECT kind FROM entry WHERE subject = ? ORDER BY id", id_of(1))]
     assert kinds == ["screened", "intent", "attempt", "card-held"]
