@@ -22,6 +22,7 @@ from offline_processor import (
     cli_batch_file,
     cli_custody,
     cli_dispatch,
+    cli_export,
     cli_simulator,
     evidence,
     key_state,
@@ -245,6 +246,7 @@ for _command in (
     *cli_dispatch.COMMANDS,
     *cli_simulator.COMMANDS,
     *cli_batch_file.COMMANDS,
+    *cli_export.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -15,6 +15,8 @@ import msgspec
 from transfer.config import Days, ShopName
 from transfer.wire.order import Sku
 
+SenderLine = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+
 
 class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[processor]``: state directory, the two drops, orders in flight in one commit, hold limit in hours.
@@ -85,3 +87,17 @@ class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     terminal: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,8}$(?!\n)")] = ""
     batch_key: Path | None = None
     batch_signer: Path | None = None
+
+
+class ExportsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[exports]``: the ``carrier`` (a shipped profile or a TOML file), and what stands on paper.
+
+    ``sender``: the shop's name and address, line by line. ``paper`` of packing slips and reports, ``label`` in
+    millimetres (width x height). ``fonts``: a directory to look for fonts in, instead of the system's.
+    """
+
+    carrier: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] = "royal-mail"
+    sender: Annotated[tuple[SenderLine, ...], msgspec.Meta(max_length=6)] = ()
+    paper: Literal["a4", "a5", "letter"] = "a4"
+    label: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{1,2}x[1-9][0-9]{1,2}$(?!\n)")] = "100x150"
+    fonts: Path | None = None

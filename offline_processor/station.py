@@ -19,7 +19,7 @@ from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases
 from keys.private.locked import harden_process
 from keys.private.swap import OnSwap, check_swap
-from offline_processor.config import AcquirerConfig, ChargingConfig, ProcessorConfig
+from offline_processor.config import AcquirerConfig, ChargingConfig, ExportsConfig, ProcessorConfig
 from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
 from offline_processor.ledger.ledger import Ledger
@@ -35,6 +35,7 @@ class Settings:
     processor: ProcessorConfig
     acquirer: AcquirerConfig
     charging: ChargingConfig
+    exports: ExportsConfig
 
     @property
     def ledger(self) -> Path:
@@ -57,6 +58,7 @@ class Station:
                 "processor": ProcessorConfig,
                 "acquirer": AcquirerConfig,
                 "charging": ChargingConfig,
+                "exports": ExportsConfig,
             },
             self.environ,
         )

@@ -67,9 +67,11 @@ def processor(
     *arguments: str,
     program: Sequence[str] = (sys.executable, "-m", "offline_processor"),
     descriptors: Sequence[int] = (),
+    group: str = "",
 ) -> Ran:
-    """Run one command to its end."""
-    return _ended([*program, command, "--config", str(config), *arguments], descriptors)
+    """Run one command to its end; ``group``: the command of that name within ``command``."""
+    words = [command, group] if group else [command]
+    return _ended([*program, *words, "--config", str(config), *arguments], descriptors)
 
 
 def acquirer_report(books: Path, out: Path) -> Ran:
