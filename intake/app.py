@@ -98,6 +98,11 @@ class Intake:
         )
         self._rest.router.redirect_slashes = False
 
+    @property
+    def routes(self) -> list[str]:
+        """The templates of all addresses."""
+        return [_ORDERS, *(route.path for route in self._rest.routes if isinstance(route, Route))]
+
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """One ASGI connection: a request, or the server's start and end."""
         if scope["type"] == "lifespan":
@@ -221,7 +226,7 @@ async def _accepted(send: asgi.Send, taken: Taken) -> None:
         (b"retry-after", _POLL_SECONDS.encode("ascii")),
         (b"cache-control", b"no-store"),
     ]
-    await asgi.answer(send, _ACCEPTED, body, headers, _JSON.encode("ascii"))
+    await asgi.answer(send, _ACCEPTED, body, headers, _JSON.encode("ascii"), asgi.NEW if taken.is_new else "")
 
 
 def _json(document: msgspec.Struct) -> Response:

@@ -32,6 +32,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+NEW = "new"
+"""The note of an answer that took an order which was not there before."""
 BODY_LIMIT = 32 * 1024
 BODY_SECONDS = 15.0
 _JSON = b"application/json"
@@ -130,15 +132,20 @@ async def _read_chunks(receive: Receive) -> bytes | Problem:
 
 
 async def answer(
-    send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]], media_type: bytes
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    media_type: bytes,
+    note: str = "",
 ) -> None:
-    """Send a whole answer."""
+    """Send a whole answer. ``note`` says in a word what it is, for counts and logs; no client sees it."""
     fixed = [
         (b"content-type", media_type),
         (b"content-length", b"%d" % len(body)),
         (b"x-content-type-options", b"nosniff"),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers], "note": note})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -147,4 +154,5 @@ async def answer_problem(send: Send, problem: Problem) -> None:
     headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in problem.headers]
     if not any(name == b"cache-control" for name, _ in headers):
         headers.append((b"cache-control", b"no-store"))
-    await answer(send, int(problem.status), encode_problem(problem), headers, MEDIA_TYPE.encode("ascii"))
+    body, media_type = encode_problem(problem), MEDIA_TYPE.encode("ascii")
+    await answer(send, int(problem.status), body, headers, media_type, problem.rule)

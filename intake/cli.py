@@ -7,6 +7,7 @@ Must not: take a secret on the command line, or show card data.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,13 +22,14 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from intake import cli_check_page, cli_trust
-from intake.app import Intake
 from intake.catalogue import SHIPPED, load_catalogue
-from intake.cli_trust import health_of, read_settings
+from intake.cli_trust import health_of, read_limits, read_settings
 from intake.forms import OrderStatus
+from intake.front import Front
 from intake.money import control_total
 from intake.sample import SampleReceipt, post_orders, sample_orders
 from intake.server import build, enter_worker, prepare, register_path, serve
+from intake.surroundings import Outside, Shared, share
 from keys import console
 from keys.console import ExitCode, say, shared_options, warn
 from keys.durable import write_durable
@@ -61,11 +63,11 @@ def serve_command(*, config: Path, as_json: bool) -> ExitCode:
     """Take orders over HTTP until stopped."""
     del as_json  # a server has no report
     node, intake = read_settings(config)
-    prepare(node, intake, random=os.urandom)
+    prepare(node, intake, read_limits(config), random=os.urandom)
     health = health_of(node).report()
     warn(f"intake of node {node.node} on http://{intake.bind}, {health.keys_left} batch keys left")
     show_notices(health.notices)
-    serve(intake, partial(_application, config, os.getpid()))
+    serve(intake, partial(_application, config, os.getpid(), share(random=os.urandom)))
     return ExitCode.DONE
 
 
@@ -142,11 +144,18 @@ def main() -> NoReturn:
     console.run(commands)
 
 
-def _application(config: Path, parent: int) -> Intake:
+def _application(config: Path, parent: int, shared: Shared) -> Front:
     """In a worker process: the application with the real clock."""
     enter_worker(parent)
     node, intake = read_settings(config)
-    return build(node, intake, now=time.time)
+    outside = Outside(
+        now=time.time,
+        ticks=time.perf_counter,
+        random=os.urandom,
+        worker=os.getpid(),
+        log_to=sys.stderr.fileno(),
+    )
+    return build(node, intake, read_limits(config), shared=shared, outside=outside)
 
 
 def _receipts(taken: Sequence[SampleReceipt], total: str) -> bytes:

@@ -18,6 +18,7 @@ import click
 from intake.config import IntakeConfig
 from intake.errors import IntakeError
 from intake.health import Health
+from intake.limits import LimitsConfig
 from intake.live_keys import LiveKeys
 from intake.server import open_spool, register_path
 from keys import console
@@ -162,6 +163,11 @@ def read_settings(config: Path) -> tuple[NodeConfig, IntakeConfig]:
     """``[node]`` and ``[intake]`` of a configuration file."""
     sections = load(config, {"node": NodeConfig, "intake": IntakeConfig}, os.environ)
     return cast("NodeConfig", sections["node"]), cast("IntakeConfig", sections["intake"])
+
+
+def read_limits(config: Path) -> LimitsConfig:
+    """``[limits]`` of a configuration file."""
+    return cast("LimitsConfig", load(config, {"limits": LimitsConfig}, os.environ)["limits"])
 
 
 def _ask(directory: Path, offered: bytes) -> str:

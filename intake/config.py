@@ -24,6 +24,7 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     customers are told. ``is_https``: customers reach the pages by https, so cookies must not go another way.
     ``enquiry_days``: how long after it was closed an enquiry is erased; ``enquiry_open_days``: the same for one that
     nobody closed, after anything last happened with it.
+    ``cors_origins``: the origins (https://shop.example) whose pages may use the API from a browser; none by default.
     """
 
     bind: str = "127.0.0.1:8080"
@@ -34,6 +35,7 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     is_https: bool = False
     enquiry_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 30
     enquiry_open_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 180
+    cors_origins: tuple[str, ...] = ()
 
 
 def address(bind: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ import msgspec
 from intake import forms
 from intake.problems import MEDIA_TYPE, ProblemDocument
 
-API_VERSION = "1.0.0"
+API_VERSION = "1.1.0"
 _JSON = "application/json"
 _ORDER_ID = {
     "name": "order_id",
@@ -31,6 +31,19 @@ _IDEMPOTENCY_KEY = {
 }
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
 _ETAG = {"ETag": {"schema": {"type": "string"}}}
+_TRACE = {
+    "traceresponse": {
+        "description": "W3C Trace Context: the trace of the request's traceparent, or a new one, and our span.",
+        "schema": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$"},
+    }
+}
+_TRACEPARENT = {
+    "name": "traceparent",
+    "in": "header",
+    "required": False,
+    "description": "W3C Trace Context. Anything that is not one is ignored.",
+    "schema": {"type": "string"},
+}
 _TYPES = (
     forms.PlainOrder,
     forms.SealedOrder,
@@ -67,10 +80,11 @@ def openapi_document() -> bytes:
                     "summary": "This document.",
                     "responses": {
                         "200": _answer("This document.", {"type": "object"}),
-                        **_problems("405", "500"),
+                        **_problems("405", "429", "500"),
                     },
                 }
             },
+            "/metrics": {"get": _metrics()},
         },
         "components": {
             "schemas": schemas,
@@ -94,10 +108,15 @@ _PROBLEMS = {
     "409": "Sealed to a key that is no longer in use: fetch `keys`, seal again, same Idempotency-Key.",
     "413": "More than 32 KiB.",
     "415": "Not application/json.",
+    "429": "Too many requests from this address or its network; see Retry-After. Nothing was stored.",
     "422": "Some fields are not right (`errors` names each), or the Idempotency-Key was used for another basket.",
     "500": "An unexpected error.",
     "503": "Not ready, out of keys, or too busy; see Retry-After.",
 }
+
+
+_WAIT = ("429", "503")
+_ALLOW = {"Allow": {"schema": {"type": "string"}}}
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -107,8 +126,11 @@ def _reference(name: str) -> dict[str, str]:
 def _answer(
     description: str, schema: dict[str, Any], headers: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": description, "content": {_JSON: {"schema": schema}}}
-    return answer | ({"headers": headers} if headers else {})
+    return {
+        "description": description,
+        "content": {_JSON: {"schema": schema}},
+        "headers": (headers or {}) | _TRACE,
+    }
 
 
 def _problems(*statuses: str) -> dict[str, Any]:
@@ -116,7 +138,9 @@ def _problems(*statuses: str) -> dict[str, Any]:
         status: {
             "description": _PROBLEMS[status],
             "content": {MEDIA_TYPE: {"schema": _reference("ProblemDocument")}},
-            **({"headers": _RETRY_AFTER} if status == "503" else {}),
+            "headers": _TRACE
+            | (_RETRY_AFTER if status in _WAIT else {})
+            | (_ALLOW if status == "405" else {}),
         }
         for status in statuses
     }
@@ -127,7 +151,7 @@ def _take_order() -> dict[str, Any]:
     return {
         "operationId": "takeOrder",
         "summary": "Take an order. Answers only when the sealed order is durable.",
-        "parameters": [_IDEMPOTENCY_KEY],
+        "parameters": [_IDEMPOTENCY_KEY, _TRACEPARENT],
         "requestBody": {
             "required": True,
             "content": {_JSON: {"schema": {"oneOf": [_reference("PlainOrder"), _reference("SealedOrder")]}}},
@@ -138,7 +162,7 @@ def _take_order() -> dict[str, Any]:
                 _reference("Accepted"),
                 headers,
             ),
-            **_problems("400", "405", "408", "409", "413", "415", "422", "500", "503"),
+            **_problems("400", "405", "408", "409", "413", "415", "422", "429", "500", "503"),
         },
     }
 
@@ -148,18 +172,34 @@ def _show_order() -> dict[str, Any]:
     return {
         "operationId": "showOrder",
         "summary": "Where an order is. Only with the order's own token.",
-        "parameters": [_ORDER_ID, none_match],
+        "parameters": [_ORDER_ID, none_match, _TRACEPARENT],
         "security": [{"orderToken": []}],
         "responses": {
             "200": _answer("Its status.", _reference("Status"), _ETAG | _RETRY_AFTER),
-            "304": {"description": "Not changed.", "headers": _ETAG | _RETRY_AFTER},
-            **_problems("404", "405", "500", "503"),
+            "304": {"description": "Not changed.", "headers": _ETAG | _RETRY_AFTER | _TRACE},
+            **_problems("404", "405", "429", "500", "503"),
+        },
+    }
+
+
+def _metrics() -> dict[str, Any]:
+    text = {"schema": {"type": "string"}}
+    return {
+        "operationId": "metrics",
+        "summary": "Counters for Prometheus, to programs of the server's own machine only.",
+        "responses": {
+            "200": {
+                "description": "Requests, times, refusals, limits, keys left. No customer's data.",
+                "content": {"text/plain": text, "application/openmetrics-text": text},
+                "headers": _TRACE,
+            },
+            **_problems("404", "405", "429", "500"),
         },
     }
 
 
 def _get(operation: str, summary: str, schema: str, *, unavailable: bool = False) -> dict[str, Any]:
-    problems = ("405", "500", "503") if unavailable else ("405", "500")
+    problems = ("405", "429", "500", "503") if unavailable else ("405", "429", "500")
     return {
         "operationId": operation,
         "summary": summary,

@@ -162,6 +162,12 @@ NOT_STORED = Problem(
     detail="Send the same request again later, with the same Idempotency-Key: it is never taken twice.",
     headers=_retry(30),
 )
+TOO_MANY = Problem(
+    rule="INTAKE-TOO-MANY",
+    status=HTTPStatus.TOO_MANY_REQUESTS,
+    title="Too many requests from this network",
+    detail="Nothing was stored. Wait as long as Retry-After says, then send the same request again.",
+)
 ORDER_UNKNOWN = Problem(
     rule="INTAKE-ORDER-UNKNOWN",
     status=HTTPStatus.NOT_FOUND,
@@ -203,6 +209,11 @@ def method_refused(allowed: str) -> Problem:
         detail="See the Allow header.",
         headers=(("allow", allowed),),
     )
+
+
+def too_many(seconds: int) -> Problem:
+    """A rate limit is reached; after ``seconds`` one more request fits."""
+    return replace(TOO_MANY, headers=_retry(seconds))
 
 
 def not_ready(reasons: Sequence[str], notices: Sequence[NoticeForm]) -> Problem:

@@ -26,12 +26,16 @@ from intake.catalogue import load_catalogue
 from intake.config import IntakeConfig, address
 from intake.errors import IntakeError
 from intake.forms import OrderStatus, Status
+from intake.front import METRICS_ROUTE, Front
 from intake.groups import WAITING_MAXIMUM, GroupCommit
 from intake.health import Health
+from intake.limits import LimitsConfig
 from intake.live_keys import LiveKeys
 from intake.openapi import openapi_document
 from intake.page.pages import Pages, Shop
 from intake.policy import policy_routes
+from intake.request_log import JsonLines
+from intake.surroundings import Outside, Shared, check_settings, surround
 from intake.taking import OrderDesk
 from intake.tokens import TOKEN_KEY_SIZE
 from keys.durable import create_durable, make_directory
@@ -42,7 +46,6 @@ from transfer.sync.node import LAST_RETURN
 from transfer.sync.silence import heard, silence_of
 from transfer.wire.records import Reason
 
-Clock = Callable[[], float]
 _PR_SET_PDEATHSIG = 1
 _TOKEN_FILE = "token.key"  # noqa: S105  a file name
 _REGISTER = "register.db"
@@ -55,9 +58,9 @@ _UNDER_WAY_SECONDS = 0.05
 _LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "[%(levelname)s] %(message)s"}},
+    "formatters": {"lines": {"()": JsonLines}},
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stderr"}
+        "stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}
     },
     "loggers": {
         "_granian": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
@@ -76,9 +79,12 @@ def register_path(node: NodeConfig) -> Path:
     return node.state / _REGISTER
 
 
-def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], bytes]) -> None:
+def prepare(
+    node: NodeConfig, intake: IntakeConfig, limits: LimitsConfig, *, random: Callable[[int], bytes]
+) -> None:
     """What one process does before the workers start: check the settings and make what is missing."""
     _check_port_is_free(*address(intake.bind))
+    check_settings(limits, intake.cors_origins)
     load_catalogue(intake.catalogue)
     make_directory(node.state)
     if not (node.state / _TOKEN_FILE).exists():
@@ -88,8 +94,11 @@ def prepare(node: NodeConfig, intake: IntakeConfig, *, random: Callable[[int], b
     Register(register_path(node)).close()
 
 
-def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
-    """One worker's application."""
+def build(
+    node: NodeConfig, intake: IntakeConfig, limits: LimitsConfig, *, shared: Shared, outside: Outside
+) -> Front:
+    """One worker's application, and what stands before it."""
+    now = outside.now
 
     def seconds() -> int:
         return int(now())
@@ -148,9 +157,21 @@ def build(node: NodeConfig, intake: IntakeConfig, *, now: Clock) -> Intake:
         started=_take_signals_once_serving,
         close=close,
     )
+    front = Front(
+        application,
+        surround(
+            shared,
+            limits,
+            intake.cors_origins,
+            routes=[*application.routes, METRICS_ROUTE],
+            health=health,
+            webhooks=dict,
+            outside=outside,
+        ),
+    )
     gc.collect()
     gc.freeze()  # what is there now stays, so it need not be looked through again
-    return application
+    return front
 
 
 def time_of_last_return(register: Register) -> int:
@@ -210,7 +231,7 @@ def _take_signals_once_serving() -> None:
     loop.call_later(_UNDER_WAY_SECONDS, signal.pthread_sigmask, signal.SIG_UNBLOCK, _STOP)
 
 
-def serve(intake: IntakeConfig, load: Callable[[], Intake]) -> None:
+def serve(intake: IntakeConfig, load: Callable[[], Front]) -> None:
     """Run until a signal ends it; ``load`` makes the application in each worker process."""
     host, port = address(intake.bind)
     server = Granian(

@@ -44,10 +44,11 @@ _WITHOUT_A_KEY = {Outcome.KEYS_OUT: KEYS_OUT, Outcome.RETIRED: RETIRED, Outcome.
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """The order stands. ``order_id``: 32 hex digits."""
+    """The order stands. ``order_id``: 32 hex digits. ``is_new``: it did not before."""
 
     order_id: str
     access_token: str
+    is_new: bool = False
 
 
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ class OrderDesk:
             outcome = await outcome
         match outcome:
             case Outcome.NEW | Outcome.SAME:
-                return self._taken(entered.order_id)
+                return self._taken(entered.order_id, is_new=outcome is Outcome.NEW)
             case Outcome.OTHER_BASKET:
                 return BASKET_DIFFERS
             case Outcome.KEYS_OUT | Outcome.RETIRED | Outcome.RESEAL:
@@ -123,8 +124,9 @@ class OrderDesk:
             case never:
                 assert_never(never)
 
-    def _taken(self, order_id: bytes) -> Taken:
-        return Taken(order_id=order_id.hex(), access_token=access_token(self._token_key, order_id))
+    def _taken(self, order_id: bytes, *, is_new: bool = False) -> Taken:
+        token = access_token(self._token_key, order_id)
+        return Taken(order_id=order_id.hex(), access_token=token, is_new=is_new)
 
     def _known_or(self, order_id: bytes, digest: bytes, problem: Problem) -> Taken | Problem:
         """An order that stands already is answered as the first time, whatever is missing today."""

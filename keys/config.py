@@ -20,7 +20,18 @@ from keys.toml_words import in_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SECTIONS = ("node", "sync", "intake", "keystore", "processor", "acquirer", "charging", "exports")
+SECTIONS = (
+    "node",
+    "sync",
+    "intake",
+    "limits",
+    "webhooks",
+    "keystore",
+    "processor",
+    "acquirer",
+    "charging",
+    "exports",
+)
 _SIZE_LIMIT = 256 * 1024
 _NAME_ONE = "name an existing configuration file with --config (README.md shows one)"
 

@@ -29,7 +29,9 @@ from intake import cli as intake_cli
 from intake import server
 from intake.app import Intake
 from intake.config import IntakeConfig
+from intake.limits import LimitsConfig
 from intake.server import build, prepare
+from intake.surroundings import Outside, share
 from keys import cli as keys_cli
 from keys import console
 from keys.config import load
@@ -253,7 +255,7 @@ def add_node(world: World, node: str) -> World:
     _done(
         command(intake_cli.commands, "trust", enrolment, "--config", world.node_toml, "--fingerprint", theirs)
     )
-    prepare(*_settings(world.node_toml), random=os.urandom)
+    prepare(*_settings(world.node_toml), LimitsConfig(), random=os.urandom)
     return world
 
 
@@ -344,11 +346,15 @@ def make_light(patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def _answering(world: World) -> Iterator[Intake]:
     node, intake = _settings(world.node_toml)
-    app = build(node, intake, now=time.time)
+    shared = share(random=os.urandom)
+    outside = Outside(now=time.time, ticks=time.perf_counter, random=os.urandom, worker=0, log_to=2)
+    app = build(node, intake, LimitsConfig(), shared=shared, outside=outside).application
     try:
         yield app
     finally:
         app._close()
+        os.close(shared.rates)
+        os.close(shared.tallies)
 
 
 def _settings(path: Path) -> tuple[NodeConfig, IntakeConfig]:

@@ -152,14 +152,15 @@ class Node:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def configure(self, *, workers: int = 1, max_orders: int = 10_000) -> Node:
+    def configure(self, *, workers: int = 1, max_orders: int = 10_000, more: str = "") -> Node:
+        """Write the configuration; ``more`` goes to the end of [intake], with further sections if need be."""
         self.root.mkdir(parents=True, exist_ok=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.config.write_text(
             f'[node]\nnode = "{NODE}"\nstate = "state"\nmax_orders = {max_orders}\n'
-            f'[intake]\nbind = "127.0.0.1:{self.port}"\nworkers = {workers}\n'
+            f'[intake]\nbind = "127.0.0.1:{self.port}"\nworkers = {workers}\n{more}'
         )
         return self
 

@@ -73,15 +73,19 @@ def test_the_openapi_document_describes_every_answer(node: Node) -> None:
         "/livez",
         "/readyz",
         "/openapi.json",
+        "/metrics",
     }
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     for operation in operations:
         for status, response in operation["responses"].items():
+            assert "traceresponse" in response["headers"]
+            assert ("Retry-After" in response["headers"]) >= (status in {"429", "503"})
             if status >= "400":
                 assert set(response["content"]) == {"application/problem+json"}
     taking = document["paths"]["/orders"]["post"]
-    assert set(taking["responses"]) == {"202", "400", "405", "409", "413", "415", "422", "500", "503", "408"}
+    refusals = {"400", "405", "408", "409", "413", "415", "422", "429", "500", "503"}
+    assert set(taking["responses"]) == {"202", *refusals}
     assert schemas["CardForm"]["required"] == ["number", "expiry_month", "expiry_year", "security_code"]
 
 
@@ -96,15 +100,40 @@ def test_the_documents_of_the_interface_have_the_described_form(node: Node) -> N
     assert msgspec.json.decode(refused.body, type=ProblemDocument).errors
 
 
-def test_the_server_logs_no_request(new_node: NewNode) -> None:
+LOGGED = {"time", "level", "event", "method", "route", "status", "ms", "worker", "client", "trace", "span"}
+
+
+def test_the_log_has_a_line_a_request_and_nothing_that_a_client_sent(new_node: NewNode) -> None:
     node = new_node().configure().enrol(9).start()
     key = new_key()
-    accepted = node.post(good_order(), key).json
+    accepted = node.post(good_order(), key, **{"X-Forwarded-For": "198.51.100.77"}).json
     node.get(f"/orders/{accepted['order_id']}", Authorization=f"Bearer {accepted['access_token']}")
     node.post(b"[" * 5000, key)
     node.get("/nothing?card=4242424242424242")
+    node.request("BREW4242", "/4242424242424242", headers={"X-Secret": "4242424242424242"})
     node.stop()
-    assert node.log.read_text().splitlines() == [f"intake of node shop-t on {node.url}, 9 batch keys left"]
+    first, *lines = node.log.read_text().splitlines()
+    assert first == f"intake of node shop-t on {node.url}, 9 batch keys left"
+    logged = [line for line in map(json.loads, lines) if line["route"] != "/livez"]
+    assert [(line["method"], line["route"], line["status"], line.get("rule", "")) for line in logged] == [
+        ("POST", "/orders", 202, ""),
+        ("GET", "/orders/{order_id}", 200, ""),
+        ("POST", "/orders", 400, "INTAKE-JSON"),
+        ("GET", "other", 404, ""),
+        ("other", "other", 404, ""),
+    ]
+    assert all(LOGGED <= set(line) <= LOGGED | {"rule", "parent"} for line in logged)
+    whole = "\n".join(lines)
+    sent = (
+        "4242",
+        key,
+        accepted["order_id"],
+        accepted["access_token"],
+        "198.51.100.77",
+        "127.0.0.1",
+        "Müller",
+    )
+    assert [text for text in sent if text in whole] == []
 
 
 def test_tokens_are_of_one_order_and_one_node_only() -> None:

@@ -1,0 +1,131 @@
+"""Who is at the other end: the client's network addresses, also behind the shop's own proxy, and its nameless tags.
+
+Why here: rate limits and logs need the same answer, and only the configuration says whom to believe about it.
+Must not: believe a header of a proxy that the configuration does not name, or let an address into a log or a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from intake.errors import IntakeError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_TAG_SIZE = 8
+_REMEMBERED = 4096
+_HEADER_LIMIT = 2048
+_HOPS_MAXIMUM = 32
+_NARROW = {4: 32, 6: 64}  # what one customer has: an IPv6 household gets 2**64 addresses and may use them all
+_WIDE = {4: 24, 6: 48}  # what one customer can rent
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """``address`` and ``prefix`` are keyed digests (64 bits) of the narrow and the wide network that it is in.
+
+    ``is_shop``: the shop's own software, which speaks for many customers. ``is_local``: a program of this machine, with
+    no proxy in between.
+    """
+
+    address: int
+    prefix: int
+    is_shop: bool
+    is_local: bool
+
+
+class Clients:
+    """``trusted_proxies``: who may say in X-Forwarded-For for whom it asks. ``key``: 32 bytes, of this start only."""
+
+    def __init__(
+        self, *, trusted_proxies: Sequence[Network], shop_addresses: Sequence[Network], key: bytes
+    ) -> None:
+        self._proxies = tuple(trusted_proxies)
+        self._shop = (*_LOOPBACK, *shop_addresses)
+        self._key = key
+        self._known: dict[tuple[str, bytes], Client] = {}
+
+    def of(self, peer: str, forwarded_for: bytes) -> Client:
+        """The client behind ``peer``, which sent ``forwarded_for`` (all X-Forwarded-For lines, joined by commas)."""
+        asked = peer, forwarded_for
+        known = self._known.get(asked)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[asked] = self._look(peer, forwarded_for)
+        return known
+
+    def _look(self, peer: str, forwarded_for: bytes) -> Client:
+        address = _address(peer)
+        if address is None:
+            return Client(address=self._tag(b"?"), prefix=self._tag(b"??"), is_shop=False, is_local=False)
+        client = self._behind(address, forwarded_for)
+        return Client(
+            address=self._tag(_network(client, _NARROW)),
+            prefix=self._tag(_network(client, _WIDE)),
+            is_shop=_is_in(client, self._shop),
+            is_local=not forwarded_for and _is_in(address, _LOOPBACK),
+        )
+
+    def _behind(self, address: Address, forwarded_for: bytes) -> Address:
+        """From the right, each proxy that is trusted says who asked it; the first that is not trusted is the client."""
+        hops = forwarded_for[-_HEADER_LIMIT:].decode("latin-1").split(",")[-_HOPS_MAXIMUM:]
+        for hop in reversed(hops):
+            if not _is_in(address, self._proxies):
+                break
+            before = _address(hop.strip(" \t"))
+            if before is None:
+                break
+            address = before
+        return address
+
+    def _tag(self, network: bytes) -> int:
+        digest = hashlib.blake2b(network, key=self._key, digest_size=_TAG_SIZE, person=b"client").digest()
+        return int.from_bytes(digest, "big")
+
+
+def networks(setting: str, named: Iterable[str]) -> list[Network]:
+    """The networks or single addresses of a setting; ``CONFIG-VALUE`` when one is not a network."""
+    found = []
+    for text in named:
+        try:
+            found.append(ipaddress.ip_network(text))
+        except ValueError:
+            raise IntakeError(
+                "CONFIG-VALUE",
+                f"{setting}: {text} is not a network",
+                "for example 192.0.2.7 or 2001:db8::/48",
+            ) from None
+    return found
+
+
+def _address(text: str) -> Address | None:
+    """An address, also with a port or in brackets, as proxies write it."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        return ipaddress.IPv6Address(int(address))  # without a zone, which a client could vary at will
+    return address
+
+
+def _is_in(address: Address, of: Iterable[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in of)
+
+
+def _network(address: Address, lengths: dict[int, int]) -> bytes:
+    kept = lengths[address.version]
+    shift = address.max_prefixlen - kept
+    return b"%d/%d/%x" % (address.version, kept, int(address) >> shift)

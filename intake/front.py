@@ -1,0 +1,192 @@
+"""What every request passes before and after the application: limits, other origins, trace, count and log line.
+
+Why here: the application knows orders; who asks, how often, and what is written down about it is decided here.
+Must not: read a body, or let anything into a count or a log that the client can choose freely.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+
+from intake import asgi
+from intake.app import Intake
+from intake.clients import Client
+from intake.limits import ORDERS, REQUESTS, TOKENS
+from intake.problems import NOT_FOUND, method_refused, too_many
+from intake.request_log import RequestLine
+from intake.surroundings import Surroundings
+from intake.tallies import METHODS
+from intake.traces import FRESH_SIZE, Trace, trace_of
+
+ORDERS_ROUTE = "/orders"
+ORDER_ROUTE = "/orders/{order_id}"
+METRICS_ROUTE = "/metrics"
+_API = (ORDERS_ROUTE, "/keys", "/openapi.json")
+_ORDER_PREFIX = "/orders/"
+_NONE = b""
+_GONE = 499  # the client went away before there was an answer
+_SEVERE = 500
+_METHODS = frozenset(METHODS)
+_JUDGED = "intake.judged"
+
+
+class _Exchange:
+    """One request's answer on its way out: its status and note are kept, the trace is added."""
+
+    __slots__ = ("_send", "note", "status", "trace")
+
+    def __init__(self, send: asgi.Send, trace: Trace) -> None:
+        self._send = send
+        self.trace = trace
+        self.status = _GONE
+        self.note = ""
+
+    async def send(self, message: asgi.Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.note = message.pop("note", "")
+            message["headers"] = [*message["headers"], (b"traceresponse", self.trace.response)]
+        await self._send(message)
+
+
+class Front:
+    """Stands before ``application`` in each worker."""
+
+    def __init__(self, application: Intake, surroundings: Surroundings) -> None:
+        self.application = application
+        self._around = surroundings
+        self._with_cors = CORSMiddleware(
+            self._answer,
+            allow_origins=tuple(origin.decode("ascii") for origin in surroundings.cors_origins),
+            allow_methods=("GET", "POST"),
+            allow_headers=(
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-none-match",
+                "traceparent",
+                "tracestate",
+            ),
+            expose_headers=("etag", "location", "retry-after", "traceresponse"),
+        )
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """One ASGI connection: a request, or the server's start and end."""
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            if scope["type"] == "lifespan":
+                self._around.log.flush()
+            return
+        around = self._around
+        started = around.outside.ticks()
+        origin, forwarded_for, traceparent = _headers(scope)
+        exchange = _Exchange(send, trace_of(traceparent, around.outside.random(FRESH_SIZE)))
+        client = around.clients.of((scope.get("client") or ("", 0))[0], forwarded_for)
+        path, method = scope["path"], scope["method"]
+        limit, wait = self._beyond(client, method, path)
+        scope[_JUDGED] = client, wait
+        try:
+            if wait:
+                around.tallies.limited(limit)
+            # What is refused is shown to a page of a listed origin too, but for its preflights.
+            if (
+                origin in around.cors_origins
+                and (path in _API or path.startswith(_ORDER_PREFIX))
+                and not (wait and method == "OPTIONS")
+            ):
+                await self._with_cors(scope, receive, exchange.send)
+            else:
+                await self._answer(scope, receive, exchange.send)
+        finally:
+            self._write_down(scope, exchange, client, around.outside.ticks() - started)
+
+    async def _answer(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        client, wait = scope[_JUDGED]
+        if wait:
+            await asgi.answer_problem(send, too_many(wait))
+        elif scope["path"] == METRICS_ROUTE:
+            await self._show_metrics(scope, send, client)
+        else:
+            await self.application(scope, receive, send)
+
+    def _beyond(self, client: Client, method: str, path: str) -> tuple[str, int]:
+        """The limit that this request is beyond, and for how many seconds (0: it is not)."""
+        limits, now = self._around.limits, self._around.outside.now()
+        if wait := limits.request(client, now):
+            return REQUESTS, wait
+        if path == ORDERS_ROUTE:
+            return ORDERS, limits.wait(client, ORDERS, now) if method == "POST" else 0
+        if path.startswith(_ORDER_PREFIX):
+            return TOKENS, limits.wait(client, TOKENS, now)
+        return "", 0
+
+    async def _show_metrics(self, scope: asgi.Scope, send: asgi.Send, client: Client) -> None:
+        if (
+            not client.is_local
+        ):  # how much a shop sells is nobody's business; to others the address is nothing
+            await asgi.answer_problem(send, NOT_FOUND)
+        elif scope["method"] not in ("GET", "HEAD"):
+            await asgi.answer_problem(send, method_refused("GET, HEAD"))
+        else:
+            accept = asgi.single_headers(scope).get(b"accept", b"").decode("latin-1")
+            body, media_type = self._around.metrics.document(accept)
+            headers = [(b"cache-control", b"no-store")]
+            await asgi.answer(send, int(HTTPStatus.OK), body, headers, media_type.encode("ascii"))
+
+    def _write_down(self, scope: asgi.Scope, exchange: _Exchange, client: Client, seconds: float) -> None:
+        around, status, trace = self._around, exchange.status, exchange.trace
+        route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else METHODS[-1]
+        rule = "" if status < HTTPStatus.BAD_REQUEST else exchange.note
+        around.tallies.request(route, method, status, seconds)
+        if rule:
+            around.tallies.refusal(rule)
+        if exchange.note == asgi.NEW:
+            around.limits.count(client, ORDERS, around.outside.now())
+        elif route == ORDER_ROUTE and status == HTTPStatus.NOT_FOUND:
+            around.limits.count(client, TOKENS, around.outside.now())
+        around.log.write(
+            RequestLine(
+                time=round(around.outside.now(), 3),
+                level="error" if status >= _SEVERE else "info",
+                event="request",
+                method=method,
+                route=route,
+                status=status,
+                ms=round(1000 * seconds, 2),
+                worker=around.outside.worker,
+                client=f"{client.address >> 32:08x}",
+                trace=trace.trace_id,
+                span=trace.span_id,
+                parent=trace.parent_id,
+                rule=rule,
+            )
+        )
+
+
+def _headers(scope: asgi.Scope) -> tuple[bytes, bytes, bytes | None]:
+    """Origin, all of X-Forwarded-For, and traceparent; one that must be single and is repeated counts as none."""
+    origin: bytes = _NONE
+    traceparent: bytes | None = None
+    forwarded: list[bytes] = []
+    traces = 0
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            traces += 1
+            traceparent = value
+        elif name == b"origin":
+            origin = value
+        elif name == b"x-forwarded-for":
+            forwarded.append(value)
+    return origin, b",".join(forwarded), traceparent if traces == 1 else None
+
+
+def _route(scope: asgi.Scope) -> str:
+    """The template of the address that was asked for: one of those that the application has, or other."""
+    path: str = scope["path"]
+    if path in (ORDERS_ROUTE, METRICS_ROUTE):
+        return path
+    route: Any = scope.get("route")
+    return getattr(route, "path", "other")

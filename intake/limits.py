@@ -1,0 +1,80 @@
+"""How much one client may ask for: requests, new orders, wrong tokens; by its address and by its network.
+
+Why here: all limits in one table of numbers, applied before a body is read.
+Must not: know a card (who tries stolen ones is seen by how many orders come from where), or be switched off.
+
+A refused request is not counted, so that waiting as long as Retry-After says is enough. A program of this machine and
+the shop's own software speak for many customers: of them only requests are counted, to a much higher limit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from intake.clients import Client
+from intake.rate_table import Rate, RateTable
+
+_MINUTE, _HOUR = 60, 3600
+REQUESTS, ORDERS, TOKENS = "requests", "orders", "tokens"
+NAMES = (REQUESTS, ORDERS, TOKENS)
+# Each limit counts under tags of its own, made from the client's.
+_MARKS = {REQUESTS: 0, ORDERS: 0x5A17_0C3D_9B6E_21F4, TOKENS: 0x37E2_81BC_44D0_F96B}
+_OF_PREFIX = 0x2C6F_9E15_D308_7A4B
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``: what one address (IPv6: one /64) may do; its network (/24, /48) ``network_factor`` times that.
+
+    ``trusted_proxies``: whose X-Forwarded-For says who the client is. ``shop_addresses``: the shop's own software.
+    """
+
+    requests_per_minute: Annotated[int, Meta(ge=30, le=100_000)] = 600
+    orders_per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 60
+    wrong_tokens_per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 60
+    network_factor: Annotated[int, Meta(ge=1, le=100)] = 10
+    shop_requests_per_minute: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 600_000
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    shop_addresses: tuple[str, ...] = ()
+
+
+class Limits:
+    """The limits of ``config``, counted in ``table``."""
+
+    def __init__(self, config: LimitsConfig, table: RateTable) -> None:
+        self._table = table
+        one = {
+            REQUESTS: Rate(limit=config.requests_per_minute, seconds=_MINUTE),
+            ORDERS: Rate(limit=config.orders_per_hour, seconds=_HOUR),
+            TOKENS: Rate(limit=config.wrong_tokens_per_hour, seconds=_HOUR),
+        }
+        self._of_address = one
+        self._of_prefix = {
+            name: Rate(limit=rate.limit * config.network_factor, seconds=rate.seconds)
+            for name, rate in one.items()
+        }
+        self._of_shop = Rate(limit=config.shop_requests_per_minute, seconds=_MINUTE)
+
+    def request(self, client: Client, now: float) -> int:
+        """Count one request: 0, or how many seconds to wait."""
+        if client.is_shop:
+            return self._table.take([(client.address or 1, self._of_shop)], now)
+        return self._table.take(self._wanted(client, REQUESTS), now)
+
+    def wait(self, client: Client, name: str, now: float) -> int:
+        """How many seconds this client has to wait before it may do what ``name`` limits; nothing is counted."""
+        return 0 if client.is_shop else self._table.wait(self._wanted(client, name), now)
+
+    def count(self, client: Client, name: str, now: float) -> None:
+        """Count what was done."""
+        if not client.is_shop:
+            self._table.take(self._wanted(client, name), now)
+
+    def _wanted(self, client: Client, name: str) -> list[tuple[int, Rate]]:
+        mark = _MARKS[name]
+        return [
+            (client.address ^ mark or 1, self._of_address[name]),
+            (client.prefix ^ mark ^ _OF_PREFIX or 1, self._of_prefix[name]),
+        ]

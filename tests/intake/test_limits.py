@@ -1,0 +1,277 @@
+"""Rate limits: the window slides, workers count together, and only a trusted proxy says who the client is."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intake.clients import Client, Clients, networks
+from intake.errors import IntakeError
+from intake.limits import NAMES, ORDERS, REQUESTS, TOKENS, Limits, LimitsConfig
+from intake.rate_table import KEY_SIZE, Rate, RateTable, make_table
+from intake.surroundings import check_settings
+from keys.config import load
+from keys.errors import RuleError
+from tests.intake.answers import problem
+from tests.intake.node import Node
+from tests.intake.orders import good_order, new_key
+
+NewNode = Callable[[], Node]
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    descriptor = make_table(bytes(KEY_SIZE))
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_the_limit_is_reached_and_waiting_as_told_is_enough(memory: int) -> None:
+    table, rate = RateTable(memory), Rate(limit=10, seconds=60)
+    now = NOW
+    for _ in range(200):
+        while not (wait := table.take([(7, rate)], now)):
+            now += 0.01
+        assert table.take([(7, rate)], now + wait) == 0
+        now += wait
+
+
+@given(st.lists(st.floats(0, 30), min_size=20, max_size=120), st.integers(1, 12), st.sampled_from([1, 7, 60]))
+@settings(max_examples=60)
+def test_no_window_ever_holds_twice_the_limit_and_each_two_windows_hold_it_about(
+    steps: list[float], limit: int, seconds: int
+) -> None:
+    memory = make_table(bytes(KEY_SIZE))
+    table, rate = RateTable(memory), Rate(limit=limit, seconds=seconds)
+    now, taken = NOW, []
+    for step in steps:
+        now += step * seconds / 60
+        if not table.take([(1, rate)], now):
+            taken.append(now)
+    os.close(memory)
+    for start in taken:
+        # The estimate takes the window before as even; so never more than the limit in one fixed window.
+        assert sum(start <= moment < start + seconds for moment in taken) < 2 * limit + 1
+    for window in {int(moment) // seconds for moment in taken}:
+        assert sum(int(moment) // seconds == window for moment in taken) <= limit
+
+
+def test_one_refused_tag_counts_none_of_them(memory: int) -> None:
+    table = RateTable(memory)
+    narrow, wide = Rate(limit=2, seconds=60), Rate(limit=3, seconds=60)
+    assert [table.take([(1, narrow), (9, wide)], NOW) for _ in range(2)] == [0, 0]
+    assert table.take([(1, narrow), (9, wide)], NOW) > 0
+    assert table.take([(2, narrow), (9, wide)], NOW) == 0
+    assert table.take([(3, narrow), (9, wide)], NOW) > 0
+    assert table.wait([(3, narrow)], NOW) == 0
+
+
+def test_a_flood_of_addresses_does_not_forget_the_busiest(memory: int) -> None:
+    table, rate = RateTable(memory), Rate(limit=50, seconds=3600)
+    for _ in range(50):
+        assert table.take([(5, rate)], NOW) == 0
+    for other in range(1, 60):
+        table.take([(5 + other * 8192, rate)], NOW)  # all in one bucket
+    assert table.take([(5, rate)], NOW) > 0
+
+
+def _take(memory: int, times: int, answers: multiprocessing.SimpleQueue[int]) -> None:
+    table, rate = RateTable(memory), Rate(limit=1000, seconds=3600)
+    answers.put(sum(table.take([(42, rate)], NOW) == 0 for _ in range(times)))
+
+
+def test_processes_count_together(memory: int) -> None:
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+    workers = [fork.Process(target=_take, args=(memory, 600, answers)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sum(answers.get() for _ in workers) == 1000
+
+
+def clients(*, proxies: tuple[str, ...] = (), shop: tuple[str, ...] = (), key: bytes = bytes(32)) -> Clients:
+    return Clients(trusted_proxies=networks("p", proxies), shop_addresses=networks("s", shop), key=key)
+
+
+PROXIES = ("10.0.0.0/8", "fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        ("192.0.2.1", "198.51.100.1", "192.0.2.1"),  # a stranger's word counts for nothing
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        (
+            "10.0.0.1",
+            "6.6.6.6, 198.51.100.1",
+            "198.51.100.1",
+        ),  # what the client itself wrote stands to the left
+        ("10.0.0.1", "6.6.6.6, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("10.0.0.1", "6.6.6.6,,10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1", "6.6.6.6, unknown", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+        ("10.0.0.1", "[2001:db8::7]:443", "2001:db8::7"),
+        ("fd00::1", "2001:db8::7", "2001:db8::7"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "10.0.0.9, 10.0.0.2", "10.0.0.9"),
+        ("10.0.0.1", "6.6.6.6," * 500 + "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "2001:db8::7%eth0", "2001:db8::7"),
+        ("10.0.0.1", "\xff\xfe", "10.0.0.1"),
+    ],
+)
+def test_the_client_is_whom_the_last_trusted_proxy_names(peer: str, forwarded: str, expected: str) -> None:
+    table = clients(proxies=PROXIES)
+    assert table.of(peer, forwarded.encode("latin-1")).address == table.of(expected, b"").address
+
+
+def test_one_household_is_one_client_and_its_network_another_key() -> None:
+    table = clients()
+    home, next_door, elsewhere = (
+        table.of(address, b"") for address in ("2001:db8:1:2::7", "2001:db8:1:3::7", "2001:db8:2::7")
+    )
+    assert table.of("2001:db8:1:2:ffff::1", b"") == home
+    assert next_door.address != home.address
+    assert next_door.prefix == home.prefix != elsewhere.prefix
+    first, second = table.of("192.0.2.1", b""), table.of("192.0.2.2", b"")
+    assert first.address != second.address
+    assert first.prefix == second.prefix
+    assert clients(key=b"\1" * 32).of("192.0.2.1", b"").address != first.address
+
+
+@given(st.text(max_size=30), st.binary(max_size=200))
+def test_any_peer_and_any_header_are_some_client(peer: str, forwarded: bytes) -> None:
+    assert isinstance(clients(proxies=("0.0.0.0/0", "::/0")).of(peer, forwarded), Client)
+
+
+def test_only_a_program_of_this_machine_is_local() -> None:
+    table = clients(proxies=("127.0.0.1",), shop=("192.0.2.0/24",))
+    assert table.of("127.0.0.1", b"").is_local
+    assert not table.of("127.0.0.1", b"127.0.0.1").is_local
+    assert not table.of("192.0.2.1", b"").is_local
+    assert table.of("192.0.2.1", b"").is_shop
+    assert not table.of("127.0.0.1", b"198.51.100.1").is_shop
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "10.0.0.1/8", "300.1.1.1", "*"])
+def test_a_setting_that_is_no_network_is_refused(wrong: str) -> None:
+    with pytest.raises(IntakeError) as refusal:
+        networks("[limits] trusted_proxies", [wrong])
+    assert refusal.value.rule == "CONFIG-VALUE"
+
+
+def test_each_limit_counts_for_itself(memory: int) -> None:
+    limits = Limits(
+        LimitsConfig(requests_per_minute=30, orders_per_hour=3, wrong_tokens_per_hour=2), RateTable(memory)
+    )
+    client = clients().of("192.0.2.1", b"")
+    limits_of = {REQUESTS: 30, ORDERS: 3, TOKENS: 2}
+    for name in NAMES:
+        for _ in range(limits_of[name]):
+            assert limits.wait(client, name, NOW) == 0
+            limits.count(client, name, NOW)
+        assert limits.wait(client, name, NOW) > 0
+    assert limits.request(client, NOW) > 0
+
+
+LIMITS = (
+    "[limits]\nrequests_per_minute = 60\norders_per_hour = 3\nwrong_tokens_per_hour = 4\nnetwork_factor = 2\n"
+)
+
+
+def test_who_tries_many_cards_is_stopped_by_address_and_by_network(new_node: NewNode) -> None:
+    node = new_node().configure(workers=2, more=LIMITS).enrol().start()
+
+    def order(address: str, key: str = "") -> int:
+        return node.post(good_order(), key or new_key(), **{"X-Forwarded-For": address}).status
+
+    key = new_key()
+    assert [order("198.51.100.1", key) for _ in range(6)] == [202] * 6  # a retry is no new order
+    assert [order("198.51.100.1") for _ in range(2)] == [202] * 2
+    refused = node.post(good_order(), new_key(), **{"X-Forwarded-For": "198.51.100.1"})
+    problem(refused, 429, "INTAKE-TOO-MANY")
+    assert 0 < int(refused.headers["retry-after"]) <= 7200
+    # Another address of the same network has its own three, and then the network has had its six.
+    assert [order(f"198.51.100.{last}") for last in (2, 2, 2, 3)] == [202, 202, 202, 429]
+    assert order("203.0.113.1") == 202
+    # Who may not order any more still sees how the orders fared.
+    assert node.get("/orders/" + "0" * 32, X_Forwarded_For="198.51.100.1").status == 404
+    # The shop's own software on this machine speaks for many.
+    assert [node.post(good_order(), new_key()).status for _ in range(10)] == [202] * 10
+    assert 'intake_limited_total{limit="orders"} 2.0' in node.get("/metrics").body.decode()
+
+
+def test_who_guesses_tokens_or_asks_too_often_is_stopped(new_node: NewNode) -> None:
+    node = new_node().configure(more=LIMITS).enrol().start()
+    accepted = node.post(good_order(), new_key()).json
+    path, guesser = f"/orders/{accepted['order_id']}", "198.51.100.9"
+    wrong = [
+        node.get(path, Authorization=f"Bearer {'A' * 32}", X_Forwarded_For=guesser).status for _ in range(6)
+    ]
+    assert wrong == [404, 404, 404, 404, 429, 429]
+    bearer = f"Bearer {accepted['access_token']}"
+    assert node.get(path, Authorization=bearer, X_Forwarded_For=guesser).status == 429
+    assert node.get(path, Authorization=bearer, X_Forwarded_For="203.0.113.9").status == 200
+    asked = [node.get("/keys", X_Forwarded_For="203.0.113.10").status for _ in range(70)]
+    assert 60 <= asked.count(200) <= 65  # a minute may end meanwhile
+    assert asked.count(200) + asked.count(429) == 70
+
+
+def test_a_stranger_cannot_speak_for_others(new_node: NewNode) -> None:
+    node = new_node().configure(more=LIMITS + 'trusted_proxies = ["192.0.2.1"]\n').enrol().start()
+    accepted = node.post(good_order(), new_key()).json
+    # Loopback is not trusted here: all of these are one client, a program of this machine.
+    for last in range(8):
+        answer = node.get(f"/orders/{accepted['order_id']}", X_Forwarded_For=f"198.51.100.{last}")
+        assert answer.status == 404
+    assert node.get("/metrics", X_Forwarded_For="198.51.100.1").status == 404
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("requests_per_minute = 0", "CONFIG-VALUE"),
+        ("requests_per_minute = 1000000", "CONFIG-VALUE"),
+        ("orders_per_hour = 0", "CONFIG-VALUE"),
+        ("orders_per_hour = 100000", "CONFIG-VALUE"),
+        ("network_factor = 0", "CONFIG-VALUE"),
+        ('trusted_proxies = ["everyone"]', "CONFIG-VALUE"),
+        ("enabled = false", "CONFIG-UNKNOWN"),
+    ],
+)
+def test_no_setting_switches_limits_off(tmp_path: Path, line: str, rule: str) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f"[limits]\n{line}\n")
+    with pytest.raises(RuleError) as refusal:
+        check_settings(load(config, {"limits": LimitsConfig}, {})["limits"], ())
+    assert refusal.value.rule == rule
+
+
+def test_clients_that_ask_at_once_share_one_count(new_node: NewNode) -> None:
+    node = new_node().configure(workers=2, more=LIMITS).enrol().start()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.extend(node.get("/keys", X_Forwarded_For="203.0.113.77").status for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    started = time.time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # A window that ends in the middle lets in a part of the next one's.
+    allowed = 60 if int(started) // 60 == int(time.time()) // 60 else 120
+    assert 60 <= statuses.count(200) <= allowed
+    assert statuses.count(200) + statuses.count(429) == 120
