@@ -123,10 +123,18 @@ class Shell:
         return self.run(*self.prefix, *words, expect=expect, show=show)
 
     @contextmanager
-    def background(self, *words: str | Path, log: Path) -> Iterator[Service]:
-        """Show and start a command in the background; it and all its workers end with the context."""
+    def background(
+        self, *words: str | Path, log: Path, pipes: tuple[int, ...] = (), home: Path | None = None
+    ) -> Iterator[Service]:
+        """Show and start a command in the background; it and all its workers end with the context.
+
+        ``pipes``: descriptors of ours that become its 3 and 4; with them goes a ``home`` of its own.
+        """
         command = [self.short(word) for word in words]
         self.say(f"$ {shlex.join(command)} &", "cyan")
+        if pipes and home:
+            adapter = (sys.executable, "-m", "tests.end_to_end.with_pipes")
+            command = [*adapter, *map(str, pipes), str(home), *command]
         service: Service | None = None
         try:
             with log.open("ab") as sink, _undivided():
@@ -138,6 +146,7 @@ class Shell:
                     stdout=sink,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C is ours to pass on, to the whole group
+                    pass_fds=pipes,
                 )
                 service = Service(process=process, log=log)
             yield service

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tests.end_to_end.commands import Shell
+from tests.end_to_end.page_order import PageOrder
 
 _MARKS = {
     True: Text("holds", style="green"),
@@ -38,7 +39,7 @@ class Play:
 
     ``orders`` is the number sent; ``paid`` the ids that ended as paid, ``unsettled`` those that did not end;
     ``opened_before`` of ``cards_before`` cards of the kept bundle opened while its key lived; ``not_isolated``
-    is what the ``runs`` of the offline side said when they saw a network.
+    is what the ``runs`` of the offline side said when they saw a network; ``page`` is the order by a real browser.
     """
 
     orders: int
@@ -48,6 +49,7 @@ class Play:
     opened_before: int
     runs: int
     not_isolated: tuple[str, ...] = ()
+    page: PageOrder = field(default_factory=PageOrder)
 
 
 @dataclass(slots=True, kw_only=True)

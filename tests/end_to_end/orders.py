@@ -31,12 +31,13 @@ _STYLES = {PAID: "green", "declined": "yellow", "held": "magenta"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What the shop kept of an order that it sent. ``amount`` in minor units."""
+    """What the shop kept of an order that it sent. ``amount`` in minor units; ``by``: the way it came."""
 
     order_id: str
     token: str = field(repr=False)
     amount: int
     currency: str
+    by: str = "API"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +90,13 @@ def show(
 ) -> None:
     """The table of all orders, after the first return and now."""
     table = Table(title=Text("All orders, as their customers see them", style="bold"), title_justify="left")
-    for column in ("order", "amount", "after the first return", "now", "reason"):
+    for column in ("order", "by", "amount", "after the first return", "now", "reason"):
         table.add_column(column, justify="right" if column == "amount" else "left")
     for receipt in receipts:
         before, now = first[receipt.order_id], last[receipt.order_id]
         table.add_row(
             Text(receipt.order_id[:_SHOWN_OF_AN_ID]),
+            Text(receipt.by, style="" if receipt.by == "API" else "bold"),
             Text(money(receipt.amount, receipt.currency)),
             Text(before.state, style=_STYLES.get(before.state, "")),
             Text(now.state, style=_STYLES.get(now.state, "")),

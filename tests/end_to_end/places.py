@@ -22,7 +22,7 @@ NODE = "shop-a"
 PROFILE = "ascii-1987"
 _MARK = "MADE-BY-THE-MAIN-JOB"
 _MARK_TEXT = "Everything beside this file that the main job makes, it removes at its next start.\n"
-_MADE = ("online", "offline", "medium", "copies", "logs", "planted-marker.bin")
+_MADE = ("online", "offline", "medium", "copies", "logs", "browser", "planted-marker.bin")
 _SECRET_MODE = 0o600
 
 
@@ -92,6 +92,11 @@ class Places:
     @property
     def logs(self) -> Path:
         return self.var / "logs"
+
+    @property
+    def browser(self) -> Path:
+        """The home of the customer's browser, as long as it runs."""
+        return self.var / "browser"
 
     @property
     def planted(self) -> Path:

@@ -19,6 +19,7 @@ from keys.public.minisign import MinisignPublicKey, signature_matches
 from offline_processor.acquirers.simulator.books import unreversed_approvals
 from tests.end_to_end.commands import Shell, environment
 from tests.end_to_end.findings import Play, Proof
+from tests.end_to_end.page_order import SECRETS
 from tests.end_to_end.places import NODE, Places
 from tests.end_to_end.scan import (
     PLANTED_CVV_COMPARTMENT,
@@ -38,6 +39,7 @@ _PLACES_SHOWN = 10
 def prove(shell: Shell, places: Places, play: Play) -> Proof:
     """Look, and return what was found. Nothing is taken from the play that can be looked at."""
     proof = Proof()
+    _sealed_by_the_browser(play, proof)
     _isolation(shell, play, proof)
     _opening(shell, places, play, proof)
     _signatures(places, proof)
@@ -86,6 +88,20 @@ def _judge_scan(looked: Looked, others: Looked, places: Places, proof: Proof) ->
             for place in found[:_PLACES_SHOWN]
         ]
     proof.places += looked.unread[:_PLACES_SHOWN]
+
+
+def _sealed_by_the_browser(play: Play, proof: Proof) -> None:
+    promise = "the page encrypts in the customer's browser"
+    page = play.page
+    if page.receipt is None:
+        proof.add(promise, page.why or "no order went through the page", holds=None)
+        return
+    found = (
+        f"{page.browser}: 1 order sealed and sent, {len(page.in_clear)} of {len(SECRETS)} typed texts in clear in"
+        f" {page.requests} requests, {len(page.foreign)} requests to others, {len(page.complaints)} complaints"
+    )
+    proof.add(promise, found, holds=page.is_clean)
+    proof.places += [f"the browser: {text}" for text in (*page.foreign, *page.complaints)[:_PLACES_SHOWN]]
 
 
 def _isolation(shell: Shell, play: Play, proof: Proof) -> None:

@@ -18,10 +18,12 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
-from tests.end_to_end import findings, orders, proof
+from intake.money import control_total
+from tests.end_to_end import findings, orders, page_order, proof
 from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Shell, entered
 from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.orders import PAID, SETTLED, Receipt, Status
+from tests.end_to_end.page_order import PageOrder
 from tests.end_to_end.places import NODE, PROFILE, Places, write_settings
 
 NEEDS_PERSON = 3
@@ -118,6 +120,21 @@ def take_orders(shell: Shell, places: Places, url: str, *, count: int) -> str:
     return _one(_CONTROL_TOTAL, taken, "control total")
 
 
+def buy_in_the_page(shell: Shell, places: Places, url: str) -> PageOrder:
+    """One more order, by a customer with a browser; where there is none it is said, and nothing is installed."""
+    shell.title("Online: one customer buys in the shop's own page, with a real browser")
+    page = page_order.place(shell, places, url)
+    if page.receipt is None:
+        shell.say(f"NOT SHOWN: {page.why}. The other orders go on.", "yellow")
+    else:
+        shell.say(
+            f"  {page.browser} chose a record, filled in the checkout and pressed Pay; the thank-you page is in"
+            f" {shell.short(places.logs / page_order.PICTURE)}",
+            "dim",
+        )
+    return page
+
+
 def push(shell: Shell, places: Places) -> Outcome:
     """Cut, sign and write a bundle to the medium, and keep a copy of what is on it: the adversary's copy."""
     outcome = shell.run("spool-sync", "push", "--config", places.node_toml)
@@ -142,7 +159,12 @@ def pull(shell: Shell, places: Places) -> Outcome:
 def day(shell: Shell, places: Places, url: str, *, count: int) -> Day:
     """Orders in, charged, answered; then once more for those whose answer was lost on the way."""
     shell.title(f"Online: {count} sample orders over HTTP, then out to the medium")
-    total = take_orders(shell, places, url, count=count)
+    take_orders(shell, places, url, count=count)
+    receipts = orders.read_receipts(places.receipts)
+    page = buy_in_the_page(shell, places, url)
+    receipts += [page.receipt] if page.receipt else []
+    total = control_total((receipt.amount, receipt.currency) for receipt in receipts)
+    shell.say(f"The shop's own books: {total}", "bold")
     push(shell, places)
     bundles = sorted((places.copies / places.drop_in.name / NODE).iterdir())
     shell.say("The copy opens as long as its key lives:")
@@ -152,7 +174,6 @@ def day(shell: Shell, places: Places, url: str, *, count: int) -> Day:
     runs = [charge(shell, places, "--confirm", total, expect=(DONE, NEEDS_PERSON))]
     shell.title("Online: the return comes in")
     pull(shell, places)
-    receipts = orders.read_receipts(places.receipts)
     first = orders.statuses(url, receipts)
     shell.title("Once more: what got no answer is reversed first, and only then charged anew")
     push(shell, places)
@@ -173,6 +194,7 @@ def day(shell: Shell, places: Places, url: str, *, count: int) -> Day:
             not_isolated=tuple(
                 line for run in runs for line in run.output.splitlines() if _NOT_ISOLATED in line
             ),
+            page=page,
         ),
     )
 

@@ -17,9 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,11 @@ from tests.end_to_end.conftest import System, quiet_shell
 from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.main_job import ORDERS
 from tests.end_to_end.orders import Status
+from tests.end_to_end.page_order import PICTURE
 from tests.end_to_end.places import ROOT, Places, fresh
 from tests.end_to_end.proof import SAMPLE_PANS
 from tests.end_to_end.scan import PLANTED_CVV_COMPARTMENT, digits_of
+from tests.tools.known import find
 
 _SEED = 1  # what `intake sample` takes when nobody says another
 _EXPECTED = {
@@ -49,6 +52,7 @@ _PAID = Status(state="paid", reason="none")
 _LOST = "0341"
 _TAG = "MAIN_JOB_UNDER_TEST"
 _PATIENCE = 90.0
+_PAGE = "the page encrypts in the customer's browser"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ def copied(played: Played, tmp_path: Path) -> Iterator[Places]:
 def _prove(played: Played, places: Places) -> set[str]:
     """The promises that fail now."""
     found = proof.prove(quiet_shell(places), places, played.day.play)
-    return {line.promise for line in found.lines if not line.holds}
+    return {line.promise for line in found.lines if line.holds is False}
 
 
 def _last_four() -> list[str]:
@@ -99,7 +103,8 @@ def _last_four() -> list[str]:
 def test_every_order_ends_as_its_card_demands(played: Played) -> None:
     cards = _last_four()
     assert {digits_of(number)[-4:].decode() for number in TROUBLED_CARDS} == set(_EXPECTED) <= set(cards)
-    ended = [played.day.last[receipt.order_id] for receipt in played.day.receipts]
+    sampled = [receipt for receipt in played.day.receipts if receipt.by == "API"]
+    ended = [played.day.last[receipt.order_id] for receipt in sampled]
     assert ended == [_EXPECTED.get(card, _PAID) for card in cards]
 
 
@@ -117,9 +122,40 @@ def test_only_the_order_whose_answer_was_lost_was_held_and_is_then_charged(playe
 
 
 def test_the_proof_holds_in_every_line(played: Played) -> None:
-    assert [line for line in played.proof.lines if not line.holds] == []
-    assert len(played.proof.lines) == 13
+    not_shown = [] if find("chromium") else [_PAGE]
+    assert [line.promise for line in played.proof.lines if not line.holds] == not_shown
+    assert len(played.proof.lines) == 14
     assert played.proof.places == []
+
+
+@pytest.mark.needs_tool("chromium")
+def test_one_order_came_through_the_real_page_in_a_real_browser(played: Played) -> None:
+    page, places = played.day.play.page, played.places
+    assert page.receipt is not None
+    assert page.receipt in played.day.receipts
+    assert played.day.last[page.receipt.order_id] == _PAID
+    assert page.requests > 10
+    assert page.browser in played.screen
+    assert (places.logs / PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert not places.browser.exists()
+
+
+@pytest.mark.needs_tool("chromium")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"foreign": ("https://evil.example/x",)},
+        {"in_clear": ("Zoë Müller",)},
+        {"complaints": ("policy: ContentSecurityPolicyIssue",)},
+        {"sealed": False},
+    ],
+)
+def test_a_page_that_does_what_it_must_not_makes_the_proof_fail(
+    played: Played, copied: Places, change: dict[str, Any]
+) -> None:
+    play = replace(played.day.play, page=replace(played.day.play.page, **change))
+    found = proof.prove(quiet_shell(copied), copied, play)
+    assert [line.promise for line in found.lines if line.holds is False] == [_PAGE]
 
 
 def test_the_screen_shows_every_order_and_line_and_no_card(played: Played) -> None:
@@ -130,8 +166,8 @@ def test_the_screen_shows_every_order_and_line_and_no_card(played: Played) -> No
     assert not any(pan.decode() in played.screen for pan in SAMPLE_PANS)
 
 
-def test_it_takes_less_than_a_minute(played: Played) -> None:
-    assert played.seconds < 60
+def test_it_takes_about_a_minute_at_most(played: Played) -> None:
+    assert played.seconds < 75
 
 
 def test_passphrases_and_receipts_are_for_their_owner_only(played: Played) -> None:
@@ -236,6 +272,17 @@ def test_stopped_half_way_it_leaves_no_process(tmp_path: Path, number: signal.Si
     assert _left_running(tmp_path / "var") == []
 
 
+@pytest.mark.needs_tool("chromium")
+def test_stopped_while_its_browser_runs_it_leaves_no_process(tmp_path: Path) -> None:
+    job = _command(tmp_path / "var")
+    _read_until(job, lambda line: "--remote-debugging-pipe" in line)
+    time.sleep(1)  # Chromium starts half a dozen processes
+    os.kill(job.pid, signal.SIGTERM)
+    job.communicate(timeout=_PATIENCE)
+    assert job.returncode not in (0, 1)
+    assert _left_running(tmp_path / "var") == []
+
+
 def test_a_failing_command_ends_it_with_the_place_of_the_logs(tmp_path: Path) -> None:
     job = _command(tmp_path / "var")
     _read_until(job, lambda line: "key-ceremony init" in line)
@@ -263,6 +310,7 @@ def test_without_unshare_and_minisign_it_says_what_it_could_not_show(
     assert job.returncode == 0, output
     assert "NOT ISOLATED" in output
     assert "not shown" in output
+    assert "NOT SHOWN: no Chromium is installed here" in output
     # A table folds its lines where the columns are narrow, so only the words that no fold parts are looked for.
     assert "our own" in output
     assert "minisign -V" not in output
