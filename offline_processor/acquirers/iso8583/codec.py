@@ -188,6 +188,12 @@ def _zero(copy: bytearray, place: slice, part: Mapping[str, str], *, ends: bool,
     copy[start:stop] = b"0" * max(0, stop - start)
 
 
+def security_code_text(profile: Profile, digits: int) -> str:
+    """The text of the security code's element, with zeros in place of so many digits."""
+    before = profile.cvv_before.replace("{length}", f"{digits:02d}")
+    return before + ("0" * digits).rjust(profile.cvv_width)
+
+
 def security_code_place(profile: Profile, places: Mapping[int, slice], digits: int) -> slice:
     """Where the digits of a security code lie in the frame; they end where its element ends."""
     end: int = places[profile.cvv_field].stop

@@ -7,6 +7,7 @@ Must not: connect again, wait, or let a frame be sent a second time.
 from __future__ import annotations
 
 import socket
+import struct
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,6 +20,7 @@ from offline_processor.acquirers.iso8583.profile import Profile
 from transfer.wire.card import CardView
 
 _BUFFER: Final = 32 * 1024
+_DISCARD, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +60,14 @@ class _Queued:
 class Connection:
     """A connected socket, which does not block, and what was asked over it.
 
-    ``stopped``: nothing more is sent over it. ``ended``: nothing more comes either, so whoever waits has no answer.
-    ``failed``: it stopped for a fault.
+    ``stopped``: it takes no further request. ``failed``: it stopped for a fault, and not one more byte is sent.
+    ``ended``: nothing more comes either, so whoever waits has no answer.
     """
 
     def __init__(self, profile: Profile, connected: socket.socket, memory: Memory) -> None:
+        # What the system still holds when this ends, by us or by a kill, must not reach the host later: the reversal
+        # that follows over another connection would be there before it, find nothing, and count as done.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
         self.socket, self.memory = connected, memory
         self.exchange = Exchange(profile=profile)
         self.stopped = False
@@ -91,7 +96,7 @@ class Connection:
 
     def flush(self) -> None:
         """Send what can be sent now."""
-        while self.to_send and not self.stopped:
+        while self.to_send and not self.failed:
             try:
                 sent = self.socket.send(self.memory.outgoing.view[self._sent : self._filled])
             except BlockingIOError:
@@ -106,24 +111,21 @@ class Connection:
             self._forget_outgoing()
 
     def read(self, now: float) -> list[Reply]:
-        """The answers that came; the end of the connection is noted."""
-        replies: list[Reply] = []
-        while not self.ended:
-            try:
-                size = self.socket.recv_into(self.memory.incoming.view[self._came :])
-            except BlockingIOError:
-                break
-            except OSError:
-                size = 0
-            if size == 0:
-                self.ended = self.stopped = self.failed = True
-                break
-            self._came += size
-            found, taken = self.exchange.receive(self.memory.incoming.view[: self._came], now=now)
-            replies += found
-            self._shift(taken)
-            if self.exchange.broken:
-                self.ended = self.stopped = self.failed = True
+        """The answers in what has come, at most one buffer of it; the end of the connection is noted."""
+        try:
+            size = self.socket.recv_into(self.memory.incoming.view[self._came :])
+        except BlockingIOError:
+            return []
+        except OSError:
+            size = 0
+        if size == 0:
+            self.ended = self.stopped = self.failed = True
+            return []
+        self._came += size
+        replies, taken = self.exchange.receive(self.memory.incoming.view[: self._came], now=now)
+        self._shift(taken)
+        if self.exchange.broken:
+            self.ended = self.stopped = self.failed = True
         return replies
 
     def run_out(self, now: float) -> None:
@@ -133,17 +135,30 @@ class Connection:
             self.stopped = self.failed = True
 
     def take_back(self) -> list[int]:
-        """Of a connection that has stopped: the tickets of which not one byte was sent. The rest of one is dropped."""
+        """Of a connection that has stopped: the tickets of which not one byte was sent.
+
+        A frame that was sent in part is sent to its end, unless the connection has failed.
+        """
         back = [one for one in self._queue if one.start >= self._sent]
         for one in back:
             self.exchange.taken_back(one.message)
-        self._queue.clear()
-        self._forget_outgoing()
+        begun = [one for one in self._queue if one.start < self._sent and not self.failed]
+        self._queue = deque(begun)
+        if begun:
+            end = begun[-1].end
+            self.memory.outgoing.view[end : self._filled] = bytes(self._filled - end)
+            self._filled = end
+        else:
+            self._forget_outgoing()
         return [one.ticket for one in back]
 
     def close(self) -> None:
         """End it, and wipe its memory."""
-        self.stopped = self.ended = True
+        self.stopped = self.ended = self.failed = True
+        if self.exchange.settled and not self.to_send:
+            self.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, _DELIVER
+            )  # nothing can be late any more
         self.socket.close()
         self.memory.wipe()
 

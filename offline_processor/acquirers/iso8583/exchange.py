@@ -56,6 +56,7 @@ class Exchange:
     duplicates: int = 0
     _asked: dict[Key, _Asked] = field(default_factory=dict, repr=False)
     _over: dict[Key, None] = field(default_factory=dict, repr=False)
+    _timed_out: int = 0
 
     def knows(self, request: Message) -> bool:
         """True when an answer to such a request is awaited here, or was: a second one could not be told apart."""
@@ -71,12 +72,17 @@ class Exchange:
 
     def taken_back(self, request: Message) -> None:
         """Not one byte of it was sent."""
-        del self._asked[_key(request)]
+        self._timed_out -= self._asked.pop(_key(request)).timed_out
 
     @property
-    def waiting(self) -> list[int]:
-        """The tickets that are neither answered nor out of time."""
-        return [one.ticket for one in self._asked.values() if not one.timed_out]
+    def waiting(self) -> int:
+        """How many are neither answered nor out of time."""
+        return len(self._asked) - self._timed_out
+
+    @property
+    def settled(self) -> bool:
+        """True when every request was answered."""
+        return not self._asked
 
     @property
     def deadline(self) -> float | None:
@@ -108,6 +114,7 @@ class Exchange:
         gone = [one for one in self._asked.values() if one.deadline <= now and not one.timed_out]
         for one in gone:
             one.timed_out = True
+        self._timed_out += len(gone)
         self.tired = self.tired or bool(gone)
         return [one.ticket for one in gone]
 
@@ -126,6 +133,7 @@ class Exchange:
         if messages.is_in_progress(self.profile, message):
             return None
         del self._asked[key]
+        self._timed_out -= asked.timed_out
         self._over[key] = None
         if len(self._over) > REMEMBERED:
             del self._over[next(iter(self._over))]

@@ -27,10 +27,10 @@ def write_frame(profile: Profile, message: Message, card: CardView | None, targe
     """Write length and message at the front of ``target``, with the card's digits in their places; how many bytes.
 
     ``target`` is locked memory of ``FRAME_MOST`` bytes at least, which the caller wipes. ``ISO-FORM`` as ``encode``,
-    or when message and card do not belong together.
+    or when message and card do not belong together: then nothing of the card was written.
     """
     frame, places = codec.encode_with_layout(profile, message)
-    if (card is None) is (_PAN in places) or (card is None and profile.cvv_field in places):
+    if not _belong_together(profile, message, card):
         raise ProcessorError("ISO-FORM", "a message has no card for its card elements; nothing was sent")
     before = codec.prefix(profile, frame)
     size = len(before) + len(frame)
@@ -41,6 +41,16 @@ def write_frame(profile: Profile, message: Message, card: CardView | None, targe
     return size
 
 
+def _belong_together(profile: Profile, message: Message, card: CardView | None) -> bool:
+    """True when the message has room for this card's digits, no more and no fewer, or for none and there is none."""
+    pan, expiry, code = (message.fields.get(number) for number in (_PAN, _EXPIRY, profile.cvv_field))
+    if card is None:
+        return pan is None and expiry is None and code is None
+    if pan is None or len(pan) != len(card.pan) or expiry is None:
+        return False
+    return code is None or (len(card.cvv) > 0 and code == codec.security_code_text(profile, len(card.cvv)))
+
+
 def _overwrite(profile: Profile, places: Mapping[int, slice], card: CardView, frame: memoryview) -> None:
     _put(frame[places[_PAN]], card.pan, packed=_is_packed(profile, _PAN))
     # Small integers are shared by the whole interpreter: to make one leaves nothing behind.
@@ -48,10 +58,6 @@ def _overwrite(profile: Profile, places: Mapping[int, slice], card: CardView, fr
     expiry = (year // 10, year % 10, month // 10, month % 10)
     _put_digits(frame[places[_EXPIRY]], expiry, packed=_is_packed(profile, _EXPIRY))
     if profile.cvv_field in places:
-        if not len(card.cvv):
-            raise ProcessorError(
-                "ISO-FORM", "a message has no security code for its element; nothing was sent"
-            )
         if _is_packed(profile, profile.cvv_field):
             _put(frame[places[profile.cvv_field]], card.cvv, packed=True)
         else:

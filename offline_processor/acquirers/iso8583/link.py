@@ -15,7 +15,6 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -32,6 +31,8 @@ ATTEMPTS: Final = 5
 """After so many failures without any answer between them, what was not sent is left unanswered."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
+_FIRST_REST, _LONGEST_REST = 5.0, 600.0
+"""While one connection works, a further one that cannot be had is tried again after such pauses only."""
 _SIGN_ON: Final = -1
 _NETWORK_STANS: Final = 999
 """0800 counts 1 to 999 of its own: its answers are of a type of their own, and one at most is awaited anywhere."""
@@ -71,6 +72,7 @@ class Link:
         self._failures = 0
         self._stan = 0
         self._first = 0
+        self._others_from, self._rest = 0.0, _FIRST_REST
         try:
             self._connect()
         except _NotConnectedError as error:
@@ -136,7 +138,7 @@ class Link:
         return [one for one in self._connections if not one.stopped]
 
     def _waiting(self) -> int:
-        return sum(len(one.exchange.waiting) for one in self._connections)
+        return sum(one.exchange.waiting for one in self._connections)
 
     def _fill(self, todo: deque[int], window: Sequence[Request]) -> None:
         """Give to the connections what may be sent now."""
@@ -144,11 +146,10 @@ class Link:
         room = settings.in_flight - self._waiting()
         while todo and room > 0 and (usable := self._usable()):
             request = window[todo[0] - self._first]
-            usable.sort(key=lambda one: len(one.exchange.waiting))
+            usable.sort(key=lambda one: one.exchange.waiting)
             fresh = [one for one in usable if not one.exchange.knows(request.message)]
-            if not fresh:  # its answer could not be told from another's: another connection
+            if not fresh:  # its answer could not be told from another's: a new connection
                 usable[0].stopped = True
-                todo.extendleft(reversed(usable[0].take_back()))
                 return
             deadline = settings.clock() + settings.profile.timeouts.answer
             try:
@@ -167,19 +168,21 @@ class Link:
         settings = self._settings
         for connection in self._connections:
             connection.flush()
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.to_send else 0)
+            writes = connection.to_send and not connection.failed
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writes else 0)
             if self._selector.get_key(connection.socket).events != events:
                 self._selector.modify(connection.socket, events, connection)
         if wait is None:
             deadlines = [one.exchange.deadline for one in self._connections]
             nearest = min((one for one in deadlines if one is not None), default=settings.clock())
-            wait = 0.0 if any(one.stopped and one.to_send for one in self._connections) else nearest
-            wait = max(0.0, wait - settings.clock())
+            to_take_back = any(one.failed and one.to_send for one in self._connections)
+            wait = 0.0 if to_take_back else max(0.0, nearest - settings.clock())
         for key, _ in self._selector.select(wait):
             connection = key.data
             for reply in connection.read(settings.clock()):
-                replies[reply.ticket - self._first] = reply
-                self._failures = 0
+                if reply.ticket >= self._first:  # never an answer to the place of another request
+                    replies[reply.ticket - self._first] = reply
+                    self._failures = 0
         for connection in list(self._connections):
             connection.run_out(settings.clock())
             if connection.stopped:
@@ -203,9 +206,18 @@ class Link:
         return False
 
     def _connect_others(self) -> None:
-        with suppress(_NotConnectedError):  # one is enough
-            while len(self._connections) < self._settings.connections:
+        """Open what is missing of the connections; one is enough, so after a failure not again at once."""
+        settings = self._settings
+        if settings.clock() < self._others_from:
+            return
+        try:
+            while len(self._connections) < settings.connections:
                 self._connect()
+        except _NotConnectedError:
+            self._others_from = settings.clock() + self._rest
+            self._rest = min(_LONGEST_REST, self._rest * 2)
+        else:
+            self._rest = _FIRST_REST
 
     def _connect(self) -> None:
         """One more connection, signed on; the other end must be of the same kind as the first time."""

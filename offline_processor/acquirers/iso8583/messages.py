@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from iso4217 import Currency
 
-from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.codec import Message, security_code_text
 from offline_processor.acquirers.protocol import (
     Advice,
     BatchAnswer,
@@ -79,8 +79,7 @@ def authorisation(
     """0100. ``cvv_digits`` is 0 when no security code is sent."""
     fields = _financial(profile, terms, reference, SALE) | _card(pan_digits)
     if cvv_digits:
-        before = profile.cvv_before.replace("{length}", f"{cvv_digits:02d}")
-        fields[profile.cvv_field] = before + ("0" * cvv_digits).rjust(profile.cvv_width)
+        fields[profile.cvv_field] = security_code_text(profile, cvv_digits)
     return Message(mti="0100", fields=fields)
 
 
