@@ -46,7 +46,7 @@ SHARED_KEYS = ("keys.public", "keys.errors", "keys.durable", "keys.config", "key
 SIGNER = "transfer.sync.signing"
 RULE_ID = re.compile(r"[A-Z]+(?:-[A-Z0-9]+)+")
 # Looks like a rule id and is none: names of encodings, and of records in the sample catalogue.
-NOT_A_RULE = re.compile(r"(?:UTF|ISO|SHA|HMAC|RFC|LP|CD|EP|MC|BOX)-[A-Z0-9-]+")
+NOT_A_RULE = re.compile(r"(?:(?:UTF|SHA|HMAC|RFC|LP|CD|EP|MC|BOX)-[A-Z0-9-]+|ISO-[0-9-]+)")
 
 
 def tracked_files(tool: Callable[[str], Path]) -> list[str]:

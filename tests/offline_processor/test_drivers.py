@@ -44,3 +44,11 @@ def test_batch_file_without_the_acquirers_key_is_refused(shop: Shop) -> None:
         with pytest.raises(ProcessorError) as refused:
             open_acquirer(config, desk)
     assert refused.value.rule == "CONFIG-BATCH-FILE"
+
+
+def test_simulator_without_books_is_refused(shop: Shop) -> None:
+    with shop.ledger() as ledger:
+        desk = Desk(ledger=ledger, rehearsal=True, clock=lambda: shop.now)
+        with pytest.raises(ProcessorError) as refused:
+            open_acquirer(AcquirerConfig(driver="simulator"), desk)
+    assert refused.value.rule == "CONFIG-SIMULATOR"

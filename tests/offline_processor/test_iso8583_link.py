@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from offline_processor.acquirers.iso8583 import codec, messages
+from offline_processor.acquirers.iso8583 import profile as profile_module
 from offline_processor.acquirers.iso8583.connection import Request
 from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer, open_iso8583
 from offline_processor.acquirers.iso8583.link import ATTEMPTS, Link, Settings
@@ -43,7 +45,13 @@ def impatient(name: str = "ascii-1987", **changes: Any) -> Profile:
     return msgspec.structs.replace(load(name), timeouts=Timeouts(connect=1, answer=SOON), **changes)
 
 
+def patient(name: str = "ascii-1987", **changes: Any) -> Profile:
+    return msgspec.structs.replace(load(name), timeouts=Timeouts(connect=5, answer=10), **changes)
+
+
 ASCII = impatient()
+"""For hosts that leave something unanswered; a test in which all is answered gives them more time."""
+PATIENT = patient()
 
 
 @dataclass(kw_only=True)
@@ -139,7 +147,7 @@ def stans(answers: Sequence[Answer | None]) -> list[int | None]:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_answers_in_any_order_reach_their_own_requests(name: str) -> None:
-    profile = impatient(name)
+    profile = patient(name)
 
     def backwards(peer: Peer) -> None:
         for _ in range(4):
@@ -154,7 +162,7 @@ def test_answers_in_any_order_reach_their_own_requests(name: str) -> None:
 
 
 def test_a_window_larger_than_the_buffers_goes_through() -> None:
-    with played(polite, in_flight=256) as (host, ours):
+    with played(polite, profile=PATIENT, in_flight=256) as (host, ours):
         assert codes(ours.authorise(*range(1, 601))) == ["00"] * 600
     assert len(host.peers) == 1
 
@@ -176,7 +184,7 @@ def test_several_connections_share_what_may_be_unanswered() -> None:
             for one in asked:
                 peer.answer(one)
 
-    with played(signed_on(slowly), connections=3, in_flight=12) as (host, ours):
+    with played(signed_on(slowly), profile=PATIENT, connections=3, in_flight=12) as (host, ours):
         assert codes(ours.authorise(*range(1, 61))) == ["00"] * 60
         assert len(host.peers) == 3
         assert min(len(peer.seen) for peer in host.peers) > 10
@@ -190,7 +198,7 @@ def test_answer_that_trickles_in_counts_when_it_is_whole_in_time() -> None:
             peer.send(bytes([byte]))
         peer.serve()
 
-    with played(signed_on(trickle)) as (_, ours):
+    with played(signed_on(trickle), profile=PATIENT) as (_, ours):
         assert codes(ours.authorise(1, 2)) == ["00", "00"]
 
 
@@ -405,7 +413,7 @@ def test_reversal_that_was_answered_no_is_repeated_over_a_new_connection() -> No
         while True:
             peer.answer(peer.request(), code="96")
 
-    with played(signed_on(no), polite) as (host, ours):
+    with played(signed_on(no), polite, profile=PATIENT) as (host, ours):
         assert codes(ours.reverse(1, 2)) == ["96", "96"]
         assert codes(ours.reverse(1, 2)) == ["00", "00"]
     assert len(host.peers) == 2
@@ -464,7 +472,7 @@ def test_other_end_that_changes_its_kind_is_not_charged_at() -> None:
 
 
 def test_host_that_hung_up_between_two_windows_costs_no_order() -> None:
-    with played(signed_on(lambda peer: peer.answer(peer.request())), polite) as (host, ours):
+    with played(signed_on(lambda peer: peer.answer(peer.request())), polite, profile=PATIENT) as (host, ours):
         assert codes(ours.authorise(1)) == ["00"]
         time.sleep(0.05)
         assert codes(ours.authorise(2)) == ["00"]
@@ -473,7 +481,7 @@ def test_host_that_hung_up_between_two_windows_costs_no_order() -> None:
 
 
 def test_further_connection_that_is_refused_is_not_asked_for_again_at_once() -> None:
-    with played(polite, lambda peer: peer.sign_on(code="05"), connections=2) as (host, ours):
+    with played(polite, lambda peer: peer.sign_on(code="05"), profile=PATIENT, connections=2) as (host, ours):
         for number in range(1, 6):
             assert codes(ours.authorise(number)) == ["00"]
     assert len(host.peers) == 2
@@ -544,3 +552,12 @@ def test_line_that_is_not_wholly_configured_is_not_opened(settings: dict[str, An
     with pytest.raises(ProcessorError) as refused:
         opened(**settings)()
     assert refused.value.rule == rule
+
+
+def test_protection_that_we_do_not_have_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    shipped = (Path(profile_module.__file__).parent / "profiles" / "ascii-1987.toml").read_text("utf-8")
+    own.write_text(shipped.replace("mac = false", "mac = true"), "utf-8")
+    with pytest.raises(ProcessorError) as refused:
+        opened(address="127.0.0.1:5000", terminal="T", merchant="M", profile=str(own))()
+    assert refused.value.rule == "ISO-PROTECTION"

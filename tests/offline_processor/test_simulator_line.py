@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import iso8583
@@ -11,7 +13,7 @@ import iso8583.specs
 import pytest
 
 from offline_processor.acquirers.simulator.books import standings, unreversed_approvals
-from tests.offline_processor.line import Line, simulator
+from tests.offline_processor.line import ROOT, Line, simulator
 from tests.offline_processor.traces import Cards, files_under
 
 if TYPE_CHECKING:
@@ -216,6 +218,12 @@ def test_killed_it_has_booked_all_that_it_answered_and_no_card(tmp_path: Path) -
         assert known.pans_in(content) == [], path
 
 
-def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"did not start: 4"):
-        simulator(tmp_path / "books.db", "--listen", "0.0.0.0:0").__enter__()
+@pytest.mark.parametrize(
+    "where", ["0.0.0.0:0", "localhost:0", "127.0.0.1", "192.0.2.1:4000", "127.0.0.1:99999"]
+)
+def test_it_listens_on_loopback_only(tmp_path: Path, where: str) -> None:
+    words = ("simulate-acquirer", "--books", str(tmp_path / "books.db"), "--listen", where)
+    command = [sys.executable, "-m", "offline_processor", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, cwd=ROOT)
+    assert ended.returncode == 4
+    assert "SIMULATOR-LISTEN" in ended.stderr
