@@ -31,6 +31,7 @@ SECTIONS = (
     "acquirer",
     "charging",
     "exports",
+    "operator",
 )
 _SIZE_LIMIT = 256 * 1024
 _NAME_ONE = "name an existing configuration file with --config (README.md shows one)"

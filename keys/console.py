@@ -60,7 +60,8 @@ _STOPPED_RULES = ("CEREMONY-BROKEN-OFF",)
 _STOPPED = "stopped; nothing is half-done: the same command can be given again"
 
 
-def _code_of(rule: str) -> ExitCode:
+def code_of(rule: str) -> ExitCode:
+    """The exit code of a command that ends with a refusal by this rule."""
     if rule in _STOPPED_RULES:
         return ExitCode.ERROR  # as Ctrl-C anywhere else
     usage = rule.startswith(_USAGE_RULES) or rule.endswith(_EXISTS)
@@ -79,7 +80,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoRet
         code = ExitCode(result) if isinstance(result, int) else ExitCode.DONE
     except RuleError as error:
         report_error(error, as_json="--json" in given)
-        code = _code_of(error.rule)
+        code = code_of(error.rule)
     except click.ClickException as error:
         error.show()
         code = ExitCode.USAGE

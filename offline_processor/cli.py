@@ -23,6 +23,7 @@ from offline_processor import (
     cli_custody,
     cli_dispatch,
     cli_export,
+    cli_ledger,
     cli_simulator,
     evidence,
     key_state,
@@ -31,12 +32,14 @@ from offline_processor import (
 )
 from offline_processor.acquirers.drivers import Desk, open_acquirer
 from offline_processor.batch import run as run_batch
+from offline_processor.cli_trail import TrailGroup
 from offline_processor.control_total import ControlTotal, same
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.progress import Bars
 from offline_processor.station import Settings, Station, ledger_to_read, open_station
 from offline_processor.status_report import notices_of
+from offline_processor.trail import Trail
 from offline_processor.workplace import RunReport, Workplace
 
 
@@ -46,12 +49,16 @@ def _clock() -> int:
 
 @click.group(
     name="offline-processor",
+    cls=TrailGroup,
     epilog="Example: offline-processor run --config offline.toml",
 )
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Charge the orders that came over the gap, on the machine that is connected to nothing."""
-    context.obj = Station(environ=os.environ, clock=_clock)
+    nobody = Trail(
+        command="", account="", clock=_clock, silent=True
+    )  # each command brings its own (cli_trail.py)
+    context.obj = Station(environ=os.environ, clock=_clock, trail=nobody)
 
 
 @cli.command(
@@ -167,28 +174,6 @@ def status(station: Station, *, config: Path, as_json: bool) -> ExitCode:
     return ExitCode.NEEDS_PERSON if found.needs_person else ExitCode.DONE
 
 
-@cli.command("verify-ledger")
-@console.shared_options
-@click.pass_obj
-def verify_ledger(station: Station, *, config: Path, as_json: bool) -> ExitCode:
-    """Recompute the chain of all ledger entries; any altered, removed or reordered entry is found."""
-    ledger, no_mirror = ledger_to_read(station.settings(config))
-    try:
-        entries = ledger.verify_chain()
-    finally:
-        ledger.close()
-    if as_json:
-        said = {"entries": entries, "chain": "intact"}
-        console.print_json(said if no_mirror is None else {**said, "mirror": no_mirror.message})
-    else:
-        console.say(f"{entries} entries, chain intact")
-    if no_mirror is not None:
-        if not as_json:
-            console.report_error(no_mirror, as_json=False)
-        return ExitCode.NEEDS_PERSON
-    return ExitCode.DONE
-
-
 @cli.command(
     "try-open", epilog="Example: offline-processor try-open --config offline.toml copies/shop-a/b00000001"
 )
@@ -244,6 +229,7 @@ for _command in (
     *cli_backup.COMMANDS,
     *cli_custody.COMMANDS,
     *cli_dispatch.COMMANDS,
+    *cli_ledger.COMMANDS,
     *cli_simulator.COMMANDS,
     *cli_batch_file.COMMANDS,
     *cli_export.COMMANDS,

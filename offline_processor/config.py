@@ -101,3 +101,12 @@ class ExportsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     paper: Literal["a4", "a5", "letter"] = "a4"
     label: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{1,2}x[1-9][0-9]{1,2}$(?!\n)")] = "100x150"
     fonts: Path | None = None
+
+
+class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[operator]``: the ``name`` of who works at this machine, for the trail of commands; OPERATOR_NAME overrides it.
+
+    Where a command asks ``--who``, that is the name.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9 .'-]{0,63})?$(?!\n)")] = ""

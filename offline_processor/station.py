@@ -19,23 +19,32 @@ from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases
 from keys.private.locked import harden_process
 from keys.private.swap import OnSwap, check_swap
-from offline_processor.config import AcquirerConfig, ChargingConfig, ExportsConfig, ProcessorConfig
+from offline_processor.config import (
+    AcquirerConfig,
+    ChargingConfig,
+    ExportsConfig,
+    OperatorConfig,
+    ProcessorConfig,
+)
 from offline_processor.errors import ProcessorError
 from offline_processor.isolation import ways_out
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.trail import Trail
 
 REHEARSAL = "REHEARSAL: throwaway keys and a simulated acquirer; nobody is charged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The offline configuration file."""
+    """The offline configuration file, and the trail of the command that has read it."""
 
     keystore: KeystoreConfig
     processor: ProcessorConfig
     acquirer: AcquirerConfig
     charging: ChargingConfig
     exports: ExportsConfig
+    operator: OperatorConfig
+    trail: Trail
 
     @property
     def ledger(self) -> Path:
@@ -44,10 +53,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
-    """What the command line gives to its commands: the environment, and the clock (Unix seconds)."""
+    """What the command line gives to its commands: the environment, the clock (Unix seconds), and their trail."""
 
     environ: Mapping[str, str]
     clock: Callable[[], int]
+    trail: Trail
 
     def settings(self, path: Path) -> Settings:
         """The settings in this file, with overrides from the environment."""
@@ -59,10 +69,14 @@ class Station:
                 "acquirer": AcquirerConfig,
                 "charging": ChargingConfig,
                 "exports": ExportsConfig,
+                "operator": OperatorConfig,
             },
             self.environ,
         )
-        return Settings(**sections)
+        settings = Settings(**sections, trail=self.trail)
+        self.trail.who = self.trail.who or settings.operator.name
+        self.trail.reopen = lambda: _ledger_of_trail(settings)
+        return settings
 
 
 def open_ledger(settings: Settings, *, renew_mirror: bool = False) -> Ledger:
@@ -95,6 +109,12 @@ def ledger_to_read(settings: Settings) -> tuple[Ledger, ProcessorError | None]:
         return Ledger(settings.ledger), error
 
 
+def _ledger_of_trail(settings: Settings) -> Ledger | None:
+    """The ledger for a command's last word; none where there is no keystore: a restore cut short goes on from that."""
+    there = settings.ledger.is_file() and settings.keystore.path.exists()
+    return open_ledger(settings) if there else None
+
+
 def _is_mirrored(settings: Settings) -> bool:
     return settings.processor.mirror is not None and settings.processor.mirror.is_file()
 
@@ -103,7 +123,7 @@ def _is_mirrored(settings: Settings) -> bool:
 def open_station(
     settings: Settings, fds: Descriptors, *, as_json: bool
 ) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
-    """An open keystore and ledger on a machine that was checked, with its marks.
+    """An open keystore and ledger on a machine that was checked, with its marks; the ledger tells of the command.
 
     The marks are shown here, before anything else is said, so that no command can leave them out; with
     ``as_json`` they belong into the command's document instead, as ``marks``.
@@ -117,7 +137,13 @@ def open_station(
         show_marks(marks, as_json=as_json)
         ledger = open_ledger(settings)
         try:
-            yield keystore, ledger, marks
+            settings.trail.begin(ledger, keystore)
+            try:
+                yield keystore, ledger, marks
+            except BaseException:
+                settings.trail.give_up(ledger, keystore)
+                raise
+            settings.trail.settle(ledger, keystore)
         finally:
             ledger.close()
 

@@ -87,6 +87,11 @@ class Ledger:
         return self._count
 
     @property
+    def chain(self) -> bytes:
+        """The chain value of the newest entry, 32 bytes; zero in an empty ledger."""
+        return self._chain
+
+    @property
     def newest(self) -> int:
         """The time of the newest entry, Unix seconds; 0 in an empty ledger."""
         return self._newest

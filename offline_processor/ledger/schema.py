@@ -247,3 +247,20 @@ def disclosures(database: Database) -> None:
     """What was disclosed of whom to whom, and who asked not to be named."""
     for statement in _DISCLOSURES:
         database.execute(statement)
+
+
+_TRAIL = (
+    # How far the ledger went when the offline identity last signed its tip: one row (ledger/anchor.py).
+    """CREATE TABLE anchor (
+        one INTEGER PRIMARY KEY CHECK (one = 1), document BLOB NOT NULL, signature TEXT NOT NULL) STRICT""",
+    "CREATE INDEX commands ON entry (id) WHERE kind IN ('command-begun', 'command-ended')",
+    # The records of acts of `key-ceremony` of which the entries tell.
+    "CREATE TABLE key_act (record TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+)
+
+
+@migrations()
+def trail(database: Database) -> None:
+    """Commands, and the tip that was signed."""
+    for statement in _TRAIL:
+        database.execute(statement)
