@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ import pytest
 from keys.public.fingerprint import fingerprint
 from offline_processor import cli_backup, station
 from offline_processor.cli import cli
+from offline_processor.errors import ProcessorError
 from tests.offline_processor.commands import accept_swap, configure
 from tests.offline_processor.disaster import back_up, lose
 from tests.offline_processor.shop import Shop, open_shop
@@ -21,13 +23,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PERIOD = ("--from", "1970-01-01T00:00:00Z", "--until", "1971-01-01T00:00:00Z", "--who", "A. Keeper")
+REASON = ("--who", "A. Keeper", "--why", "tried")
+UNKNOWN = "0" * 32
 ARGUMENTS = {
     "backup": ("--out", "{root}/day.sealed"),
+    "cancel": (UNKNOWN, *REASON),
+    "dispatch": (UNKNOWN,),
     "reconcile": ("{root}/report.csv", *PERIOD),
+    "refund": (UNKNOWN, "--whole", "--reference", "R-1", *REASON),
     "retire": ("shop-a",),
     "run": (),
     "set-sequence": ("--node", "shop-a", "--sequence", "5", "--digest", "ab" * 32, "--shares-fd", "{shares}"),
+    "settle-attempt": (UNKNOWN, "--found", "reversed", *REASON),
     "try-open": ("{bundle}",),
+    "verify-ledger": ("--signed-report", "{root}/ledger.json"),
 }
 WITH_RESTORE = {
     *ARGUMENTS,
@@ -76,7 +85,8 @@ def test_every_command_that_opens_the_keystore_is_tried_here() -> None:
 def test_command_shows_the_marks(shop: Shop, capfd: pytest.CaptureFixture[str], command: str) -> None:
     bundle = shop.bundle([])
     values = {"root": shop.root, "bundle": bundle, "shares": shares(shop)}
-    given(shop, command, *(text.format(**values) for text in ARGUMENTS[command]))
+    with suppress(ProcessorError):  # there is no such order; the marks come first
+        given(shop, command, *(text.format(**values) for text in ARGUMENTS[command]))
     assert_marked(capfd.readouterr().err)
 
 
