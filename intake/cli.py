@@ -27,6 +27,7 @@ from intake.cli_trust import health_of, read_limits, read_settings
 from intake.forms import OrderStatus
 from intake.front import Front
 from intake.money import control_total
+from intake.newsletter import cli as newsletter_commands
 from intake.sample import SampleReceipt, post_orders, sample_orders
 from intake.server import build, enter_worker, prepare, register_path, serve
 from intake.surroundings import Outside, Shared, share
@@ -45,6 +46,7 @@ Examples:
   intake status --config node.toml --json
   intake orders --config node.toml --state declined
   intake check-page https://shop.example
+  intake newsletter send december.toml --config node.toml
 """
 
 
@@ -55,6 +57,7 @@ def commands() -> None:
 
 cli_trust.register(commands)
 cli_check_page.register(commands)
+newsletter_commands.register(commands)
 
 
 @commands.command("serve", epilog="Example: intake serve --config node.toml")

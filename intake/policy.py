@@ -6,19 +6,28 @@ Must not: hold a rule of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.routing import Route
 
 from intake.catalogue import Catalogue
 from intake.config import IntakeConfig
 from intake.consent.web import ConsentPages
+from intake.newsletter.subscribers import PENDING_DAYS, Subscribers
+from intake.newsletter.web import NewsletterPages
 from intake.page.pages import Pages
 from intake.page.privacy import KeptFor, PrivacyPage
 from intake.page.record_page import RecordPages
 
-PENDING_DAYS = 7
 
-
-def policy_routes(intake: IntakeConfig, pages: Pages, catalogue: Catalogue) -> list[Route]:
+def policy_routes(
+    intake: IntakeConfig,
+    pages: Pages,
+    catalogue: Catalogue,
+    *,
+    subscribers: Subscribers,
+    now: Callable[[], int],
+) -> list[Route]:
     """The addresses of the policy's pages."""
     kept_for = KeptFor(
         pending_days=PENDING_DAYS,
@@ -28,5 +37,6 @@ def policy_routes(intake: IntakeConfig, pages: Pages, catalogue: Catalogue) -> l
     return [
         *RecordPages(pages=pages, catalogue=catalogue, is_https=intake.is_https).routes(),
         *ConsentPages(pages=pages, is_https=intake.is_https).routes(),
+        *NewsletterPages(pages=pages, subscribers=subscribers, shop=intake.shop, now=now).routes(),
         *PrivacyPage(pages=pages, kept_for=kept_for).routes(),
     ]

@@ -200,6 +200,15 @@ def faulty_fields(errors: Sequence[Fault]) -> Problem:
     )
 
 
+def faulty_letter(errors: Sequence[Fault]) -> Problem:
+    """The same for what is not an order: a request for the newsletter, or an enquiry."""
+    return replace(
+        faulty_fields(errors),
+        title="Some fields are not right",
+        detail="Correct the fields named in errors and send them again. Nothing was stored.",
+    )
+
+
 def method_refused(allowed: str) -> Problem:
     """``allowed``: the methods of the path, as the Allow header has them."""
     return Problem(

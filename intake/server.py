@@ -31,6 +31,7 @@ from intake.groups import WAITING_MAXIMUM, GroupCommit
 from intake.health import Health
 from intake.limits import LimitsConfig
 from intake.live_keys import LiveKeys
+from intake.newsletter.place import open_subscribers
 from intake.openapi import openapi_document
 from intake.page.pages import Pages, Shop
 from intake.policy import policy_routes
@@ -92,6 +93,7 @@ def prepare(
     _token_key(node.state / _TOKEN_FILE)
     open_spool(node)
     Register(register_path(node)).close()
+    open_subscribers(node.state, random=random).file.close()
 
 
 def build(
@@ -108,6 +110,7 @@ def build(
         return today.tm_year, today.tm_mon
 
     spool, register = open_spool(node), Register(register_path(node))
+    subscribers = open_subscribers(node.state, random=os.urandom)
     # Before its first order a worker must know those that a killed one stored but did not register.
     register.reindex(spool, seconds())
     keys = LiveKeys(node=node.node, state=node.state)
@@ -123,6 +126,7 @@ def build(
     def close() -> None:
         commit.close()
         register.close()
+        subscribers.file.close()
 
     catalogue = load_catalogue(intake.catalogue)
     health = Health(
@@ -150,7 +154,7 @@ def build(
         status=status,
         health=health,
         pages=pages,
-        more_routes=policy_routes(intake, pages, catalogue),
+        more_routes=policy_routes(intake, pages, catalogue, subscribers=subscribers, now=seconds),
         token_key=token_key,
         month=month,
         openapi=openapi_document(),

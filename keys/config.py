@@ -24,6 +24,7 @@ SECTIONS = (
     "node",
     "sync",
     "intake",
+    "mail",
     "limits",
     "webhooks",
     "keystore",

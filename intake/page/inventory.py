@@ -61,6 +61,9 @@ PAGES: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "/records/{sku}": (("recent.js",), True),
     "/cookies": (("recent.js",), True),
     "/privacy": ((), False),
+    "/newsletter": ((), True),
+    "/newsletter/confirm": ((), True),
+    "/newsletter/unsubscribe": ((), True),
 }
 
 

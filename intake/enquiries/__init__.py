@@ -1,0 +1,1 @@
+"""Enquiries: what customers ask us, kept only until it is resolved."""

@@ -1,0 +1,1 @@
+"""The newsletter: asked for with an email address only, confirmed by mail, left with one click."""

@@ -1,0 +1,170 @@
+"""Who gets the newsletter: asked, confirmed, left; each a durable fact with the words agreed to and the time.
+
+Why here: the pages and the commands do the same to the same file.
+Must not: count anybody in without a confirmation, tell who is known, or keep the address of somebody who left.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from intake.newsletter.tables import migrations
+from intake.newsletter.tokens import ID_SIZE, LinkKey
+from intake.personal_file import PersonalFile
+
+PENDING_DAYS = 7
+"""An address that nobody confirms is erased after so many days."""
+
+WAITING_MAXIMUM = 20_000
+_MAILS_MAXIMUM = 3  # a stranger can have us write to somebody so often in PENDING_DAYS, and no more
+_AGAIN_SECONDS = 600
+_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscriber:
+    """``id`` (16 bytes) is in their links, ``mark`` stands for the address."""
+
+    id: bytes
+    mark: bytes
+    address: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many addresses: confirmed, waiting for their owner's yes, of those still to be written to, and left."""
+
+    confirmed: int
+    waiting: int
+    to_write: int
+    left: int
+
+
+class Subscribers:
+    """The file at ``path``. ``random`` makes ids."""
+
+    def __init__(self, path: Path, *, key: LinkKey, random: Callable[[int], bytes]) -> None:
+        self.file = PersonalFile(path, migrations)
+        self.key = key
+        self._random = random
+
+    def ask(self, address: str, *, words: str, now: int) -> bool:
+        """Somebody typed this address. False: too many wait already. The same answer whether it is known or not."""
+        mark, identity = self.key.mark(address), self._random(ID_SIZE)
+        with self.file.transaction() as connection:
+            number = _words(connection, words)
+            known = connection.execute(
+                "SELECT confirmed_at, mails, mailed_at FROM subscriber WHERE mark = ?", (mark,)
+            ).fetchone()
+            if known is None:
+                if (
+                    _number(connection, "SELECT count(*) FROM subscriber WHERE confirmed_at = 0")
+                    >= WAITING_MAXIMUM
+                ):
+                    return False
+                connection.execute(
+                    "INSERT INTO subscriber (id, mark, address, asked_at, asked_words, wants_mail)"
+                    " VALUES (?, ?, ?, ?, ?, 1)",
+                    (identity, mark, address, now, number),
+                )
+                return True
+            confirmed_at, mails, mailed_at = known
+            wants = not confirmed_at and mails < _MAILS_MAXIMUM and now - mailed_at >= _AGAIN_SECONDS
+            # A row is written in any case, so that neither the answer nor its time tells who is known.
+            connection.execute(
+                "UPDATE subscriber SET wants_mail = max(wants_mail, ?) WHERE mark = ?", (int(wants), mark)
+            )
+            return True
+
+    def confirm(self, identity: bytes, *, words: str, now: int) -> bool:
+        """The address's owner said yes to ``words``. False: nobody asked with this link, or too long ago."""
+        with self.file.transaction() as connection:
+            found = connection.execute(
+                "SELECT mark, confirmed_at, asked_at FROM subscriber WHERE id = ?", (identity,)
+            ).fetchone()
+            if found is None:
+                return False
+            mark, confirmed_at, asked_at = found
+            if confirmed_at:
+                return True
+            if now - asked_at > PENDING_DAYS * _DAY:
+                return False
+            connection.execute(
+                "UPDATE subscriber SET confirmed_at = ?, confirmed_words = ?, wants_mail = 0 WHERE id = ?",
+                (now, _words(connection, words), identity),
+            )
+            connection.execute("DELETE FROM suppressed WHERE mark = ?", (mark,))
+            return True
+
+    def is_waiting(self, identity: bytes, *, now: int) -> bool:
+        """True while this link can still be confirmed, or is."""
+        found = self.file.rows("SELECT confirmed_at, asked_at FROM subscriber WHERE id = ?", (identity,))
+        return bool(found) and (found[0][0] > 0 or now - found[0][1] <= PENDING_DAYS * _DAY)
+
+    def leave(self, identity: bytes, *, now: int) -> None:
+        """Unsubscribe: the address is erased, its mark remains. Nobody there any more: the same."""
+        found = self.file.rows("SELECT mark FROM subscriber WHERE id = ?", (identity,))
+        if found:
+            self._leave(found[0][0], now)
+
+    def leave_address(self, address: str, *, now: int) -> None:
+        """The same for who asked in another way than by a link; also for an address that is not there yet."""
+        self._leave(self.key.mark(address), now)
+
+    def _leave(self, mark: bytes, now: int) -> None:
+        with self.file.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO suppressed (mark, since) VALUES (?, ?)", (mark, now))
+            connection.execute("DELETE FROM subscriber WHERE mark = ?", (mark,))
+        self.file.wipe()
+
+    def to_confirm(self) -> list[Subscriber]:
+        """Those to whom a confirmation is to be sent, the longest waiting first."""
+        query = "SELECT id, mark, address FROM subscriber WHERE wants_mail = 1 AND confirmed_at = 0 ORDER BY asked_at"
+        return [
+            Subscriber(id=identity, mark=mark, address=address)
+            for identity, mark, address in self.file.rows(query)
+        ]
+
+    def was_mailed(self, identity: bytes, *, now: int) -> None:
+        """A confirmation went out."""
+        with self.file.transaction() as connection:
+            connection.execute(
+                "UPDATE subscriber SET wants_mail = 0, mails = mails + 1, mailed_at = ? WHERE id = ?",
+                (now, identity),
+            )
+
+    def drop(self, identity: bytes) -> None:
+        """The mail server will not have a confirmation for this address: it is erased."""
+        with self.file.transaction() as connection:
+            connection.execute("DELETE FROM subscriber WHERE id = ? AND confirmed_at = 0", (identity,))
+        self.file.wipe()
+
+    def erase_unconfirmed(self, *, now: int) -> int:
+        """Erase the addresses that nobody confirmed in time; how many."""
+        with self.file.transaction() as connection:
+            done = connection.execute(
+                "DELETE FROM subscriber WHERE confirmed_at = 0 AND asked_at < ?", (now - PENDING_DAYS * _DAY,)
+            ).rowcount
+        self.file.wipe()
+        return done
+
+    def counts(self) -> Counts:
+        """For the administrator."""
+        query = (
+            "SELECT coalesce(sum(confirmed_at > 0), 0), coalesce(sum(confirmed_at = 0), 0), "
+            "coalesce(sum(wants_mail = 1 AND confirmed_at = 0), 0), (SELECT count(*) FROM suppressed) FROM subscriber"
+        )
+        confirmed, waiting, to_write, left = self.file.rows(query)[0]
+        return Counts(confirmed=confirmed, waiting=waiting, to_write=to_write, left=left)
+
+
+def _words(connection: sqlite3.Connection, text: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO words (text) VALUES (?)", (text,))
+    return _number(connection, "SELECT number FROM words WHERE text = ?", text)
+
+
+def _number(connection: sqlite3.Connection, query: str, *values: str) -> int:
+    return int(connection.execute(query, values).fetchone()[0])
