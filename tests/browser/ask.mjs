@@ -57,19 +57,20 @@ const ASKED = {
   text: ({ typed, limit }) => judging.textFault(typed, limit, true),
   postcode: ({ typed, country }) => judging.postcodeFits(typed, country),
   grouped: ({ typed, caret, rules }) => judging.grouped(typed, caret, rules),
-  place: async ({ answers, unanswered }) => {
+  place: async ({ answers, unanswered, probe }) => {
     const posted = [];
     let sealed = 0;
     const next = () => (answers.length ? answers.shift() : null);
     const outcome = await sending.place({
       unanswered,
+      probe,
       seal: () => `text ${++sealed}`,
       net: {
         wait: async () => {},
         keys: async () => ({ status: 200, document: {}, now: 0 }),
         post: async (text) => {
           const answer = next();
-          posted.push([text, answer?.document?.rule ?? answer?.status ?? null]);
+          posted.push([text, answer]);
           return answer;
         },
       },

@@ -26,13 +26,15 @@ class Seen:
 
 @dataclass(slots=True)
 class Road:
-    """``lose``: how many answers to ``POST /orders`` get lost; ``is_cut``: nothing gets through at all.
+    """``lose``: how many answers to ``POST /orders`` get lost, ``lose_on_the_way``: how many never reach the shop;
+    ``is_cut``: nothing gets through at all.
 
     ``before_order`` is done once, before the next order is passed on. ``replaced``: other contents by address.
     """
 
     target: int
     lose: int = 0
+    lose_on_the_way: int = 0
     is_cut: bool = False
     seen: list[Seen] = field(default_factory=list)
     replaced: dict[str, bytes] = field(default_factory=dict)
@@ -49,7 +51,8 @@ class Road:
         return [seen for seen in self.seen if (seen.method, seen.path) == ("POST", "/orders")]
 
     def forget(self) -> None:
-        self.lose, self.is_cut, self.seen, self.replaced, self.before_order = 0, False, [], {}, None
+        self.lose, self.lose_on_the_way, self.is_cut, self.seen = 0, 0, False, []
+        self.replaced, self.before_order = {}, None
 
     def open(self) -> Road:
         road = self
@@ -81,13 +84,14 @@ class Road:
         body = handler.rfile.read(int(handler.headers.get("content-length", 0)))
         if self.is_cut:
             return
+        if self.lose_on_the_way > 0 and (handler.command, handler.path) == ("POST", "/orders"):
+            self.lose_on_the_way -= 1
+            return
         if self.before_order and (handler.command, handler.path) == ("POST", "/orders"):
             act, self.before_order = self.before_order, None
             act()
         onward = http.client.HTTPConnection("127.0.0.1", self.target, timeout=20)
-        onward.request(
-            handler.command, handler.path, body=body or None, headers=dict(handler.headers.items())
-        )
+        onward.request(handler.command, handler.path, body=body or None, headers=self._onward(handler))
         answer = onward.getresponse()
         content = self.replaced.get(handler.path, answer.read())
         headers = answer.getheaders()
@@ -108,3 +112,8 @@ class Road:
         handler.send_header("Connection", "close")
         handler.end_headers()
         handler.wfile.write(content)
+
+    def _onward(self, handler: BaseHTTPRequestHandler) -> dict[str, str]:
+        """Its headers; a conditional request would be answered with nothing to replace."""
+        conditions = {"if-none-match", "if-modified-since"} if handler.path in self.replaced else set()
+        return {name: value for name, value in handler.headers.items() if name.lower() not in conditions}

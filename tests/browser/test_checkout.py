@@ -185,9 +185,60 @@ def test_an_order_without_an_answer_is_safe_to_send_again(browser: Browser, road
     pay(browser)
     order_id = order_number(browser)
     assert "It stands as it was then" in browser.one("#first").text
-    assert len({order.body for order in road.orders}) == 1
+    *sent, asked = road.orders
+    assert len({order.body for order in sent}) == 1
+    assert b'"sealed":{}' in asked.body
+    assert len({order.sent["idempotency-key"] for order in road.orders}) == 1
     assert len(stored(node)) == before + 1
     assert opened(node, order_id).order["customer"]["name"] == MUELLER["name"]
+
+
+def test_what_is_changed_after_an_order_that_never_arrived_is_in_the_order(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    road.lose_on_the_way = 3
+    pay(browser)
+    browser.wait("We did not get an answer", "#message")
+    browser.fill({"line1": "Neue Straße 9"})
+    pay(browser)
+    order_id = order_number(browser)
+    assert not browser.one("#first").is_displayed()
+    assert opened(node, order_id).order["delivery"]["lines"] == ["Neue Straße 9"]
+
+
+def test_a_key_that_is_cut_is_not_noticed_when_the_answers_about_it_are_lost_too(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    before = len(stored(node))
+    road.before_order = lambda: cut_current_key(node)
+    road.lose = 1
+    pay(browser)
+    order_number(browser)
+    assert [order.status for order in road.orders] == [409, 409, 202]
+    assert road.orders[0].body == road.orders[1].body != road.orders[2].body
+    assert len({order.sent["idempotency-key"] for order in road.orders}) == 1
+    assert len(stored(node)) == before + 1
+
+
+def test_an_order_whose_answer_was_lost_before_its_key_was_cut_is_answered(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    before = len(stored(node))
+    road.lose = 3
+    pay(browser)
+    browser.wait("We did not get an answer", "#message")
+    cut_current_key(node)
+    pay(browser)
+    order_number(browser)
+    assert [order.status for order in road.orders] == [202] * 4
+    assert len({order.body for order in road.orders}) == 1
+    assert len(stored(node)) == before + 1
 
 
 def test_a_page_that_is_loaded_again_after_a_lost_answer_finds_its_order(

@@ -243,43 +243,66 @@ def test_harmful_and_long_texts_are_refused_in_the_browser(ask: Ask) -> None:
 TAKEN = {"status": 202, "document": {"order_id": "00", "access_token": "t"}}
 RESEAL = {"status": 409, "document": {"rule": "INTAKE-RESEAL"}}
 CLOSED = {"status": 503, "document": {"rule": "INTAKE-KEYS-OUT", "title": "", "detail": ""}}
-BUSY = {"status": 503, "document": {"rule": "INTAKE-BUSY"}}
 FIELDS = {"status": 422, "document": {"rule": "INTAKE-FIELDS"}}
+DIFFERS = {"status": 422, "document": {"rule": "INTAKE-IDEMPOTENCY-CONFLICT"}}
+REFUSING = [RESEAL, CLOSED, FIELDS, DIFFERS]
+LIMITED = {"status": 429, "document": {"rule": "INTAKE-ANY"}}
+# None of these says what became of an order: an overload, a proxy's pages, a portal that takes everything.
+SILENT = [
+    None,
+    {"status": 503, "document": {"rule": "INTAKE-BUSY"}},
+    {"status": 408, "document": {"rule": "INTAKE-TOO-SLOW"}},
+    {"status": 403, "document": {}},
+    {"status": 502, "document": {}},
+    {"status": 200, "document": {}},
+    {"status": 202, "document": {}},
+]
 
 
 def test_the_course_of_an_order_is_safe_whatever_the_network_does(ask: Ask) -> None:
-    scripts: list[tuple[list[Any], str | None]] = []
+    scripts: list[tuple[list[Any], str | None, str | None]] = []
 
     @given(
-        st.lists(st.sampled_from([TAKEN, RESEAL, CLOSED, BUSY, FIELDS, None]), max_size=12),
+        st.lists(st.sampled_from([TAKEN, *REFUSING, LIMITED, *SILENT]), max_size=12),
         st.sampled_from([None, "text 0"]),
+        st.sampled_from([None, "probe"]),
     )
-    def collect(answers: list[Any], unanswered: str | None) -> None:
-        scripts.append((answers, unanswered))
+    def collect(answers: list[Any], unanswered: str | None, probe: str | None) -> None:
+        scripts.append((answers, unanswered, probe))
 
     collect()
     # One start of Node for all of them.
     outcomes = ask(
-        [{"ask": "place", "answers": answers, "unanswered": before} for answers, before in scripts]
+        [
+            {"ask": "place", "answers": answers, "unanswered": before, "probe": probe}
+            for answers, before, probe in scripts
+        ]
     )
     seen = set()
-    for (_, before), result in zip(scripts, outcomes, strict=True):
-        kind, posted = result["outcome"]["kind"], result["posted"]
+    for (_, before, probe), result in zip(scripts, outcomes, strict=True):
+        outcome, posted = result["outcome"], result["posted"]
+        kind, last = outcome["kind"], posted[-1][1]
         seen.add(kind)
-        assert (kind == "taken") == (bool(posted) and posted[-1][1] == 202)
-        texts = [text for text, _ in posted]
+        assert (kind == "taken") == (last == TAKEN)
         if before:
-            assert texts[0] == before, "the bytes without an answer go first"
+            assert posted[0][0] == (probe or before), "what has no answer comes first"
         for (earlier, answer), (later, _) in pairwise(posted):
             if earlier != later:
-                assert answer in ("INTAKE-RESEAL", "INTAKE-KEYS-OUT", "INTAKE-FIELDS"), (
-                    "sealed anew before an answer"
-                )
-        unanswered = bool(posted) and posted[-1][1] in (None, "INTAKE-BUSY")
-        assert (kind == "unanswered") == unanswered
+                assert answer in REFUSING, "sealed anew before an answer"
+        if kind in ("refused", "closed", "differs"):
+            assert last in REFUSING, "said to be refused without a word of the shop"
+        asked = [text for text, _ in posted]
+        waiting = before if asked[-1] == probe else asked[-1]
+        may_stand = asked[-1] in (probe, before) or any(
+            answer in SILENT for text, answer in posted if text == asked[-1]
+        )
         if kind == "unanswered":
-            assert result["outcome"]["text"] == texts[-1]
-    assert {"taken", "unanswered", "closed", "refused"} <= seen
+            assert outcome["text"] == waiting
+        elif kind == "limited":
+            assert outcome["text"] == (waiting if may_stand else None)
+        else:
+            assert last not in SILENT
+    assert {"taken", "unanswered", "limited", "closed", "refused", "differs"} <= seen
 
 
 def test_idempotency_keys_have_the_form_and_never_repeat(ask: Ask) -> None:

@@ -20,6 +20,10 @@ const MESSAGES = {
     heading: "We did not get an answer",
     text: "Your order may or may not have reached us. Press the button again: that is safe, the order is taken once at most, and you will not be charged twice.",
   },
+  limited: {
+    heading: "Too many orders from your connection",
+    text: "Please wait a minute and press the button again. That is safe: the order is taken once at most, and you will not be charged twice. What you typed is still here.",
+  },
   untrusted: {
     heading: "This page cannot encrypt safely",
     text: "The shop's keys are not signed as this page was told they would be, so nothing was sent and nothing was taken. Load the page again; if it says the same, please tell the shop.",
@@ -97,8 +101,10 @@ function start() {
     const now = { items: current.document.items, total: current.document.total };
     if (JSON.stringify(now) !== JSON.stringify(basket)) return MESSAGES.moved;
     const { card, ...contents } = contentsOf(filled, country);
+    const asTyped = JSON.stringify(filled);
     const outcome = await place({
       unanswered,
+      probe: sentAs === asTyped ? null : requestText(basket, {}),
       net: { keys: net.getKeys, wait: net.wait, post: (text) => net.postOrder(key, text) },
       seal: (document, time) => {
         const keys = checkedKeys(document, { node, identities, now: time });
@@ -106,12 +112,11 @@ function start() {
         return requestText(basket, sealOrder(key, { ...basket, ...contents }, card, keys, time));
       },
     });
-    unanswered = outcome.kind === "unanswered" ? outcome.text : null;
-    if (outcome.kind === "unanswered") sentAs ||= JSON.stringify(filled);
     if (outcome.kind === "taken") {
-      await finish(outcome, basket, outcome.earlier && sentAs !== JSON.stringify(filled));
+      await finish(outcome, basket, outcome.earlier && sentAs !== asTyped);
       return null;
     }
+    if ((outcome.text ?? null) !== unanswered) [unanswered, sentAs] = [outcome.text ?? null, asTyped];
     if (outcome.kind === "closed") return { heading: outcome.title, text: `${outcome.detail} What you typed is still here.` };
     if (outcome.kind === "size") {
       form.showFaults([{ id: "line1", text: `Address line 1 ${rules.faults.size}` }]);
