@@ -56,7 +56,7 @@ class _Markup(HTMLParser):
     """What of a page can run, load or send something."""
 
     scripts: list[tuple[str, str]] = field(default_factory=list)
-    styles: list[str] = field(default_factory=list)
+    styles: list[tuple[str, str]] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     named: list[str] = field(default_factory=list)
     order: str = ""
@@ -88,7 +88,7 @@ class _Markup(HTMLParser):
 
     def _link(self, given: Mapping[str, str]) -> None:
         if given.get("rel") == "stylesheet":
-            self.styles.append(given.get("href", ""))
+            self.styles.append((given.get("href", ""), given.get("integrity", "")))
         elif given.get("rel") != "icon":
             self.odd.append(f"<link rel={given.get('rel', '')}>")
 
@@ -161,8 +161,10 @@ def _of_markup(page: PageEntry, inventory: Inventory, markup: _Markup) -> Iterat
     for script in wanted:
         if markup.scripts.count(script) != 1:
             yield Change(page=page.path, what="script", expected=" ".join(script), found="")
-    if markup.styles != [assets()["shop.css"].address]:
-        expected, found = assets()["shop.css"].address, " ".join(markup.styles)
+    style = assets()["shop.css"]
+    if markup.styles != [(style.address, style.integrity)]:
+        expected = f"{style.address} {style.integrity}"
+        found = ", ".join(" ".join(one) for one in markup.styles)
         yield Change(page=page.path, what="style", expected=expected, found=found)
     for odd in markup.odd:
         yield Change(page=page.path, what="markup", expected="", found=odd)
