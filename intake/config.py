@@ -21,7 +21,8 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``bind`` is HOST:PORT, with an IPv6 host in brackets. ``workers``: processes that take orders.
 
     ``shop`` is its name on the pages. ``carried_every_hours``: how often orders are carried to the offline server, as
-    customers are told. ``is_https``: customers reach the pages by https, so cookies must not go another way.
+    customers are told. ``sent_within_days``: how soon after the payment records are sent, as customers are told.
+    ``is_https``: customers reach the pages by https, so cookies must not go another way.
     ``enquiry_days``: how long after it was closed an enquiry is erased; ``enquiry_open_days``: the same for one that
     nobody closed, after anything last happened with it.
     ``cors_origins``: the origins (https://shop.example) whose pages may use the API from a browser; none by default.
@@ -32,6 +33,7 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     catalogue: Path = SHIPPED
     shop: Annotated[str, msgspec.Meta(min_length=1, max_length=60)] = "Quiet Groove Records"
     carried_every_hours: Annotated[int, msgspec.Meta(ge=1, le=24 * 14)] = 24
+    sent_within_days: Annotated[int, msgspec.Meta(ge=1, le=90)] = 3
     is_https: bool = False
     enquiry_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 30
     enquiry_open_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 180

@@ -140,6 +140,7 @@ def build(
         shop=Shop(
             name=intake.shop,
             carried_every_hours=intake.carried_every_hours,
+            sent_within_days=intake.sent_within_days,
             is_https=intake.is_https,
         ),
         catalogue=catalogue,

@@ -46,10 +46,14 @@ _COUNTRY_OF = {"GBP": "GB", "USD": "US", "JPY": "JP", "KWD": "KW", "BHD": "BH", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shop:
-    """What pages say about the shop. ``carried_every_hours``: how often orders are carried to the offline server."""
+    """What pages say about the shop. ``carried_every_hours``: how often orders are carried to the offline server.
+
+    ``sent_within_days``: how soon after the payment records are sent, as a rule.
+    """
 
     name: str
     carried_every_hours: int
+    sent_within_days: int = 3
     is_https: bool
 
 
@@ -249,7 +253,7 @@ class Pages:
             order_id=order_id,
             is_new=is_new,
             steps=told.STEPS,
-            states=list(told.told(self._shop.carried_every_hours).items()),
+            states=list(told.told(self._shop.carried_every_hours, self._shop.sent_within_days).items()),
             reasons=list(told.REASONS.items()),
         )
 

@@ -33,9 +33,17 @@ def every(hours: int) -> str:
     return "once an hour" if hours == 1 else f"every {hours} hours"
 
 
-def told(hours: int) -> Mapping[OrderStatus, Told]:
-    """The texts by state. ``hours``: how often orders are carried to the offline server."""
-    often = every(hours)
+def within(days: int) -> str:
+    """``days`` that something takes at most as a rule, in words."""
+    return "within a day" if days == 1 else f"within {days} days"
+
+
+def told(hours: int, days: int) -> Mapping[OrderStatus, Told]:
+    """The texts by state. ``hours``: how often orders are carried to the offline server.
+
+    ``days``: how soon after the payment records are sent, as a rule.
+    """
+    often, soon = every(hours), within(days)
     return {
         OrderStatus.RECEIVED: Told(
             heading="We have received your order",
@@ -57,14 +65,14 @@ def told(hours: int) -> Mapping[OrderStatus, Told]:
         ),
         OrderStatus.AUTHORISED: Told(
             heading="Your payment is authorised",
-            text="Your bank has reserved the amount. It is taken only when we send your records, and this page then "
-            "says so.",
+            text=f"Your bank has reserved the amount. It is taken only when we send your records, usually {soon}, and "
+            "this page then says so.",
             step=4,
         ),
         OrderStatus.PAID: Told(
             heading="Your order is paid",
             text="Your bank has accepted the payment, and your card's security code has been destroyed. We pack your "
-            "records next.",
+            f"records next and send them, usually {soon}.",
             step=4,
         ),
         OrderStatus.DECLINED: Told(
@@ -79,7 +87,8 @@ def told(hours: int) -> Mapping[OrderStatus, Told]:
         ),
         OrderStatus.DISPATCHED: Told(
             heading="Your records are on their way to you",
-            text="We have handed the parcel to the post.",
+            text="We have handed the parcel to the post. How long the post takes depends on where you live, and this "
+            "page cannot see it: it does not change any more.",
             step=5,
         ),
         OrderStatus.REFUNDED: Told(

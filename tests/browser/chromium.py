@@ -73,6 +73,7 @@ class Browser:
         self.driver.switch_to.window(first)
         self.scripts(allowed=True)
         self.size(1200, 900)
+        self.dark(False)
         self.command("Network.clearBrowserCookies")
         self.command("Network.clearBrowserCache")
         self.driver.get("about:blank")
@@ -95,6 +96,13 @@ class Browser:
             mobile=False,
         )
 
+    def dark(self, is_dark: bool) -> None:
+        """As on a screen whose owner prefers dark pages."""
+        value = "dark" if is_dark else "light"
+        self.command(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}]
+        )
+
     def get(self, url: str) -> None:
         self.driver.get(url)
 
@@ -115,6 +123,11 @@ class Browser:
 
         return WebDriverWait(self.driver, SECONDS, ignored_exceptions=[Exception]).until(
             holds, f"{what!r} did not come up in {selector}"
+        )
+
+    def until(self, is_so: Callable[[], bool], otherwise: str) -> None:
+        WebDriverWait(self.driver, SECONDS, ignored_exceptions=[Exception]).until(
+            lambda _: is_so(), otherwise
         )
 
     def wait_for_path(self, path: str) -> None:

@@ -408,30 +408,6 @@ def test_a_script_that_was_altered_on_the_way_does_not_run(browser: Browser, roa
     assert browser.one("#order").is_displayed() is False
 
 
-def test_every_page_fits_a_small_screen_and_axe_has_nothing_to_say(browser: Browser, road: Road) -> None:
-    width = 320
-    browser.size(width, 640)
-    for path in ("/", "/basket", "/checkout", "/scripts", "/thanks", f"/orders/{'0' * 32}#x"):
-        browser.get(f"{road.url}{path}")
-        if path == "/":
-            browser.one(".records button").click()
-            browser.wait_for_path("/basket")
-            browser.get(f"{road.url}{path}")
-        if path == "/checkout":
-            browser.wait("Pay", "#pay")
-            pay(browser)
-            browser.wait("There is a problem")
-        across = browser.driver.execute_script("return document.documentElement.scrollWidth")
-        assert across <= width, path
-        # Everything to be pressed is large enough for a finger (WCAG 2.2, 2.5.8: 24 by 24).
-        for button in browser.all("main button, main .button, main input:not([type=hidden]), main select"):
-            if button.is_displayed():
-                assert button.size["height"] >= 44, (path, button.get_attribute("id"))
-        assert browser.accessibility() == [], path
-        browser.picture(f"small{path[:10].replace('/', '-')}")
-        browser.size(width, 640)
-
-
 def test_a_digit_put_in_between_keeps_the_caret(browser: Browser, road: Road) -> None:
     go_to_checkout(browser, road)
     number = browser.one("#number")

@@ -20,7 +20,7 @@ from intake.page.address import ANYWHERE, countries, rules
 from intake.page.assets import assets
 from intake.page.basket import Basket
 from intake.page.covers import cover
-from intake.page.told import REASONS, STEPS, every, told
+from intake.page.told import REASONS, STEPS, every, told, within
 from intake.texts import COUNTRIES
 from keys.public.seal import key_id
 from tests.intake.node import Answer, Node
@@ -250,7 +250,7 @@ def test_every_country_has_rules_that_fit_the_wire_format() -> None:
 
 
 def test_every_state_and_reason_is_told(node: Node) -> None:
-    texts = told(24)
+    texts = told(24, 3)
     assert set(texts) == set(OrderStatus)
     assert set(REASONS) == set(Reason)
     assert max(one.step for one in texts.values()) == len(STEPS)
@@ -262,6 +262,7 @@ def test_every_state_and_reason_is_told(node: Node) -> None:
         "once a day",
         "every 2 days",
     ]
+    assert [within(days) for days in (1, 3)] == ["within a day", "within 3 days"]
 
 
 def test_the_inventory_gives_a_reason_for_every_script(node: Node) -> None:

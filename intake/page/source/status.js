@@ -38,9 +38,12 @@ function show({ status, reason, changed_at: changedAt }) {
     item.classList.toggle("now", place === step);
     item.querySelector(".unseen").textContent = place < step ? " (done)" : place === step ? " (now)" : "";
   }
+  const heading = document.querySelector("h1");
+  if (!["received", "in-transit"].includes(status)) heading.textContent = heading.dataset.later;
   const isOver = ["declined", "order-again"].includes(status);
   document.getElementById("again").hidden = !isOver;
   document.getElementById("order-again").hidden = basketOf(id) === null;
+  document.getElementById("forgotten").hidden = basketOf(id) !== null;
   const time = document.querySelector("#changed time");
   time.dateTime = new Date(changedAt * 1000).toISOString();
   time.textContent = new Date(changedAt * 1000).toLocaleString([], { dateStyle: "long", timeStyle: "short" });
