@@ -21,7 +21,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from intake import cli_check_page, cli_trust
+from intake import cli_check_page, cli_trust, cli_webhooks
 from intake.catalogue import SHIPPED, load_catalogue
 from intake.cli_trust import health_of, read_limits, read_settings
 from intake.forms import OrderStatus
@@ -47,6 +47,7 @@ Examples:
   intake orders --config node.toml --state declined
   intake check-page https://shop.example
   intake newsletter send december.toml --config node.toml
+  intake webhooks send --follow --config node.toml
 """
 
 
@@ -58,6 +59,7 @@ def commands() -> None:
 cli_trust.register(commands)
 cli_check_page.register(commands)
 newsletter_commands.register(commands)
+cli_webhooks.register(commands)
 
 
 @commands.command("serve", epilog="Example: intake serve --config node.toml")

@@ -170,7 +170,7 @@ def build(
             intake.cors_origins,
             routes=[*application.routes, METRICS_ROUTE],
             health=health,
-            webhooks=dict,
+            webhooks=register.changes_waiting,
             outside=outside,
         ),
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 from keys.public.digest import equal
 from transfer.errors import TransferError
 from transfer.register_answers import Answers
+from transfer.register_changes import Changes
 from transfer.register_cuts import KNOWN, BundleRow, Cuts, UncutKey, UnsettledOrder
 from transfer.register_file import REBUILD, chunks
 from transfer.register_tables import IN_TRANSIT, RECEIVED
@@ -80,7 +81,7 @@ class KnownOrder:
     received_at: int
 
 
-class Register(Cuts, Answers):
+class Register(Cuts, Answers, Changes):
     """The register at ``path``, made when missing. Any number of processes; threads of one may share an instance."""
 
     def lookup(self, order_id: str) -> KnownOrder | None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 RECEIVED = "received"
 IN_TRANSIT = "in-transit"
+WANTED = "changes-wanted"
+"""The fact that somebody asked to be told of changes of status."""
 
 migrations = Migrations("register")
 
@@ -80,3 +82,24 @@ def key_says_the_bundle(database: Database) -> None:
     """A cut touches no order any more: the batch key says in which bundle an order is (see ``register_cuts``)."""
     for statement in _KEY_SAYS_THE_BUNDLE:
         database.execute(statement)
+
+
+@migrations()
+def changes_of_status(database: Database) -> None:
+    """Every change of an order's status, for whoever asked to be told (see ``register_changes``)."""
+    database.execute(
+        """CREATE TABLE status_change (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, order_id TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+        changed_at INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, next_at INTEGER NOT NULL DEFAULT 0,
+        given_up INTEGER NOT NULL DEFAULT 0) STRICT"""
+    )
+    database.execute("CREATE INDEX status_change_due ON status_change (next_at, number) WHERE NOT given_up")
+    database.execute(
+        """CREATE TRIGGER status_changed AFTER UPDATE OF state ON orders
+        WHEN (NEW.state <> OLD.state OR NEW.reason <> OLD.reason OR NEW.changed_at <> OLD.changed_at)
+            AND EXISTS (SELECT 1 FROM fact WHERE name = 'changes-wanted')
+        BEGIN
+            INSERT INTO status_change (order_id, state, reason, changed_at)
+            VALUES (NEW.order_id, NEW.state, NEW.reason, NEW.changed_at);
+        END"""
+    )

@@ -1,0 +1,1 @@
+"""Telling a shop's own server of changes of status: signed messages by the Standard Webhooks specification."""
