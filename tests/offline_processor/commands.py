@@ -19,6 +19,7 @@ from typing import Any
 from tests.offline_processor.shop import PASSPHRASE, Shop
 
 ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "offline_processor" / "acquirers" / "iso8583" / "profiles"
 TIMEOUT = 60
 
 
@@ -49,6 +50,19 @@ def configure(shop: Shop, *, window: int = 50) -> Path:
         '[keystore]\npath = "keystore"\npassphrase_file = "passphrase"\n'
         f'[processor]\nstate = "state"\ndrop_in = "in"\ndrop_out = "out"\nwindow = {window}\n'
         '[acquirer]\nbooks = "books.db"\n'
+    )
+    return config
+
+
+def over_the_line(config: Path, address: str, *, answer: float = 30, profile: str = "ascii-1987") -> Path:
+    """The same configuration, with an ISO 8583 line to that address in place of the acquirer in the process."""
+    own = config.with_name(f"{profile}.toml")
+    shipped = (PROFILES / f"{profile}.toml").read_text("utf-8")
+    own.write_text(shipped.replace("answer = 30", f"answer = {answer}"), encoding="utf-8")
+    before, _, _ = config.read_text().partition("[acquirer]")
+    config.write_text(
+        f'{before}[acquirer]\ndriver = "iso8583"\nprofile = "{own}"\naddress = "{address}"\n'
+        'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n'
     )
     return config
 
