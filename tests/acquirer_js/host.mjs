@@ -9,9 +9,11 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 
 const Iso8583 = createRequire(import.meta.url)('iso_8583');
-const { formats, simulatorField, simulatorText, echoed } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
+const { formats, simulatorField, simulatorText, echoed, silentOnce } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 
 const ANSWER = { '0100': '0110', '0220': '0230', '0221': '0230', '0420': '0430', '0421': '0430', '0500': '0510', '0800': '0810' };
+// The first authorisation of this amount is booked and never answered.
+let silent = silentOnce;
 const approvals = new Map();
 const totals = new Map();
 
@@ -79,6 +81,11 @@ function answer(body) {
   Object.assign(sent, decide(fields));
   const packed = new Iso8583(sent, formats).getBufferMessage();
   if (!Buffer.isBuffer(packed)) throw new Error(`cannot pack: ${JSON.stringify(packed)}`);
+  if (silent && fields['0'] === '0100' && fields['4'] === silent) {
+    silent = null;
+    say({ read: fields, sent: {} });
+    return Buffer.alloc(0);
+  }
   say({ read: fields, sent });
   return packed;
 }

@@ -52,9 +52,17 @@ class OutsideHost:
 
 @contextmanager
 def outside_host(
-    node: Path, folder: Path, spec: Mapping[str, Mapping[str, Any]], *, simulator_field: str = "63"
+    node: Path,
+    folder: Path,
+    spec: Mapping[str, Mapping[str, Any]],
+    *,
+    simulator_field: str = "63",
+    silent_once: int | None = None,
 ) -> Iterator[OutsideHost]:
-    """The host for messages of ``spec`` (as pyiso8583 has it), as long as the context lasts."""
+    """The host for messages of ``spec`` (as pyiso8583 has it), as long as the context lasts.
+
+    ``silent_once``: the first authorisation of this amount gets no answer.
+    """
     settings = folder / "formats.json"
     settings.write_text(
         json.dumps(
@@ -62,6 +70,7 @@ def outside_host(
                 "formats": formats_of(spec),
                 "simulatorField": simulator_field,
                 "simulatorText": "SIMULATOR",
+                "silentOnce": None if silent_once is None else f"{silent_once:012d}",
                 "echoed": [name for name in _ECHOED if name != simulator_field],
             }
         ),

@@ -1,17 +1,26 @@
-"""An acquirer that shares no code with us (Node, npm's iso_8583) reads what we write, and we read what it writes."""
+"""An acquirer that shares no code with us (Node, npm's iso_8583) reads what we write, and we read what it writes.
+
+First message by message, then by the commands over the real link: authorise, reverse, capture, refund, totals.
+"""
 
 from __future__ import annotations
 
 import socket
+import time
+from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from offline_processor.acquirers.iso8583 import codec, messages, profile
+from offline_processor.acquirers.iso8583.driver import open_iso8583
 from offline_processor.acquirers.protocol import BatchAnswer, BatchTotals, Capture, Refund, Reversal
 from offline_processor.charging import Reference, SecurityCode
-from tests.offline_processor.outside_host import OutsideHost, outside_host
-from tests.offline_processor.shop import NOW
+from offline_processor.config import AcquirerConfig
+from tests.offline_processor.commands import configure, over_the_line, processor
+from tests.offline_processor.outside_host import Exchange, OutsideHost, outside_host
+from tests.offline_processor.shop import NOW, Shop, a_card, an_order, id_of, open_shop
 from tests.tools.known import find
 
 if TYPE_CHECKING:
@@ -143,3 +152,138 @@ def test_totals_that_differ_are_said_to_differ(line: Line, tool: Callable[[str],
     wrong = BatchTotals(currency="EUR", captures=9, captured=9, refunds=9, refunded=9, stan=400, sent_at=NOW)
     asked = messages.totals(PROFILE, TERMS, wrong)
     assert messages.batch_answer(PROFILE, line.ask(asked)) is BatchAnswer.OUT_OF_BALANCE
+
+
+def at(seconds: int) -> dict[str, str]:
+    when = datetime.fromtimestamp(seconds, UTC)
+    return {
+        "7": when.strftime("%m%d%H%M%S"),
+        "12": when.strftime("%H%M%S"),
+        "13": when.strftime("%m%d"),
+    }
+
+
+def expected_of(mti: str, order_id: str, stan: int, sent_at: int, rrn: str, amount: int) -> dict[str, str]:
+    """What every message about an order must hold, put together from the ledger's row and the configuration."""
+    return at(sent_at) | {
+        "0": mti,
+        "3": "000000",
+        "4": f"{amount:012d}",
+        "11": f"{stan:06d}",
+        "22": "812",
+        "25": "59",
+        "32": "000001",
+        "37": rrn,
+        "41": "SHOP0001",
+        "42": "RECORDSTORE0001",
+        "49": "978",
+        "63": order_id,
+    }
+
+
+AMOUNTS = (2_499, 1_700, 900, 1_300)
+SILENT = 1_300
+CARD = {"2": "4242424242424242", "14": "3112"}
+
+
+def heard(host: OutsideHost, count: int) -> list[Exchange]:
+    return [found for found in (host.exchange() for _ in range(count)) if found.read["0"] != "0800"]
+
+
+def expected_messages(shop: Shop) -> list[dict[str, str]]:
+    """Every message that the ledger says was sent, but for the attempt that was reversed and is over."""
+    live = shop.rows(
+        "SELECT o.order_id, l.stan, l.sent_at, l.rrn, l.amount FROM live_attempt AS l JOIN orders AS o USING (number)"
+        " UNION SELECT order_id, original_stan, original_at, rrn, original_amount FROM operation JOIN orders"
+        " USING (number)"
+    )
+    expected = [CARD | {"60": "737"} | expected_of("0100", *row) for row in live]
+    for kind, own, stan_before, sent_before, approval, whole, *sent in shop.rows(
+        "SELECT o.kind, o.id, o.original_stan, o.original_at, o.approval, o.original_amount,"
+        " order_id, o.stan, o.sent_at, o.rrn, o.amount FROM operation AS o JOIN orders USING (number)"
+    ):
+        message = expected_of("0420" if kind == "void" else "0220", *sent)
+        message["38"], message["62"] = approval, own
+        message["90"] = f"0100{stan_before:06d}{at(sent_before)['7']}{'00000000001'}{'0' * 11}"
+        if kind == "refund":
+            message["3"] = "200000"
+        if kind == "void":
+            message["4"] = f"{whole:012d}"
+            if kept := sent[-1]:  # a part was captured, and with that the vault let go of the card
+                message["95"] = f"{kept:012d}" + "0" * 12 + "C00000000" * 2
+            else:
+                message |= CARD
+        expected.append(message)
+    return expected
+
+
+def charge_and_follow(shop: Shop, host: OutsideHost) -> list[Exchange]:
+    """Run, run again, dispatch, cancel, refund and close at this host; what it heard of it."""
+    config = over_the_line(configure(shop), host.address, answer=1)
+    config.write_text(config.read_text() + '[charging]\ncapture = "dispatch"\n')
+    total = f"{len(AMOUNTS)} orders: EUR {sum(AMOUNTS) / 100:.2f}"
+    ran = processor("run", config, "--confirm", total, "--json")
+    assert (ran.code, ran.document["orders"]) == (3, {"authorised": 3, "held": 1}), ran.err
+    said = heard(host, 5)
+    again = processor("run", config, "--json")  # what got no answer is reversed, and tried afresh
+    assert again.code == 0, again.out + again.err
+    said += heard(host, 3)
+    orders = [id_of(number) for number in range(len(AMOUNTS))]
+    part = ("--amount", "EUR 10.00", "--shipment", "p-1", "--final")
+    who = ("--who", "A. Keeper", "--why", "test")
+    acts = [
+        processor("dispatch", config, orders[0], "--json"),
+        processor("dispatch", config, orders[1], *part, "--json"),
+        processor("cancel", config, orders[2], *who, "--json"),
+        processor("refund", config, orders[0], "--amount", "EUR 4.00", "--reference", "R-1", *who, "--json"),
+    ]
+    assert [act.code for act in acts] == [0, 0, 0, 0], [act.out + act.err for act in acts]
+    return said + heard(host, 9)
+
+
+@pytest.mark.needs_tool("node", "acquirer_js")
+def test_commands_charge_capture_reverse_and_refund_at_a_host_of_another_make(
+    tmp_path: Path, tool: Callable[[str], Path]
+) -> None:
+    shop = open_shop(tmp_path / "shop", now=int(time.time()))
+    keys = shop.keys_for()
+    envelopes = [
+        shop.seal(number, keys=keys, order=an_order(number, amount=amount), card=a_card(cvv=b"737"))
+        for number, amount in enumerate(AMOUNTS)
+    ]
+    shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
+    with outside_host(tool("node"), tmp_path, PROFILE.spec, silent_once=SILENT) as host:
+        said = charge_and_follow(shop, host)
+        shop.reopen()
+        expected = expected_messages(shop)
+        approvals: dict[str, str] = dict(
+            shop.rows("SELECT order_id, approval FROM live_attempt JOIN orders USING (number)")
+        )
+        shop.keystore.close()
+        settings = AcquirerConfig(
+            driver="iso8583", address=host.address, terminal="SHOP0001", merchant="RECORDSTORE0001"
+        )
+        now, clock = lambda: int(time.time()), time.monotonic
+        with closing(open_iso8583(settings, now=now, clock=clock, sleep=time.sleep)) as acquirer:
+            ours = BatchTotals(
+                currency="EUR", captures=2, captured=3_499, refunds=1, refunded=400, stan=9, sent_at=shop.now
+            )
+            assert acquirer.close_batch(ours) is BatchAnswer.IN_BALANCE
+
+    silent = next(one for one in said if not one.sent)
+    undone = next(
+        one for one in said if one.read["0"] in ("0420", "0421") and one.read["37"] == silent.read["37"]
+    )
+    assert undone.read["90"][4:20] == silent.read["11"] + silent.read["7"]
+    assert undone.sent["39"] == "00"
+    compared = [dict(one.read) for one in said if one not in (silent, undone)]
+
+    def place(message: dict[str, str]) -> tuple[str, str]:
+        return message["0"], message["11"]
+
+    assert sorted(compared, key=place) == sorted(expected, key=place)
+    answered = {one.read["63"]: one.sent["38"] for one in said if one.read["0"] == "0100" and one.sent}
+    assert approvals == {order_id: answered[order_id] for order_id in approvals}
+    fields = sum(len(one) for one in compared)
+    assert fields > 150
+    print(f"commands at the outside host: {fields} fields of {len(compared)} messages, 0 differences")
