@@ -15,6 +15,8 @@ from typing import Protocol
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -43,6 +45,7 @@ from intake.validation import CheckedForm, check_form
 
 _JSON = "application/json"
 _POLL_SECONDS = "60"
+_PACKED_FROM = 1000
 _ORDERS = "/orders"
 _ACCEPTED = int(HTTPStatus.ACCEPTED)
 _log = logging.getLogger("intake")
@@ -95,6 +98,8 @@ class Intake:
                 Route("/openapi.json", self._show_openapi),
             ],
             exception_handlers={HTTPException: self._refused, Exception: _failed},
+            # Pages hold no secret beside what a request says, so their packed size tells nobody anything.
+            middleware=[Middleware(GZipMiddleware, minimum_size=_PACKED_FROM, compresslevel=6)],
         )
         self._rest.router.redirect_slashes = False
 

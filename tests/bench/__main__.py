@@ -6,7 +6,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import intake, line, offline, push
+from tests.bench import intake, line, offline, page, push
+from tests.end_to_end.browser import NoBrowserError
 
 CONNECTIONS = 32
 AIM_INTAKE, AIM_P99_MS, AIM_OFFLINE, AIM_PUSH = 0.30, 25.0, 0.55, 0.5
@@ -36,6 +37,7 @@ def bench(*, quick: bool) -> None:
         f"{served.p99_ms:.1f} (aim {AIM_P99_MS:.0f})",
     )
     console.print(table, "")
+    _pages(console)
 
     pushed = push.run(orders=10_000 if quick else push.ORDERS)
     table = Table(
@@ -80,6 +82,32 @@ def bench(*, quick: bool) -> None:
             f"{figure.peak_mib:.0f}",
         )
     console.print(table)
+
+
+def _pages(console: Console) -> None:
+    try:
+        figures = page.run()
+    except NoBrowserError as error:
+        console.print(f"Pages: not measured, {error}\n")
+        return
+    columns = ("requests", "kB sent", "kB unpacked", "first paint ms", "ready ms", "blocked ms")
+    table = Table("page", "on", *columns, title_justify="left")
+    table.title = (
+        "Pages, first visit: ready is painted, form open, program done; "
+        "slow phone: processor 4 times slower, 1.6 Mbit/s, 150 ms"
+    )
+    for one in figures:
+        table.add_row(
+            one.page,
+            one.device,
+            str(one.requests),
+            f"{one.sent / 1000:.1f}",
+            f"{one.size / 1000:.1f}",
+            f"{one.paint_ms:.0f}",
+            f"{one.ready_ms:.0f}",
+            f"{one.blocked_ms:.0f}",
+        )
+    console.print(table, "")
 
 
 if __name__ == "__main__":

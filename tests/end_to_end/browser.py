@@ -74,7 +74,10 @@ class Browser:
     _heard: deque[dict[str, Any]] = field(default_factory=deque)
 
     def open_tab(self) -> None:
-        """A tab without any memory, whose requests and complaints are noted."""
+        """A tab without any memory, whose requests and complaints are noted; what another one did is forgotten."""
+        self._session = ""
+        for noted in (self.sent, self.complaints, self.events):
+            noted.clear()
         product = str(self.call("Browser.getVersion")["product"])
         self.version = product.removeprefix("Headless").replace("/", " ")
         context = self.call("Target.createBrowserContext")["browserContextId"]

@@ -217,6 +217,16 @@ def test_prices_of_the_page_are_the_catalogues(node: Node) -> None:
         assert body.count("Add to basket") == len(CATALOGUE.records)
 
 
+def test_pages_go_out_packed_to_those_who_can_unpack_them(node: Node) -> None:
+    plain = page(node, "/checkout")
+    packed = page(node, "/checkout", **{"Accept-Encoding": "gzip, br"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in packed.headers["vary"].lower()
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) < len(plain.body) / 3
+    assert "content-encoding" not in plain.headers
+
+
 def test_pages_are_small(node: Node) -> None:
     def weight(*paths: str) -> int:
         return sum(len(gzip.compress(page(node, path).body)) for path in paths)
