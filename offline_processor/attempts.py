@@ -16,7 +16,7 @@ from offline_processor.charging import AttemptState, DeclineClass, Event, declin
 from offline_processor.config import ChargingConfig
 from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, Wanted
+from offline_processor.ledger.operations import Operation
 from offline_processor.outcomes import RETRY, Outcome, outcome_of
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.card import CardView
@@ -46,10 +46,11 @@ class Till:
     epoch: int
     charging: ChargingConfig
 
-    @property
-    def captures_by_card(self) -> bool:
-        """True when the vault must keep the card until the capture is answered."""
-        return self.acquirer.needs_card(Verb.CAPTURE)
+    def keeps_card(self, order: orders.WaitingOrder) -> bool:
+        """True when an approved order's card is needed again: by a capture, a release, or a pre-order's next try."""
+        acquirer = self.acquirer
+        later = self.at_dispatch(order) and (order.release_at > 0 or acquirer.needs_card(Verb.REVERSE))
+        return later or acquirer.needs_card(Verb.CAPTURE)
 
     def at_dispatch(self, order: orders.WaitingOrder) -> bool:
         """True when the order is captured when its goods go, not at once."""
@@ -105,7 +106,9 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
     finally:
         window.cards.wipe()
     outcomes = [
-        outcome_of(sent, answer, at_dispatch=till.at_dispatch(item.order), keep_vault=till.captures_by_card)
+        outcome_of(
+            sent, answer, at_dispatch=till.at_dispatch(item.order), keep_vault=till.keeps_card(item.order)
+        )
         for item, sent, answer in zip(ready, references, answers, strict=True)
     ]
     with ledger.atomic():
@@ -117,13 +120,7 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
         charged = zip(references, (intent.card for intent in intents), settled, strict=True)
         orders.settle_charged(ledger, list(charged), now=now)
         taken = [
-            Wanted(
-                original=outcome.move.sent,
-                approval=outcome.move.approval,
-                kind=OperationKind.CAPTURE,
-                reference=WHOLE,
-                amount=outcome.move.sent.amount,
-            )
+            operations.whole(outcome.move.sent, outcome.move.approval)
             for outcome in outcomes
             if outcome.settled.state is OrderState.PAID
         ]

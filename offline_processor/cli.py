@@ -20,7 +20,9 @@ from keys.passphrases import Descriptors
 from offline_processor import (
     cli_backup,
     cli_batch_file,
+    cli_cases,
     cli_custody,
+    cli_decisions,
     cli_dispatch,
     cli_export,
     cli_ledger,
@@ -230,6 +232,8 @@ for _command in (
     *cli_custody.COMMANDS,
     *cli_dispatch.COMMANDS,
     *cli_ledger.COMMANDS,
+    *cli_decisions.COMMANDS,
+    *cli_cases.COMMANDS,
     *cli_simulator.COMMANDS,
     *cli_batch_file.COMMANDS,
     *cli_export.COMMANDS,

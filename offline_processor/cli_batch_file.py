@@ -115,7 +115,9 @@ def import_answers(
             raw,
             found,
             counterpart,
-            lambda taken: settle_answers(ledger, taken, now=now),
+            lambda taken: settle_answers(
+                ledger, taken, at_dispatch=settings.charging.capture == "dispatch", now=now
+            ),
             now=now,
         )
     if as_json:

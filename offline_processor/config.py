@@ -16,6 +16,7 @@ from transfer.config import Days, ShopName
 from transfer.wire.order import Sku
 
 SenderLine = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+CurrencyCode = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 
 
 class ProcessorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +46,8 @@ class ChargingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     that says "later" is tried ``retry_declines`` times more, ``retry_after_hours`` apart, within ``retry_days``; with
     0 the customer is told at once, and decides. ``vault_days`` bounds how long PAN and expiry wait for a reversal's
     answer. ``capture``: at once (``sale``) or when the goods go (``dispatch``); what is in ``preorders`` (SKU = day of
-    release) is always captured when it goes.
+    release) is always captured when it goes. ``second_person_above``: above how much of a currency (minor units) a
+    refund, or a person's word about money, needs a second person; in a currency that is not named every one does.
     """
 
     reversal_tries: Annotated[int, msgspec.Meta(ge=3, le=100)] = 10
@@ -56,6 +58,9 @@ class ChargingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     vault_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 30
     capture: Literal["sale", "dispatch"] = "sale"
     preorders: dict[Sku, dt.date] = msgspec.field(default_factory=dict)
+    second_person_above: dict[CurrencyCode, Annotated[int, msgspec.Meta(ge=0, le=10**15)]] = msgspec.field(
+        default_factory=dict
+    )
 
     def releases(self) -> dict[str, int]:
         """When the goods of each pre-ordered SKU are there: the first second of that day, UTC."""

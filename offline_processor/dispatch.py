@@ -7,7 +7,7 @@ Must not: take more than was authorised, give back more than was taken, or do on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from offline_processor.charging import AttemptState, Reference
 from offline_processor.control_total import money
@@ -15,7 +15,7 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger import operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState, Wanted
-from offline_processor.outcomes import AUTHORISATION_EXPIRED
+from offline_processor.outcomes import AUTHORISATION_EXPIRED, CANCELLED
 from offline_processor.schemes import AUTHORISATION_DAYS, scheme_of
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId
@@ -23,6 +23,8 @@ from transfer.wire.ids import OrderId
 _DAY: Final = 86_400
 _STANDING: Final = (OperationState.PENDING, OperationState.DONE)
 _REST: Final = "rest"
+_CANCELLED: Final = "cancelled"
+_AGAIN: Final = " again "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,13 @@ class Charge:
 
     @property
     def voided(self) -> bool:
-        """True when the rest is released, or about to be."""
-        return any(item.kind is OperationKind.VOID and item.state in _STANDING for item in self.found)
+        """True when the rest of the authorisation is released, or about to be."""
+        return self.authorised is not None and any(
+            item.kind is OperationKind.VOID
+            and item.state in _STANDING
+            and item.original.attempt == self.authorised.attempt
+            for item in self.found
+        )
 
 
 def find(ledger: Ledger, order_id: str) -> Charge:
@@ -97,22 +104,22 @@ def ship(
     Returns the operations that are now owed, in the caller's transaction. The same shipment again changes nothing.
     ``early`` sends a pre-order before its release.
     """
-    if any(item.kind is OperationKind.CAPTURE and item.reference == shipment for item in charge.found):
-        return [item for item in charge.found if item.state is OperationState.PENDING]
-    if charge.state is OrderState.DISPATCHED:
-        return []
-    if charge.release_at > now and not early:
-        raise ProcessorError(
-            "DISPATCH-EARLY",
-            f"order {charge.order_id} has goods that are not released yet",
-            "wait for the day of release, or say --early if they are here already",
-        )
     if charge.state is OrderState.PAID and charge.authorised is not None:
-        _check_nothing_refused(charge)
-        _settle(ledger, charge, OrderState.DISPATCHED, now=now)
+        return _mark_sent(ledger, charge, charge.authorised, amount=amount, early=early, now=now)
+    if (before := _named(charge, OperationKind.CAPTURE, shipment)) is not None:
+        _check_same(before, amount, "DISPATCH-NAME")
+        return _owed(charge)
+    if charge.state is OrderState.DISPATCHED and amount is None:
         return []
-    if charge.state is not OrderState.AUTHORISED or charge.authorised is None:
+    if charge.state is not OrderState.AUTHORISED or charge.authorised is None or charge.voided:
         raise _wrong_state(charge, "sent")
+    _check_released(charge, early=early, now=now)
+    if _is_over(charge, now):
+        raise ProcessorError(
+            "DISPATCH-EXPIRED",
+            f"the authorisation of order {charge.order_id} is too old to be taken",
+            "keep the goods; offline-processor run releases it, and says what becomes of the order",
+        )
     sent = charge.authorised
     rest = sent.amount - charge.captured
     wanted = rest if amount is None else amount
@@ -132,14 +139,49 @@ def ship(
     return made
 
 
+def _mark_sent(
+    ledger: Ledger, charge: Charge, sent: Reference, *, amount: int | None, early: bool, now: int
+) -> list[Operation]:
+    """What was paid whole is marked when the last of it goes; goods whose money is not there stay."""
+    if amount is not None:
+        raise ProcessorError(
+            "DISPATCH-AMOUNT",
+            f"order {charge.order_id} was paid whole, {money(sent.amount, sent.currency)}",
+            "say that it was sent when the last of it goes, without --amount",
+        )
+    _check_released(charge, early=early, now=now)
+    whole = [item for item in charge.found if item.reference == WHOLE]
+    if charge.captured == 0 and any(item.state is OperationState.FAILED for item in whole):
+        raise ProcessorError(
+            "DISPATCH-UNPAID",
+            f"the acquirer refused to take the money for order {charge.order_id}",
+            "keep the goods; offline-processor cases says what may be done",
+        )
+    if charge.captured and charge.refunded >= charge.captured:
+        raise _wrong_state(charge, "sent: all of it is being given back")
+    _settle(ledger, charge, OrderState.DISPATCHED, now=now)
+    return []
+
+
+def _check_released(charge: Charge, *, early: bool, now: int) -> None:
+    if charge.release_at > now and not early:
+        raise ProcessorError(
+            "DISPATCH-EARLY",
+            f"order {charge.order_id} has goods that are not released yet",
+            "wait for the day of release, or say --early if they are here already",
+        )
+
+
 def cancel(ledger: Ledger, charge: Charge, *, now: int) -> list[Operation]:
     """Release an authorisation of which nothing was captured; the order is told refunded once it is answered."""
-    if charge.voided:
-        return [item for item in charge.found if item.state is OperationState.PENDING]
+    if charge.voided or charge.rule == CANCELLED:
+        return _owed(charge)
+    if (before := _named(charge, OperationKind.VOID, _CANCELLED)) is not None:
+        _check_same(before, None, "")
     if charge.state is not OrderState.AUTHORISED or charge.authorised is None or charge.captured:
-        raise _wrong_state(charge, "cancelled")
+        raise _wrong_state(charge, "cancelled; what was captured can be given back (refund)")
     return operations.owe(
-        ledger, [_wanted(charge, charge.authorised, OperationKind.VOID, "cancelled", 0)], now=now
+        ledger, [_wanted(charge, charge.authorised, OperationKind.VOID, _CANCELLED, 0)], now=now
     )
 
 
@@ -147,8 +189,22 @@ def refund(
     ledger: Ledger, charge: Charge, *, reference: str, amount: int | None, currency: str | None, now: int
 ) -> list[Operation]:
     """Give back ``amount`` of what was captured, or all that is left of it. The same reference changes nothing."""
-    if any(item.kind is OperationKind.REFUND and item.reference == reference for item in charge.found):
-        return [item for item in charge.found if item.state is OperationState.PENDING]
+    if is_named(charge, reference, amount=amount):
+        return _owed(charge)
+    sent, wanted = refundable(charge, amount=amount, currency=currency)
+    return operations.owe(ledger, [_wanted(charge, sent, OperationKind.REFUND, reference, wanted)], now=now)
+
+
+def is_named(charge: Charge, reference: str, *, amount: int | None) -> bool:
+    """True when a refund has this name already, and this amount; ``REFUND-NAME`` when another, ``REFUND-REFUSED``."""
+    before = _named(charge, OperationKind.REFUND, reference)
+    if before is not None:
+        _check_same(before, amount, "REFUND-NAME")
+    return before is not None
+
+
+def refundable(charge: Charge, *, amount: int | None, currency: str | None) -> tuple[Reference, int]:
+    """The authorisation and the amount that can be given back of it; ``REFUND-AMOUNT``, ``DISPATCH-STATE``."""
     if charge.authorised is None or not charge.taken:
         raise _wrong_state(charge, "refunded: nothing of it was captured")
     sent = charge.authorised
@@ -160,7 +216,32 @@ def refund(
             f"order {charge.order_id} has {money(left, sent.currency)} left that can be given back",
             "name an amount up to that, in that currency",
         )
-    return operations.owe(ledger, [_wanted(charge, sent, OperationKind.REFUND, reference, wanted)], now=now)
+    return sent, wanted
+
+
+def again(ledger: Ledger, charge: Charge, refused: Operation, *, now: int) -> list[Operation]:
+    """A refused operation once more, under a name of its own; whatever bounds the first time bounds it too."""
+    if refused.state is not OperationState.FAILED or charge.authorised is None:
+        raise _wrong_state(charge, f"sent the same {refused.kind} again")
+    if refused.original.attempt != charge.authorised.attempt:
+        raise _wrong_state(charge, f"sent a {refused.kind} of an authorisation that has ended")
+    amount, sent = refused.amount, charge.authorised
+    match refused.kind:
+        case OperationKind.CAPTURE:
+            fits = not charge.voided and 0 < amount <= sent.amount - charge.captured
+        case OperationKind.REFUND:
+            fits = 0 < amount <= charge.taken - charge.refunded
+        case OperationKind.VOID:
+            fits, amount = not charge.voided, charge.captured
+        case _:
+            assert_never(refused.kind)
+    if not fits:
+        raise _wrong_state(charge, f"sent the same {refused.kind} again")
+    first, _, count = refused.reference.rpartition(_AGAIN)
+    name = f"{first}{_AGAIN}{int(count) + 1}" if first else f"{refused.reference}{_AGAIN}1"
+    return operations.owe(
+        ledger, [_wanted(charge, sent, refused.kind, name, amount, final=refused.final)], now=now
+    )
 
 
 def void_expired(ledger: Ledger, *, now: int) -> int:
@@ -169,12 +250,15 @@ def void_expired(ledger: Ledger, *, now: int) -> int:
     What was captured of one stays; the rest is released, and an order of which nothing was is to be ordered again.
     """
     rows = list(ledger.rows("SELECT order_id FROM orders WHERE state = 'authorised' ORDER BY number"))
-    over = [charge for (order_id,) in rows if _is_over(charge := find(ledger, order_id), now)]
-    wanted = [
-        _wanted(charge, sent, OperationKind.VOID, f"{AUTHORISATION_EXPIRED} {sent.attempt}", charge.captured)
-        for charge in over
-        if (sent := charge.authorised) is not None
-    ]
+    wanted = []
+    for (order_id,) in rows:
+        charge = find(ledger, order_id)
+        sent = charge.authorised
+        if sent is None or charge.voided or not _is_over(charge, now):
+            continue
+        name = f"{AUTHORISATION_EXPIRED} {sent.attempt}"
+        if _named(charge, OperationKind.VOID, name) is None:  # one that was refused is a person's case
+            wanted.append(_wanted(charge, sent, OperationKind.VOID, name, charge.captured))
     operations.owe(ledger, wanted, now=now)
     return len(wanted)
 
@@ -182,7 +266,7 @@ def void_expired(ledger: Ledger, *, now: int) -> int:
 def _is_over(charge: Charge, now: int) -> bool:
     days = AUTHORISATION_DAYS[scheme_of(charge.card)]
     sent = charge.authorised
-    return sent is not None and not charge.voided and now >= sent.sent_at + days * _DAY
+    return sent is not None and now >= sent.sent_at + days * _DAY
 
 
 def _wanted(
@@ -197,13 +281,28 @@ def _settle(ledger: Ledger, charge: Charge, state: OrderState, *, now: int) -> N
     orders.settle(ledger, [Settled(order_id=OrderId(charge.order_id), state=state)], now=now)
 
 
-def _check_nothing_refused(charge: Charge) -> None:
-    whole = [item for item in charge.found if item.reference == WHOLE]
-    if any(item.state is OperationState.FAILED for item in whole):
+def _named(charge: Charge, kind: OperationKind, reference: str) -> Operation | None:
+    return next((item for item in charge.found if (item.kind, item.reference) == (kind, reference)), None)
+
+
+def _owed(charge: Charge) -> list[Operation]:
+    return [item for item in charge.found if item.state is OperationState.PENDING]
+
+
+def _check_same(before: Operation, amount: int | None, rule: str) -> None:
+    """A name is one wish for ever: the same again is the same, another amount or a refused one needs a person."""
+    if before.state is OperationState.FAILED:
         raise ProcessorError(
-            "DISPATCH-UNPAID",
-            f"the acquirer refused to take the money for order {charge.order_id}",
-            "phone the acquirer before the goods go",
+            operations.REFUSED[before.kind],
+            f"the acquirer refused the {before.kind} {before.reference!r} of order {before.original.order_id}",
+            "phone the acquirer; offline-processor cases says what may be done",
+        )
+    if amount not in (None, before.amount):
+        raise ProcessorError(
+            rule,
+            f"{before.reference!r} of order {before.original.order_id} was"
+            f" {money(before.amount, before.original.currency)}, and is not done a second time",
+            "give another name to what is to be done beside it",
         )
 
 
@@ -211,5 +310,5 @@ def _wrong_state(charge: Charge, verb: str) -> ProcessorError:
     return ProcessorError(
         "DISPATCH-STATE",
         f"order {charge.order_id} is {charge.state}, and cannot be {verb}",
-        "look at it with: offline-processor status; nothing was changed",
+        "offline-processor cases says what waits for a person; nothing was changed",
     )

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from offline_processor.acquirers.batch_file.form import Kind
 from offline_processor.acquirers.batch_file.importing import TakenAnswer
 from offline_processor.charging import TRANSITIONS, event_of
-from offline_processor.ledger import orders
+from offline_processor.ledger import operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.outcomes import outcome_of
+from offline_processor.stages import OrderState
 
 LATE = "BATCH-ANSWER-LATE"
 
@@ -25,6 +26,9 @@ def settle_answers(
     ledger: Ledger, taken: Sequence[TakenAnswer], *, at_dispatch: bool = False, now: int
 ) -> list[tuple[str, str]]:
     """Settle the authorisations among ``taken``, in the caller's transaction; returns (rule, what) for a person.
+
+    What is paid at once is owed its capture, a record of the next file; ``at_dispatch``, and of a pre-order in any
+    case, it is captured when the goods go.
 
     An answer to an attempt that does not wait for one any more (it is being reversed) is recorded and changes
     nothing: the reversal stands.
@@ -42,14 +46,24 @@ def settle_answers(
             ledger.append("late-answer", sent.order_id, now, facts)
             cases.append((LATE, f"A {sent.rrn} stan {sent.stan} code {heard.code}"))
             continue
-        outcome = outcome_of(sent, heard, state=live[1], at_dispatch=at_dispatch)
+        card, pre_ordered = _order(ledger, sent.number)
+        outcome = outcome_of(
+            sent, heard, state=live[1], at_dispatch=at_dispatch or pre_ordered, keep_vault=pre_ordered
+        )
         moves.append(outcome.move)
-        outcomes.append((sent, _card(ledger, sent.number), outcome.settled))
+        outcomes.append((sent, card, outcome.settled))
     orders.record_events(ledger, moves, now=now)
     orders.settle_charged(ledger, outcomes, now=now)
+    paid = [
+        operations.whole(sent, move.approval)
+        for move, (sent, _, settled) in zip(moves, outcomes, strict=True)
+        if settled.state is OrderState.PAID
+    ]
+    operations.owe(ledger, paid, now=now)
     return cases
 
 
-def _card(ledger: Ledger, number: int) -> str:
-    row = ledger.row("SELECT card FROM orders WHERE number = ?", (number,))
-    return str(row[0]) if row else ""
+def _order(ledger: Ledger, number: int) -> tuple[str, bool]:
+    """BIN and last four, and whether the order waits for goods that are not there yet."""
+    row = ledger.row("SELECT card, release_at > 0 FROM orders WHERE number = ?", (number,))
+    return (str(row[0]), bool(row[1])) if row else ("", False)

@@ -13,19 +13,20 @@ from typing import assert_never
 from offline_processor.acquirers.protocol import Acquirer, Capture, HandedOver, Refund, Reversal, Verb
 from offline_processor.attempts import Till
 from offline_processor.cards import CardTable
-from offline_processor.charging import APPROVED_CODE, REVERSED_CODES, Answer, Event, is_ours
+from offline_processor.charging import APPROVED_CODE, REVERSED_CODES, Answer, Event, Reference, matches
 from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import Operation, OperationKind, OperationState
 from offline_processor.ledger.orders import Move
-from offline_processor.outcomes import AUTHORISATION_EXPIRED
+from offline_processor.outcomes import AUTHORISATION_EXPIRED, CANCELLED
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.card import CardView
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
-IN_PROGRESS = "09"
-CANCELLED = "CHARGE-CANCELLED"
+NOT_YET = frozenset({"09", "19", "68", "91", "96"})
+"""In progress, try again, too late, issuer away, system fault: not answered yet, the advice is sent again."""
+_STANDING = (OperationState.PENDING, OperationState.DONE)
 _VERB = {
     OperationKind.CAPTURE: Verb.CAPTURE,
     OperationKind.REFUND: Verb.REFUND,
@@ -83,28 +84,28 @@ def send(till: Till, cards: CardTable, owed: Sequence[Operation], *, repeat: boo
 
 
 def _judged(item: Operation, answer: Answer | HandedOver | None) -> bool | None:
-    """Accepted, refused, or None for not answered yet; an answer to something else is none."""
-    if not isinstance(answer, Answer) or not is_ours(item.sent, answer) or answer.code == IN_PROGRESS:
+    """Accepted, refused, or None for not answered yet; an answer to something else, or of another amount, is none."""
+    if not isinstance(answer, Answer) or not matches(message_of(item), answer) or answer.code in NOT_YET:
         return None
     good = REVERSED_CODES if item.kind is OperationKind.VOID else {APPROVED_CODE}
     return answer.code in good
 
 
+def message_of(item: Operation) -> Reference:
+    """What its message names: a void's ``amount`` is what stays, its message says the authorisation's."""
+    return replace(item.sent, amount=item.original.amount) if item.kind is OperationKind.VOID else item.sent
+
+
 def _note_refused(till: Till, item: Operation, *, now: int) -> None:
     till.ledger.execute(
         "UPDATE orders SET rule = ?, changed_at = ? WHERE number = ?",
-        (f"{item.kind.value.upper()}-REFUSED", now, item.original.number),
+        (operations.REFUSED[item.kind], now, item.original.number),
     )
 
 
 def _follow(till: Till, done: Sequence[Operation], *, now: int) -> None:
     """What accepted operations make of their orders and of the vault."""
     ledger = till.ledger
-    taken = [item for item in done if item.kind is OperationKind.CAPTURE and item.final]
-    ledger.execute_many(
-        "UPDATE live_attempt SET vault = NULL, vault_until = 0 WHERE number = ? AND vault IS NOT NULL",
-        [(item.original.number,) for item in taken],
-    )
     ends: list[Settled] = []
     for item in done:
         order_id = OrderId(item.original.order_id)
@@ -114,25 +115,38 @@ def _follow(till: Till, done: Sequence[Operation], *, now: int) -> None:
             case OperationKind.REFUND:
                 found = operations.of_order(ledger, item.original.number)
                 back = operations.total(found, OperationKind.REFUND, OperationState.DONE)
-                if back >= operations.total(found, OperationKind.CAPTURE, OperationState.DONE):
+                taken = operations.total(found, OperationKind.CAPTURE, *_STANDING)
+                if back >= taken and not _goes_on(ledger, item):
                     ends.append(Settled(order_id=order_id, state=OrderState.REFUNDED))
             case OperationKind.VOID:
                 ends += _voided(ledger, item, now=now)
             case _:
                 assert_never(item.kind)
     orders.settle(ledger, ends, now=now)
+    over = [item for item in done if item.kind is OperationKind.VOID or item.final]
+    vault.erase_unneeded(ledger, [item.original.number for item in over])
+
+
+def _goes_on(ledger: Ledger, item: Operation) -> bool:
+    """True while more of the order can still be sent and taken."""
+    row = ledger.row(
+        "SELECT 1 FROM orders WHERE number = ? AND state = 'authorised'", (item.original.number,)
+    )
+    return row is not None
 
 
 def _voided(ledger: Ledger, item: Operation, *, now: int) -> list[Settled]:
     """A void ends the authorisation: by a person's word, because its time ran out, or of what a shipment left."""
     live = orders.live_attempt(ledger, item.original.number)
+    expired = item.reference.startswith(AUTHORISATION_EXPIRED)
+    order_id = OrderId(item.original.order_id)
+    if live is not None and item.amount and expired:  # a part was sent, and paid; the rest never can be
+        return [Settled(order_id=order_id, state=OrderState.DISPATCHED, rule=AUTHORISATION_EXPIRED)]
     if live is None or item.amount:  # something of it was captured, and stays
         return []
-    expired = item.reference.startswith(AUTHORISATION_EXPIRED)
     event = Event.TIME_RAN_OUT if expired else Event.VOID_ANSWERED
     waits = expired and vault.keep_for_release(ledger, item.original.number, now=now)
     orders.record_events(ledger, [Move(sent=live[0], state=live[1], event=event)], now=now)
-    order_id = OrderId(item.original.order_id)
     if waits:
         return [Settled(order_id=order_id, state=OrderState.HELD, rule=AUTHORISATION_EXPIRED)]
     if expired:
@@ -201,10 +215,9 @@ def _refund(item: Operation, card: CardView | None, *, repeat: bool) -> Refund:
 
 
 def _reversal(item: Operation, card: CardView | None, *, repeat: bool) -> Reversal:
-    """A void's ``amount`` is what stays; the message names the authorisation's."""
     return Reversal(
         operation=item.id,
-        reference=replace(item.sent, amount=item.original.amount),
+        reference=message_of(item),
         original=item.original,
         approval=item.approval,
         repeat=repeat,

@@ -33,6 +33,7 @@ NO_ANSWER: Final = "CHARGE-NO-ANSWER"
 RETRY: Final = "CHARGE-RETRY-LATER"
 SUBMITTED: Final = "CHARGE-SUBMITTED"
 AUTHORISATION_EXPIRED: Final = "CHARGE-AUTH-EXPIRED"
+CANCELLED: Final = "CHARGE-CANCELLED"
 ANSWERED: Final = UNWANTED | {RETRY, SUBMITTED, AUTHORISATION_EXPIRED}
 """Why an order is held although its CVV was used: it dies now, whatever becomes of the order."""
 
@@ -59,7 +60,10 @@ def outcome_of(
     at_dispatch: bool = False,
     keep_vault: bool = False,
 ) -> Outcome:
-    """What becomes of an authorisation. ``at_dispatch``: it is captured when the goods go, not now."""
+    """What becomes of an authorisation.
+
+    ``at_dispatch``: it is captured when the goods go, not now; ``keep_vault``: something will need its card again.
+    """
     if isinstance(heard, HandedOver):
         move = Move(sent=sent, state=state, event=Event.HANDED_OVER)
         return Outcome(move=move, settled=_held(sent, SUBMITTED))
@@ -71,7 +75,7 @@ def outcome_of(
         code=heard.code if heard else "",
         approval=heard.approval if heard else "",
         late=heard is not None and heard.late,
-        keep_vault=at_dispatch or keep_vault,
+        keep_vault=keep_vault,
     )
     return Outcome(move=move, settled=_settled(sent, event, heard, at_dispatch=at_dispatch))
 

@@ -7,15 +7,15 @@ Must not: let an attempt be forgotten, or send a reversal that is not durable un
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from offline_processor.acquirers.protocol import HandedOver, Reversal, Verb
 from offline_processor.attempts import DAY, Till
 from offline_processor.cards import CardTable
-from offline_processor.charging import APPROVED_CODE, Event, is_reversed
+from offline_processor.charging import APPROVED_CODE, UNWANTED, Event, is_reversed
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import operations, orders, reversals
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.ledger.operations import WHOLE, OperationKind, Wanted
 from offline_processor.ledger.orders import Move
 from offline_processor.ledger.reversals import OpenReversal
 from offline_processor.outcomes import after_reversal
@@ -86,41 +86,54 @@ def _message(till: Till, cards: CardTable, slot: int, item: OpenReversal) -> Rev
 
 
 def settle_manual(
-    ledger: Ledger, order_id: str, *, approved: bool, said: dict[str, str], now: int
+    ledger: Ledger, order_id: str, *, found: Found, at_dispatch: bool, said: dict[str, str], now: int
 ) -> Settled:
-    """Settle an attempt that was left to a person, by what the acquirer says; ``ATTEMPT-NOT-MANUAL``.
+    """Settle an attempt that was left to a person, by what the acquirer says, in the caller's transaction.
 
-    One that stands is paid, and its capture owed; one that does not may be tried afresh, or has ended by its rule.
+    One that stands is paid and its capture owed, or waits for dispatch; one that does not is ordered again, or ends
+    by its rule. ``ATTEMPT-NOT-MANUAL``; ``ATTEMPT-UNWANTED`` when one that must not be taken is found standing.
     """
+    item = manual(ledger, order_id)
+    order = OrderId(order_id)
+    if found.stands:
+        if item.rule in UNWANTED:
+            raise ProcessorError(
+                "ATTEMPT-UNWANTED",
+                f"the approval of order {order_id} must not be taken ({item.rule})",
+                "have the acquirer reverse it by hand, then say --found reversed; nothing was changed",
+            )
+        event = Event.FOUND_APPROVED
+        end = Settled(order_id=order, state=OrderState.AUTHORISED if at_dispatch else OrderState.PAID)
+    else:
+        event = Event.FOUND_REVERSED
+        end = after_reversal(item.sent, item.rule) or Settled(
+            order_id=order, state=OrderState.ORDER_AGAIN, reason=Reason.TRY_LATER, rule="CHARGE-GIVEN-UP"
+        )
+    approval = found.approval or item.approval
+    move = Move(sent=item.sent, state=item.state, event=event, approval=approval, keep_vault=at_dispatch)
+    orders.record_events(ledger, [move], now=now)
+    if end.state is OrderState.PAID:
+        operations.owe(ledger, [operations.whole(item.sent, approval)], now=now)
+    ledger.append("attempt-settled", order_id, now, said)
+    orders.settle(ledger, [end], now=now)
+    return end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the acquirer says of an attempt: whether it ``stands``, and its approval code if it names one."""
+
+    stands: bool
+    approval: str = ""
+
+
+def manual(ledger: Ledger, order_id: str) -> OpenReversal:
+    """The attempt of this order that was left to a person; ``ATTEMPT-NOT-MANUAL``."""
     item = next((item for item in reversals.given_up(ledger) if item.sent.order_id == order_id), None)
     if item is None:
         raise ProcessorError(
             "ATTEMPT-NOT-MANUAL",
             f"no attempt of order {order_id} waits for a person",
-            "offline-processor status lists those that do; nothing was changed",
+            "offline-processor cases lists those that do; nothing was changed",
         )
-    event = Event.FOUND_APPROVED if approved else Event.FOUND_REVERSED
-    end = Settled(order_id=OrderId(order_id), state=OrderState.PAID)
-    if not approved:
-        again = Settled(
-            order_id=OrderId(order_id),
-            state=OrderState.ORDER_AGAIN,
-            reason=Reason.TRY_LATER,
-            rule="CHARGE-GIVEN-UP",
-        )
-        end = after_reversal(item.sent, item.rule) or again
-    with ledger.atomic():
-        move = Move(sent=item.sent, state=item.state, event=event, approval=item.approval)
-        orders.record_events(ledger, [move], now=now)
-        if approved:
-            wanted = Wanted(
-                original=item.sent,
-                approval=item.approval,
-                kind=OperationKind.CAPTURE,
-                reference=WHOLE,
-                amount=item.sent.amount,
-            )
-            operations.owe(ledger, [wanted], now=now)
-        ledger.append("attempt-settled", order_id, now, said)
-        orders.settle(ledger, [end], now=now)
-    return end
+    return item

@@ -40,6 +40,14 @@ class OperationKind(StrEnum):
     VOID = "void"
 
 
+REFUSED: Final = {
+    OperationKind.CAPTURE: "CAPTURE-REFUSED",
+    OperationKind.REFUND: "REFUND-REFUSED",
+    OperationKind.VOID: "VOID-REFUSED",
+}
+"""The rule by which an operation that the acquirer refused is a person's case."""
+
+
 class OperationState(StrEnum):
     """Where an operation stands."""
 
@@ -88,6 +96,13 @@ class Wanted:
     reference: str
     amount: int
     final: bool = field(default=True)
+
+
+def whole(sent: Reference, approval: str) -> Wanted:
+    """The capture of all of an authorisation at once."""
+    return Wanted(
+        original=sent, approval=approval, kind=OperationKind.CAPTURE, reference=WHOLE, amount=sent.amount
+    )
 
 
 def owe(ledger: Ledger, wanted: Sequence[Wanted], *, now: int) -> list[Operation]:

@@ -54,6 +54,11 @@ def remember(ledger: Ledger, charge: Charged) -> None:
     )
 
 
+def forget(ledger: Ledger, order_id: str) -> None:
+    """A person has had the charges of this order given back; in the caller's transaction."""
+    ledger.execute("DELETE FROM reported WHERE order_id = ?", (order_id,))
+
+
 def pending(ledger: Ledger) -> list[Charged]:
     """The charges that no order of this ledger accounts for yet, by time."""
     rows = ledger.rows("SELECT order_id, rrn, stan, at, amount, currency FROM reported ORDER BY at, rrn")

@@ -73,12 +73,11 @@ def begin(ledger: Ledger, found: Sequence[OpenReversal], *, now: int) -> list[Op
 
 
 def give_up(ledger: Ledger, found: Sequence[OpenReversal], *, now: int) -> None:
-    """Leave these to a person; the order stays held, and says so (``CHARGE-MANUAL``)."""
+    """Leave these to a person; the order stays held, by the rule that says what was wrong with its answer."""
     moves = [Move(sent=item.sent, state=item.state, event=Event.REVERSAL_GIVEN_UP) for item in found]
     orders.record_events(ledger, moves, now=now)
     ledger.execute_many(
-        "UPDATE orders SET rule = 'CHARGE-MANUAL', changed_at = ? WHERE number = ?",
-        [(now, item.sent.number) for item in found],
+        "UPDATE orders SET changed_at = ? WHERE number = ?", [(now, item.sent.number) for item in found]
     )
 
 

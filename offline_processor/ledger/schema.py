@@ -264,3 +264,73 @@ def trail(database: Database) -> None:
     """Commands, and the tip that was signed."""
     for statement in _TRAIL:
         database.execute(statement)
+
+
+_OPERATION_BOUNDS = (
+    "CREATE INDEX operations_failed ON operation (number) WHERE state = 'failed'",
+    """CREATE TRIGGER nothing_is_taken_of_what_is_released BEFORE INSERT ON operation WHEN NEW.kind = 'capture'
+        AND EXISTS (SELECT 1 FROM operation AS o WHERE o.number = NEW.number AND o.attempt = NEW.attempt
+            AND o.kind = 'void' AND o.state != 'failed')
+        BEGIN SELECT RAISE(ABORT, 'its authorisation is released, or about to be'); END""",
+    """CREATE TRIGGER only_what_stands_is_released BEFORE INSERT ON operation WHEN NEW.kind = 'void'
+        AND NOT EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = NEW.number AND l.attempt = NEW.attempt
+            AND l.state = 'approved')
+        BEGIN SELECT RAISE(ABORT, 'there is no authorisation to release'); END""",
+    """CREATE TRIGGER operations_are_in_the_orders_currency BEFORE INSERT ON operation
+        WHEN NEW.currency != (SELECT currency FROM orders WHERE number = NEW.number)
+        BEGIN SELECT RAISE(ABORT, 'the order is in another currency'); END""",
+    """CREATE TRIGGER what_is_owed_stays_what_it_is
+        BEFORE UPDATE OF id, number, attempt, kind, reference, amount, currency, stan, rrn ON operation
+        BEGIN SELECT RAISE(ABORT, 'an operation does not change'); END""",
+    """CREATE TRIGGER operation_is_never_deleted BEFORE DELETE ON operation
+        BEGIN SELECT RAISE(ABORT, 'an operation is never forgotten'); END""",
+)
+
+
+@migrations()
+def operation_bounds(database: Database) -> None:
+    """What the database itself forbids of captures, refunds and voids."""
+    for statement in _OPERATION_BOUNDS:
+        database.execute(statement)
+
+
+_CASES = (
+    # A decision that waits for a second person. person and second: names by which people are told apart.
+    """CREATE TABLE request (
+        number INTEGER PRIMARY KEY, document TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL,
+        order_id TEXT NOT NULL, who TEXT NOT NULL, person TEXT NOT NULL CHECK (person != ''), why TEXT NOT NULL,
+        at INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'refused')),
+        second TEXT NOT NULL, closed_at INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX requests_asked ON request (number) WHERE state = 'asked'",
+    """CREATE TRIGGER nobody_approves_alone BEFORE UPDATE OF state ON request
+        WHEN NEW.state = 'approved' AND (NEW.second = OLD.person OR NEW.second = '')
+        BEGIN SELECT RAISE(ABORT, 'a second person is needed'); END""",
+    """CREATE TRIGGER request_stays_what_it_is BEFORE UPDATE OF number, document, amount, currency, order_id, person
+        ON request BEGIN SELECT RAISE(ABORT, 'a request does not change'); END""",
+    # Cases that a person has closed by a word; the others end with what they are about.
+    """CREATE TABLE case_closed (id TEXT PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    # Declines that are a person's case until it is closed: refer to the issuer, and our own fault.
+    "CREATE INDEX orders_declined ON orders (rule) WHERE state = 'declined'",
+    # ours and theirs: minor units, -1 for none. key: what the finding is about, the same in every report.
+    """CREATE TABLE reconcile_exception (
+        number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, rule TEXT NOT NULL, what TEXT NOT NULL,
+        order_id TEXT NOT NULL, rrn TEXT NOT NULL, stan INTEGER NOT NULL, ours INTEGER NOT NULL,
+        theirs INTEGER NOT NULL, currency TEXT NOT NULL, at INTEGER NOT NULL, closed_at INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX exceptions_open ON reconcile_exception (number) WHERE closed_at = 0",
+    # The close of day, one row a currency; operation.closed is the close that counted it.
+    """CREATE TABLE closed_batch (
+        close INTEGER NOT NULL, currency TEXT NOT NULL, captures INTEGER NOT NULL, captured INTEGER NOT NULL,
+        refunds INTEGER NOT NULL, refunded INTEGER NOT NULL, stan INTEGER NOT NULL, sent_at INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'in balance', 'out of balance', 'not compared')),
+        PRIMARY KEY (close, currency)) STRICT, WITHOUT ROWID""",
+    """CREATE TRIGGER close_is_answered_once BEFORE UPDATE OF state ON closed_batch WHEN OLD.state != 'pending'
+        BEGIN SELECT RAISE(ABORT, 'a close that was answered does not change'); END""",
+)
+
+
+@migrations()
+def cases(database: Database) -> None:
+    """Cases of people: second persons, exceptions of reconciliation, closes of day."""
+    for statement in _CASES:
+        database.execute(statement)

@@ -79,11 +79,27 @@ def forget(ledger: Ledger, numbers: Sequence[int]) -> None:
     ledger.execute_many("DELETE FROM retry WHERE number = ?", [(number,) for number in numbers])
 
 
+def erase_unneeded(ledger: Ledger, numbers: Sequence[int]) -> None:
+    """Erase the boxes of these orders, of which nothing more will be taken or released, in the caller's transaction.
+
+    One that a message still under way has to carry is erased with that one's answer.
+    """
+    ledger.execute_many(
+        "UPDATE live_attempt SET vault = NULL, vault_until = 0 WHERE number = ? AND vault IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM operation AS p WHERE p.number = live_attempt.number AND p.state = 'pending')",
+        [(number,) for number in numbers],
+    )
+
+
 def erase_due(ledger: Ledger, *, now: int) -> int:
-    """Erase the boxes of open attempts that are at their end; the attempts go on without. Returns how many."""
+    """Erase every attempt's box that is at its end; the attempts go on without. Returns how many."""
+    # A box stands only beside an open attempt, an authorisation, or an operation that is not done: all are indexed.
     rows = ledger.rows(
-        "SELECT l.number, o.order_id FROM orders AS o JOIN live_attempt AS l USING (number)"
-        " WHERE o.state IN ('held', 'authorised') AND l.vault IS NOT NULL AND l.vault_until <= ?",
+        "SELECT l.number, o.order_id FROM live_attempt AS l JOIN orders AS o USING (number)"
+        " WHERE l.vault IS NOT NULL AND l.vault_until <= ? AND l.number IN ("
+        " SELECT number FROM orders WHERE state = 'held' UNION SELECT number FROM orders WHERE state = 'authorised'"
+        " UNION SELECT number FROM operation WHERE state = 'pending'"
+        " UNION SELECT number FROM operation WHERE state = 'failed')",
         (now,),
     )
     due_now = list(rows)

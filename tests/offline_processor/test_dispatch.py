@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline_processor import dispatch, operations
-from offline_processor.acquirers.protocol import Acquirer
+from offline_processor.acquirers.protocol import Acquirer, Reversal, Verb
 from offline_processor.attempts import Till
 from offline_processor.batch import run
 from offline_processor.cards import CardTable
@@ -25,11 +25,12 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger import operations as owed_operations
 from offline_processor.ledger.operations import TRANSITIONS, OperationKind, OperationState, Wanted
 from offline_processor.schemes import Scheme, scheme_of
-from tests.offline_processor.acquirers import BadLine
+from tests.offline_processor.acquirers import Answers, BadLine, changed
 from tests.offline_processor.shop import Shop, a_card, an_order, id_of
 from tests.offline_processor.simulated import SimulatedAcquirer
 
 if TYPE_CHECKING:
+    from offline_processor.charging import Answer
     from offline_processor.ledger.ledger import Ledger
     from offline_processor.operations import Sent
     from offline_processor.workplace import RunReport
@@ -177,8 +178,11 @@ def test_parts_are_captured_each_once_and_the_rest_is_released(shop: Shop) -> No
         ("capture", 500, "00"),
         ("reversal", AMOUNT, "00"),
     ]
-    ship(shop, 0, shipment="parcel-3", amount=1_000)
+    with pytest.raises(ProcessorError, match="DISPATCH-STATE"):
+        ship(shop, 0, shipment="parcel-3", amount=1_000)
+    ship(shop, 0)
     assert len(booked(shop)) == 3
+    assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
 
 
 def test_cancelled_order_is_released_and_nothing_was_taken(shop: Shop) -> None:
@@ -216,7 +220,7 @@ def test_pre_order_is_authorised_anew_without_its_code_when_the_goods_are_there(
     shop.bundle([shop.seal(0, order=order)])
     run_with(shop, release)
     assert shop.state(0)[0] == "authorised"
-    with pytest.raises(ProcessorError, match="not released yet"):
+    with pytest.raises(ProcessorError, match="DISPATCH-EARLY"):
         ship(shop, 0)
     shop.now += 8 * DAY
     run_with(shop, release)
@@ -229,6 +233,109 @@ def test_pre_order_is_authorised_anew_without_its_code_when_the_goods_are_there(
     ship(shop, 0)
     assert shop.state(0)[0] == "dispatched"
     assert shop.charges()[id_of(0)] == 1
+
+
+def test_authorisation_that_is_too_old_is_not_taken_even_before_it_is_released(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    shop.now += 7 * DAY + 60
+    with pytest.raises(ProcessorError, match="DISPATCH-EXPIRED"):
+        ship(shop, 0)
+    assert booked(shop) == []
+
+
+def test_rest_of_a_part_that_was_sent_expires_and_the_part_stays_paid(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    ship(shop, 0, shipment="parcel-1", amount=1_000)
+    shop.now += 7 * DAY + 60
+    run_with(shop, DISPATCH)
+    assert shop.state(0) == ("dispatched", "none", "CHARGE-AUTH-EXPIRED")
+    with pytest.raises(ProcessorError, match="DISPATCH-STATE"):
+        ship(shop, 0, shipment="parcel-2", amount=1_000)
+    assert booked(shop) == [("capture", 1_000, "00"), ("reversal", AMOUNT, "00")]
+    assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
+
+
+def test_release_that_the_acquirer_refuses_is_not_asked_for_by_itself_again(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    shop.now += 7 * DAY + 60
+    for _ in range(2):
+        run_with(shop, DISPATCH, SimulatedAcquirer(shop.books, faults=["code-13@reversal"]))
+    assert shop.state(0) == ("authorised", "none", "VOID-REFUSED")
+    assert len(booked(shop)) == 1
+    with shop.ledger() as ledger, ledger.atomic():
+        (refused,) = owed_operations.failed(ledger)
+        for name in (" again 1", " again 2"):
+            charge = dispatch.find(ledger, id_of(0))
+            (made,) = dispatch.again(ledger, charge, refused, now=shop.now)
+            assert made.reference == f"CHARGE-AUTH-EXPIRED 1{name}"
+            owed_operations.answered(ledger, made, accepted=False, code="13", now=shop.now)
+            refused = owed_operations.failed(ledger)[-1]
+            refused = next(item for item in owed_operations.failed(ledger) if item.id == made.id)
+    run_with(shop, DISPATCH)
+    with till(shop) as made_till, made_till.ledger.atomic():
+        dispatch.again(made_till.ledger, dispatch.find(made_till.ledger, id_of(0)), refused, now=shop.now)
+    run_with(shop, DISPATCH)
+    assert shop.state(0) == ("order-again", "expired", "CHARGE-AUTH-EXPIRED")
+
+
+def test_answer_that_says_not_yet_or_another_amount_is_none(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    line = SimulatedAcquirer(shop.books, faults=["code-91@capture:1"])
+    assert len(shop.run(line).operations.open) == 1
+
+    def other_amount(answers: Answers) -> Answers:
+        return changed(answers, amount=AMOUNT - 1)
+
+    assert len(shop.run(BadLine(path=shop.books, following=other_amount)).operations.open) == 1
+    assert shop.rows("SELECT state, tries FROM operation") == [("pending", 2)]
+
+
+def test_card_stays_in_the_vault_only_while_something_can_need_it(shop: Shop) -> None:
+    class NeedsNoCard(SimulatedAcquirer):
+        def needs_card(self, verb: Verb) -> bool:
+            return False
+
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH, NeedsNoCard(shop.books))
+    assert shop.state(0)[0] == "authorised"
+    assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
+
+
+def test_card_whose_capture_is_never_answered_is_erased_at_its_deadline(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    with shop.ledger() as ledger, ledger.atomic():
+        charge = dispatch.find(ledger, id_of(0))
+        dispatch.ship(ledger, charge, shipment="whole", amount=None, final=False, early=False, now=shop.now)
+    silent_line = ["lost-after@capture"]
+    for days, kept in ((29, 1), (2, 0)):
+        shop.now += days * DAY
+        run_with(shop, DISPATCH, SimulatedAcquirer(shop.books, faults=silent_line))
+        assert shop.rows("SELECT count(vault) FROM live_attempt") == [(kept,)]
+
+
+def test_release_of_the_rest_still_has_the_card_that_its_message_carries(shop: Shop) -> None:
+    carried: list[bool] = []
+
+    class Watched(SimulatedAcquirer):
+        def reverse(self, window: Sequence[Reversal]) -> Sequence[Answer | None]:
+            carried.extend(one.card is not None for one in window)
+            return super().reverse(window)
+
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    with till(shop, Watched(shop.books)) as made:
+        with made.ledger.atomic():
+            charge = dispatch.find(made.ledger, id_of(0))
+            dispatch.ship(
+                made.ledger, charge, shipment="parcel-1", amount=1_000, final=True, early=False, now=shop.now
+            )
+        send(made, shop.now)
+    assert carried == [True]
+    assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
 
 
 # Given back
@@ -256,7 +363,33 @@ def test_refunds_never_give_back_more_than_was_taken_and_each_goes_once(shop: Sh
         assert shop_state(made.ledger) == "refunded"
         with pytest.raises(ProcessorError, match="REFUND-AMOUNT"):
             back("R-3", None)
+        with pytest.raises(ProcessorError, match="REFUND-NAME"):
+            back("R-1", 900)
     assert booked(shop)[1:] == [("refund", 1_000, "00"), ("refund", AMOUNT - 1_000, "00")]
+
+
+def test_order_of_which_more_is_to_be_sent_is_not_refunded_by_giving_back_a_part(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    run_with(shop, DISPATCH)
+    ship(shop, 0, shipment="parcel-1", amount=1_000)
+    with till(shop) as made:
+        with made.ledger.atomic():
+            charge = dispatch.find(made.ledger, id_of(0))
+            dispatch.refund(made.ledger, charge, reference="R", amount=None, currency=None, now=shop.now)
+        send(made, shop.now)
+    assert shop.state(0)[0] == "authorised"
+    ship(shop, 0, shipment="parcel-2")
+    assert shop.state(0)[0] == "dispatched"
+
+
+def test_goods_whose_money_goes_back_are_not_sent(shop: Shop) -> None:
+    shop.bundle([shop.seal(0)])
+    shop.run()
+    with shop.ledger() as ledger, ledger.atomic():
+        charge = dispatch.find(ledger, id_of(0))
+        dispatch.refund(ledger, charge, reference="R", amount=None, currency=None, now=shop.now)
+    with pytest.raises(ProcessorError, match="being given back"):
+        ship(shop, 0)
 
 
 def shop_state(ledger: Ledger) -> str:
@@ -279,6 +412,22 @@ def test_database_itself_takes_and_gives_back_no_more_than_there_is(shop: Shop) 
 
         with pytest.raises(sqlite3.IntegrityError, match="than was authorised"):
             owe(OperationKind.CAPTURE, "a", AMOUNT + 1)
+        other = Wanted(
+            original=replace(sent, currency="JPY"),
+            approval="",
+            kind=OperationKind.CAPTURE,
+            reference="a",
+            amount=1,
+        )
+        other = Wanted(
+            original=replace(sent, currency="JPY"),
+            approval="",
+            kind=OperationKind.CAPTURE,
+            reference="a",
+            amount=1,
+        )
+        with pytest.raises(sqlite3.IntegrityError, match="another currency"), made.ledger.atomic():
+            owed_operations.owe(made.ledger, [other], now=shop.now)
         owe(OperationKind.CAPTURE, "a", AMOUNT)
         with pytest.raises(sqlite3.IntegrityError, match="than was authorised"):
             owe(OperationKind.CAPTURE, "b", 1)
@@ -292,6 +441,13 @@ def test_database_itself_takes_and_gives_back_no_more_than_there_is(shop: Shop) 
             owe(OperationKind.REFUND, "d", 1)
         with pytest.raises(sqlite3.IntegrityError, match="does not change"), made.ledger.atomic():
             made.ledger.execute("UPDATE operation SET state = 'pending' WHERE kind = 'capture'")
+        with pytest.raises(sqlite3.IntegrityError, match="does not change"), made.ledger.atomic():
+            made.ledger.execute("UPDATE operation SET amount = 1")
+        with pytest.raises(sqlite3.IntegrityError, match="never forgotten"), made.ledger.atomic():
+            made.ledger.execute("DELETE FROM operation")
+        owe(OperationKind.VOID, "e", AMOUNT)
+        with pytest.raises(sqlite3.IntegrityError, match="is released"):
+            owe(OperationKind.CAPTURE, "f", 1)
 
 
 def test_only_a_pending_operation_is_answered() -> None:

@@ -1,0 +1,407 @@
+"""Cases: everything that waits for a person or for time, with the reason in words, what may be done, and until when.
+
+Why here: one typed list for the command, the guided day and the reports.
+Must not: change anything, name a customer, or show more of a card than BIN and last four.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from offline_processor import decisions
+from offline_processor.acquirers.report import in_words as time_in_words
+from offline_processor.attempts import DAY
+from offline_processor.charging import UNWANTED, DeclineClass, decline_class
+from offline_processor.config import AcquirerConfig, ChargingConfig
+from offline_processor.control_total import money
+from offline_processor.ledger import batch_files, cases, exceptions, operations, reports, requests, reversals
+from offline_processor.ledger.cases import Waiting
+from offline_processor.ledger.exceptions import OpenFinding
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.operations import Operation
+from offline_processor.ledger.requests import Request
+from offline_processor.ledger.reversals import OpenReversal
+from offline_processor.stages import OrderState
+
+_WHO: Final = "--who NAME --why TEXT"
+_RUN: Final = "offline-processor run"
+_CODES: Final = {
+    "01": "refer to the card's issuer",
+    "02": "refer to the card's issuer, special condition",
+    "1A": "the issuer wants the customer to identify themselves",
+    "70": "the customer has to call the issuer",
+    "03": "the merchant is not valid",
+    "06": "error",
+    "12": "the transaction is not valid",
+    "13": "the amount is not valid",
+    "30": "the message is not of the right form",
+    "58": "this terminal may not do this",
+}
+
+
+class CaseKind(StrEnum):
+    """What kind of case it is."""
+
+    MANUAL = "phone the acquirer"
+    SECOND_PERSON = "second person"
+    MISMATCH = "does not agree"
+    REFUSED = "refused"
+    UNANSWERED = "not answered"
+    QUARANTINED = "quarantined"
+    REFER = "refer to issuer"
+    OUR_FAULT = "our fault"
+    CHARGED_UNSEEN = "charged, not here"
+    BATCH_FILE = "answer file"
+    STRAY = "put aside"
+    UNKNOWN = "unknown outcome"
+    HELD = "held"
+
+
+GOES_ON: Final = frozenset({CaseKind.UNKNOWN, CaseKind.HELD})
+"""What the next run goes on with by itself; every other kind needs a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phone:
+    """What the acquirer asks on the phone. Amount in minor units; times in Unix seconds, 0 for never.
+
+    ``card`` is BIN and last four; ``code`` the newest response code, "" for none; ``reversal_stan`` and
+    ``reversal_at`` name the newest reversal, which was sent ``tries`` times.
+    """
+
+    merchant: str
+    terminal: str
+    rrn: str
+    stan: int
+    sent_at: int
+    amount: int
+    currency: str
+    card: str
+    approval: str
+    code: str
+    reversal_stan: int
+    reversal_at: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One case. ``may``: the exact commands, without --config; ``since`` and ``deadline`` Unix seconds, 0 for none.
+
+    ``deadline`` is when the matter is decided without a person. ``amount`` minor units of ``currency`` ("" for none).
+    """
+
+    id: str
+    kind: CaseKind
+    order_id: str
+    rule: str
+    why: str
+    may: tuple[str, ...]
+    amount: int
+    currency: str
+    since: int
+    deadline: int = 0
+    phone: Phone | None = None
+
+    @property
+    def needs_person(self) -> bool:
+        """False for what the next run goes on with by itself."""
+        return self.kind not in GOES_ON
+
+    def as_document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {**dataclasses.asdict(self), "needs_person": self.needs_person}
+
+
+def open_cases(
+    ledger: Ledger, *, charging: ChargingConfig, acquirer: AcquirerConfig, hold_seconds: int, now: int
+) -> list[Case]:
+    """Every open case, those that need a person first, each kind oldest first."""
+    found = [
+        *_waiting_orders(ledger, charging, acquirer, hold_seconds),
+        *(_second_person(item) for item in requests.asked(ledger)),
+        *(_mismatch(item) for item in exceptions.opened(ledger)),
+        *(_refused(item) for item in cases.refused(ledger)),
+        *_unanswered(ledger, charging, acquirer, now),
+        *_declined(ledger),
+        *_charged_unseen(ledger),
+        *_of_files(ledger),
+        *_strays(ledger),
+    ]
+    places = {kind: place for place, kind in enumerate(CaseKind)}
+    return sorted(found, key=lambda case: (places[case.kind], case.since, case.id))
+
+
+def _waiting_orders(
+    ledger: Ledger, charging: ChargingConfig, acquirer: AcquirerConfig, hold_seconds: int
+) -> Iterator[Case]:
+    given_up = {item.sent.order_id: item for item in reversals.given_up(ledger)}
+    charged = reports.pending_ids(ledger)
+    for order in cases.waiting(ledger):
+        if order.order_id in given_up:
+            yield _manual(ledger, order, given_up[order.order_id], acquirer)
+        elif order.state == OrderState.QUARANTINED:
+            yield _quarantined(order, charged=order.order_id in charged, hold_seconds=hold_seconds)
+        else:
+            yield _held(order, charging)
+
+
+def _manual(ledger: Ledger, order: Waiting, item: OpenReversal, acquirer: AcquirerConfig) -> Case:
+    settle = f"offline-processor settle-attempt {order.order_id} {_WHO}"
+    stands = () if order.rule in UNWANTED else (f"{settle} --found approved",)
+    phone = Phone(
+        merchant=acquirer.merchant,
+        terminal=acquirer.terminal,
+        rrn=item.sent.rrn,
+        stan=item.sent.stan,
+        sent_at=item.sent.sent_at,
+        amount=item.sent.amount,
+        currency=item.sent.currency,
+        card=item.card,
+        approval=item.approval,
+        code=cases.last_code(ledger, order.order_id),
+        reversal_stan=item.stan,
+        reversal_at=item.at,
+        tries=item.tries,
+    )
+    return _of_order(
+        order,
+        CaseKind.MANUAL,
+        f"whether it was charged is not known: {item.tries} reversals had no answer",
+        may=(f"{settle} --found reversed", *stands),
+        phone=phone,
+    )
+
+
+def _quarantined(order: Waiting, *, charged: bool, hold_seconds: int) -> Case:
+    given_back = " --given-back" if charged else ""
+    return _of_order(
+        order,
+        CaseKind.QUARANTINED,
+        f"it is not charged: {meaning(order.rule)}",
+        may=(f"offline-processor case order-again {order.order_id}{given_back} {_WHO}",),
+        deadline=0 if charged else order.card_until or order.changed_at + hold_seconds,
+    )
+
+
+def _held(order: Waiting, charging: ChargingConfig) -> Case:
+    end = f"offline-processor case order-again {order.order_id} {_WHO}"
+    if order.attempt == "submitted":
+        why = "its authorisation is in a file to the acquirer, and the answer has not come"
+        return _of_order(
+            order, CaseKind.UNKNOWN, why, may=("offline-processor batch-file import ANSWER.answer",)
+        )
+    if order.attempt:
+        given_up = order.reversed_since + charging.reversal_days * DAY if order.reversed_since else 0
+        why = f"whether it was charged is not known ({meaning(order.rule)}); the next run reverses it first"
+        return _of_order(order, CaseKind.UNKNOWN, why, may=(_RUN,), deadline=given_up)
+    if order.retry_at:
+        why = f"{meaning(order.rule)}; the next try is not made before {time_in_words(order.retry_at)}"
+        return _of_order(order, CaseKind.HELD, why, may=(_RUN, end), deadline=order.retry_until)
+    why = f"{meaning(order.rule)}; it is reversed, and the next run tries afresh"
+    return _of_order(order, CaseKind.HELD, why, may=(_RUN, end), deadline=order.card_until)
+
+
+def _of_order(
+    order: Waiting,
+    kind: CaseKind,
+    why: str,
+    *,
+    may: tuple[str, ...],
+    deadline: int = 0,
+    phone: Phone | None = None,
+) -> Case:
+    return Case(
+        id=order.order_id,
+        kind=kind,
+        order_id=order.order_id,
+        rule=order.rule,
+        why=why,
+        may=may,
+        amount=order.amount,
+        currency=order.currency,
+        since=order.changed_at,
+        deadline=deadline,
+        phone=phone,
+    )
+
+
+def _second_person(item: Request) -> Case:
+    decision = msgspec.json.decode(item.document, type=decisions.Decision)
+    weight = decisions.Weight(order_id=item.order_id, amount=item.amount, currency=item.currency)
+    return Case(
+        id=f"R{item.number}",
+        kind=CaseKind.SECOND_PERSON,
+        order_id=item.order_id,
+        rule="REQUEST-SECOND-PERSON",
+        why=f"{item.who} has decided to {decisions.in_words(decision, weight)} ({item.why});"
+        " somebody else has to confirm it",
+        may=(
+            f"offline-processor approve R{item.number} --who NAME",
+            f"offline-processor approve R{item.number} --refuse {_WHO}",
+        ),
+        amount=item.amount,
+        currency=item.currency,
+        since=item.at,
+        deadline=item.at + decisions.REQUEST_DAYS * DAY,
+    )
+
+
+def _mismatch(item: OpenFinding) -> Case:
+    found = item.finding
+    ours = money(found.ours, found.currency) if found.ours >= 0 else "nothing"
+    theirs = money(found.theirs, found.currency) if found.theirs >= 0 else "nothing"
+    named = f", RRN {found.rrn}, STAN {found.stan:06d}" if found.rrn else ""
+    return Case(
+        id=f"X{item.number}",
+        kind=CaseKind.MISMATCH,
+        order_id=found.order_id,
+        rule=found.rule,
+        why=f"{meaning(found.rule)}: {found.what}{named}; here {ours}, there {theirs}",
+        may=(f"offline-processor case close X{item.number} {_WHO}",),
+        amount=max(found.ours, found.theirs, 0),
+        currency=found.currency,
+        since=item.at,
+    )
+
+
+def _refused(item: Operation) -> Case:
+    sent = item.original
+    return Case(
+        id=item.id,
+        kind=CaseKind.REFUSED,
+        order_id=sent.order_id,
+        rule=operations.REFUSED[item.kind],
+        why=f"the acquirer refused the {item.kind} of {money(item.amount, sent.currency)} with code {item.code}"
+        f" (RRN {sent.rrn}, STAN {item.stan:06d})",
+        may=(
+            f"offline-processor case again {item.id} {_WHO}",
+            f"offline-processor case close {item.id} {_WHO}",
+        ),
+        amount=item.amount,
+        currency=sent.currency,
+        since=item.sent_at,
+    )
+
+
+def _unanswered(
+    ledger: Ledger, charging: ChargingConfig, acquirer: AcquirerConfig, now: int
+) -> Iterator[Case]:
+    """Captures, refunds and voids that were sent as often as a reversal would have been, in vain."""
+    for item in operations.pending(ledger):
+        sent = item.original
+        if item.tries < charging.reversal_tries or now - item.sent_at < charging.reversal_days * DAY:
+            continue
+        row = ledger.row("SELECT card FROM orders WHERE number = ?", (sent.number,))
+        yield Case(
+            id=item.id,
+            kind=CaseKind.UNANSWERED,
+            order_id=sent.order_id,
+            rule="OPERATION-UNANSWERED",
+            why=f"the {item.kind} of {money(item.amount, sent.currency)} was sent {item.tries} times without an answer;"
+            " every run sends it again: ask the acquirer why",
+            may=(_RUN,),
+            amount=item.amount,
+            currency=sent.currency,
+            since=item.sent_at,
+            phone=Phone(
+                merchant=acquirer.merchant,
+                terminal=acquirer.terminal,
+                rrn=sent.rrn,
+                stan=item.stan,
+                sent_at=item.sent_at,
+                amount=item.amount,
+                currency=sent.currency,
+                card=str(row[0]) if row else "",
+                approval=item.approval,
+                code=item.code,
+                reversal_stan=0,
+                reversal_at=0,
+                tries=item.tries,
+            ),
+        )
+
+
+def _declined(ledger: Ledger) -> Iterator[Case]:
+    for item in cases.declined(ledger):
+        refer = decline_class(item.code) is DeclineClass.CALL_ISSUER
+        told = "was told to call their bank" if refer else "was told to try later: have the cause mended"
+        yield Case(
+            id=item.order_id,
+            kind=CaseKind.REFER if refer else CaseKind.OUR_FAULT,
+            order_id=item.order_id,
+            rule=f"DE39 {item.code}",
+            why=f"declined, {_CODES.get(item.code, 'see RULES.md')} (code {item.code}); the customer {told}",
+            may=(f"offline-processor case close {item.order_id} {_WHO}",),
+            amount=item.amount,
+            currency=item.currency,
+            since=item.at,
+        )
+
+
+def _charged_unseen(ledger: Ledger) -> Iterator[Case]:
+    unseen = set(reports.unknown_orders(ledger))
+    for charge in reports.pending(ledger):
+        if charge.order_id in unseen:
+            yield Case(
+                id=charge.order_id,
+                kind=CaseKind.CHARGED_UNSEEN,
+                order_id=charge.order_id,
+                rule="RECONCILE-TO-COME",
+                why="the acquirer has charged it, and it has not come to this ledger: ask its node to send its"
+                " bundle again (spool-sync resend)",
+                may=(_RUN,),
+                amount=charge.amount,
+                currency=charge.currency,
+                since=charge.at,
+            )
+
+
+def _of_files(ledger: Ledger) -> Iterator[Case]:
+    for number, file, rule, what in batch_files.open_cases(ledger):
+        yield Case(
+            id=f"B{number}",
+            kind=CaseKind.BATCH_FILE,
+            order_id="",
+            rule=rule,
+            why=f"{meaning(rule)}: file {file}, {what}",
+            may=(f"offline-processor batch-file close-case {number} {_WHO}",),
+            amount=0,
+            currency="",
+            since=0,
+        )
+
+
+def _strays(ledger: Ledger) -> Iterator[Case]:
+    for item in cases.strays(ledger):
+        yield Case(
+            id=item.id,
+            kind=CaseKind.STRAY,
+            order_id=item.order_id,
+            rule=item.rule,
+            why=f"an envelope was put aside and not charged: {meaning(item.rule)}",
+            may=(f"offline-processor case close {item.id} {_WHO}",),
+            amount=0,
+            currency="",
+            since=item.at,
+        )
+
+
+def meaning(rule: str) -> str:
+    """What a rule means, in the words of RULES.md; the rule itself where that page has none."""
+    return _meanings().get(rule, rule)
+
+
+@cache
+def _meanings() -> dict[str, str]:
+    page = Path(__file__).with_name("RULES.md").read_text("utf-8")
+    rows = (line.split(" | ") for line in page.splitlines() if line.startswith("| "))
+    return {row[0].removeprefix("| "): row[1] for row in rows if len(row) > 2}  # noqa: PLR2004  rule, meaning, check

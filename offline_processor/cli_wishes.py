@@ -1,0 +1,265 @@
+"""How the commands about charged orders work: checked words, the ledger at work, wishes noted, owed operations sent.
+
+Why here: dispatch, refunds, approvals and the close of day go the same way from a typed wish to the acquirer.
+Must not: decide what may be taken or given back, or send what is not durable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from keys import console
+from keys.console import ExitCode
+from keys.keystore import Keystore
+from keys.passphrases import Descriptors
+from offline_processor import operations, reversing
+from offline_processor.acquirers.drivers import Desk, open_acquirer
+from offline_processor.attempts import Till, recover_intents
+from offline_processor.cards import CardTable
+from offline_processor.control_total import money
+from offline_processor.epochs import begin_epoch
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.operations import Operation, OperationKind, pending
+from offline_processor.old_ledger import check_not_behind
+from offline_processor.operations import Sent
+from offline_processor.progress import Bars
+from offline_processor.reconciliation import check_reconciled
+from offline_processor.station import Settings, Station, open_station
+
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,'/-]{0,63}", re.ASCII)
+_ORDER: Final = re.compile(r"[0-9a-f]{32}")
+_ORDERS_LIMIT: Final = 100_000
+_FILE_LIMIT: Final = _ORDERS_LIMIT * 40
+who_option = click.option("--who", required=True, metavar="NAME", help="Who decides; kept in the ledger.")
+why_option = click.option("--why", required=True, metavar="TEXT", help="Why; kept in the ledger.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtWork:
+    """An open workstation whose ledger may be worked with, and the marks of its screen."""
+
+    station: Station
+    settings: Settings
+    keystore: Keystore
+    ledger: Ledger
+    marks: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """What a wish made of one order: ``changed``, with the operations now owed, or waiting as request ``asked``."""
+
+    changed: bool
+    made: Sequence[Operation] = ()
+    asked: int = 0
+
+
+Wish = Callable[[Ledger, str], Noted]
+"""What is wished for the order or case of this id, in the caller's transaction."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What became of the orders that were named."""
+
+    orders: list[str] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    errors: list[tuple[str, ProcessorError]] = field(default_factory=list)
+    sent: Sent = field(default_factory=Sent)
+    unreachable: ProcessorError | None = None
+
+    def as_document(self, marks: list[str]) -> dict[str, Any]:
+        return {
+            "marks": marks,
+            "orders": self.orders,
+            "second_person": [f"R{number}" for number in self.asked],
+            "done": [item.id for item in self.sent.done],
+            "refused": [
+                {"operation": item.id, "order": item.original.order_id} for item in self.sent.refused
+            ],
+            "open": len(self.sent.open),
+            "errors": [
+                {"order": order, "rule": error.rule, "message": error.message} for order, error in self.errors
+            ],
+            "acquirer": None if self.unreachable is None else self.unreachable.rule,
+        }
+
+    def show(self) -> None:
+        """For a person."""
+        console.say(f"Orders changed: {len(self.orders)}")
+        for number in self.asked:
+            console.warn(
+                f"Nothing was done yet: another person has to confirm it:"
+                f" offline-processor approve R{number} --who NAME",
+                style="bold yellow",
+            )
+        for item in self.sent.done:
+            console.say(f"Done: {in_words(item)}")
+        for item in self.sent.refused:
+            console.warn(
+                f"REFUSED by the acquirer: {in_words(item)}; see offline-processor cases", style="bold red"
+            )
+        if self.sent.open or self.unreachable is not None:
+            console.warn("What the acquirer has not answered is owed: the next run sends it again.")
+        for _, error in self.errors:
+            console.report_error(error, as_json=False)
+        if self.unreachable is not None:
+            console.report_error(self.unreachable, as_json=False)
+
+    def exit_code(self) -> ExitCode:
+        """3 when anything was refused, is open, or waits for a person."""
+        if self.errors or self.asked or self.sent.refused or self.sent.open or self.unreachable is not None:
+            return ExitCode.NEEDS_PERSON
+        return ExitCode.DONE if self.orders or self.sent.done else ExitCode.NOTHING_TO_DO
+
+
+@contextmanager
+def at_work(station: Station, config: Path, fds: Descriptors, *, as_json: bool) -> Iterator[AtWork]:
+    """The station with a ledger that may be worked with: right clock, reconciled, not an old copy."""
+    settings = station.settings(config)
+    with open_station(settings, fds, as_json=as_json) as (keystore, ledger, marks):
+        ledger.check_clock(station.clock())
+        begin_epoch(ledger, keystore, now=station.clock())
+        check_reconciled(ledger)
+        check_not_behind(ledger, keystore.ring)
+        yield AtWork(station=station, settings=settings, keystore=keystore, ledger=ledger, marks=marks)
+
+
+def carry_out(work: AtWork, subjects: Sequence[str], wish: Wish, what: str) -> Report:
+    """Note what is wished for each order, durably, then send what that owes the acquirer."""
+    report = Report()
+    made: list[Operation] = []
+    owed_before = bool(pending(work.ledger))
+    bars = Bars(shown=console.is_terminal())
+    step = work.settings.processor.window
+    try:
+        for start in range(0, len(subjects), step):
+            for subject in subjects[start : start + step]:
+                made += _note(work.ledger, report, subject, wish)
+            bars.advance(what, min(start + step, len(subjects)), len(subjects))
+    finally:
+        bars.stop()
+    if made or owed_before:
+        try:
+            send(work, made, report)
+        except ProcessorError as error:
+            report.unreachable = error
+    return report
+
+
+def end(work: AtWork, report: Report, *, as_json: bool) -> ExitCode:
+    """Say what became of it."""
+    if as_json:
+        console.print_json(report.as_document(work.marks))
+    else:
+        report.show()
+    return report.exit_code()
+
+
+def _note(ledger: Ledger, report: Report, subject: str, wish: Wish) -> Sequence[Operation]:
+    try:
+        with ledger.atomic():
+            noted = wish(ledger, subject)
+    except ProcessorError as error:
+        report.errors.append((subject, error))
+        return []
+    report.asked += [noted.asked] if noted.asked else []
+    report.orders += [subject] if noted.changed and not noted.asked else []
+    return noted.made if noted.changed else []
+
+
+def send(work: AtWork, made: Iterable[Operation], report: Report) -> None:
+    """Reversals first, then what was owed before, then what is new. Raises when the acquirer cannot be opened."""
+    with open_till(work) as (till, cards, window):
+        new = list(made)
+        fresh = {item.id for item in new}
+        old = [item for item in pending(work.ledger) if item.id not in fresh]
+        for kind in OperationKind:
+            for owed, repeat in ((old, True), (new, False)):
+                of_kind = [item for item in owed if item.kind is kind]
+                for start in range(0, len(of_kind), window):
+                    some = of_kind[start : start + window]
+                    sent = operations.send(till, cards, some, repeat=repeat, now=work.station.clock())
+                    report.sent.add(sent)
+
+
+@contextmanager
+def open_till(work: AtWork) -> Iterator[tuple[Till, CardTable, int]]:
+    """The link to the acquirer with every reversal sent that is owed; cards and window for what follows."""
+    settings, clock = work.settings, work.station.clock
+    desk = Desk(
+        ledger=work.ledger,
+        rehearsal=work.keystore.rehearsal,
+        clock=clock,
+        takes_at_once=settings.charging.capture == "sale",
+    )
+    acquirer = open_acquirer(settings.acquirer, desk)
+    window = min(settings.processor.window, acquirer.window or settings.processor.window)
+    try:
+        with CardTable(window) as cards:
+            till = Till(
+                ledger=work.ledger,
+                acquirer=acquirer,
+                vault_key=work.keystore.vault_key,
+                epoch=work.keystore.epoch,
+                charging=settings.charging,
+            )
+            recover_intents(work.ledger, now=clock())
+            reversing.reverse_unknown(till, cards, window=window, now=clock())
+            yield till, cards, window
+    finally:
+        acquirer.close()
+
+
+def order_ids(given: Sequence[str], listed: Path | None) -> list[str]:
+    """The order ids given and listed, each once, in their order; ``USAGE-ORDER``."""
+    found = list(given)
+    if listed is not None:
+        with listed.open("rb") as file:
+            text = file.read(_FILE_LIMIT + 1).decode("ascii", "replace")
+        found += [line.strip() for line in text.splitlines() if line.strip()]
+    found = list(dict.fromkeys(order.lower() for order in found))
+    wrong = next((place for place, order in enumerate(found, 1) if _ORDER.fullmatch(order) is None), None)
+    if wrong is not None or not 0 < len(found) <= _ORDERS_LIMIT:
+        raise ProcessorError(
+            "USAGE-ORDER",
+            "no order was named"
+            if not found
+            else f"order number {wrong or _ORDERS_LIMIT} of those named is none",
+            "an order id has 32 hexadecimal digits; a file has one a line, 100,000 at most. Nothing was changed",
+        )
+    return found
+
+
+def checked_word(text: str, option: str) -> str:
+    """A name or a reason that may stand in the ledger for ever; ``USAGE-WORDS``."""
+    if _WORD.fullmatch(text) is None or sum(letter.isdecimal() for letter in text) >= _CARD_DIGITS:
+        raise ProcessorError(
+            "USAGE-WORDS",
+            f"{option} is up to 64 letters, digits (11 at most), blanks and .,'/-",
+            "it is kept in the ledger for ever: put no card and no address there",
+        )
+    return text
+
+
+_CARD_DIGITS: Final = 12
+"""So many digits may be a card's."""
+
+
+def in_words(item: Operation) -> str:
+    """An operation for a person."""
+    sent = item.original
+    what = (
+        "release of the rest"
+        if item.kind is OperationKind.VOID
+        else f"{item.kind} of {money(item.amount, sent.currency)}"
+    )
+    return f"{what}, order {sent.order_id}"
