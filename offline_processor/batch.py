@@ -7,6 +7,7 @@ Must not: hold rules of its own; each stage's module decides, this one calls the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -22,15 +23,17 @@ from offline_processor.attempts import (
     recover_intents,
 )
 from offline_processor.bundle_work import (
+    Tables,
     card_expired,
     charge_bundle,
     charge_window,
     expire_bundle,
     screen_bundle,
     settle_bundle,
+    stops,
 )
 from offline_processor.cards import CardTable
-from offline_processor.control_total import waiting_total
+from offline_processor.control_total import ControlTotal, waiting_total
 from offline_processor.dispatch import void_expired
 from offline_processor.epochs import begin_epoch
 from offline_processor.key_record import say_emptied
@@ -61,44 +64,82 @@ def run(place: Workplace) -> RunReport:
     ``place.confirm`` raises when the control total is not confirmed; nothing new is charged then.
     """
     report = RunReport()
-    place = replace(place, window=min(place.window, place.acquirer.window or place.window))
+    begin(place, report)
+    # Before anything is sent: a bundle may prove that this ledger is an old copy.
+    receive_all(place, report)
+    announcing.take_confirmations(place.ledger, place.keystore)
+    charge_all(place, report)
+    if not report.stopped:
+        write_returns(place, report)
+    return report
+
+
+def begin(place: Workplace, report: RunReport) -> None:
+    """Before any step: refuse a wrong clock or ledger, mark interrupted attempts, destroy keys at their limit."""
     place.ledger.check_clock(place.clock())
     begin_epoch(place.ledger, place.keystore, now=place.clock())
     check_reconciled(place.ledger)
     check_not_behind(place.ledger, place.keystore.ring)
+    report.interrupted = recover_intents(place.ledger, now=place.clock())
+    _destroy_overdue(place, report)
+
+
+def take_in(place: Workplace, report: RunReport) -> None:
+    """The step that receives: bundles are copied, verified, accepted and screened. Nothing is sent to anybody."""
+    receive_all(place, report)
+    announcing.take_confirmations(place.ledger, place.keystore)
+    screen_all(place, report)
+
+
+def screen_all(place: Workplace, report: RunReport) -> None:
+    """Judge every order that was received, and let go of those whose key is dead."""
+    for bundle in at_work(place):
+        screen_bundle(place, bundle, report)
+        expire_bundle(place, bundle, report)
+
+
+def charge_all(place: Workplace, report: RunReport) -> None:
+    """The step that charges: old business first, then what is confirmed, bundle by bundle, each to its end."""
+    if place.acquirer is None:
+        raise AssertionError("to charge needs an acquirer")
+    acquirer = place.acquirer
+    place = replace(place, window=min(place.window, acquirer.window or place.window))
+    till = Till(
+        ledger=place.ledger,
+        acquirer=acquirer,
+        vault_key=place.keystore.vault_key,
+        epoch=place.keystore.epoch,
+        charging=place.charging,
+    )
+    # Who keys orders at a terminal is asked at each one, and must be able to leave there.
+    listens = place.stop.listens if acquirer.window is None else nullcontext
     with CardTable(place.window) as cards, CardTable(place.window) as more_cards:
-        till = Till(
-            ledger=place.ledger,
-            acquirer=place.acquirer,
-            vault_key=place.keystore.vault_key,
-            epoch=place.keystore.epoch,
-            charging=place.charging,
-        )
-        report.interrupted = recover_intents(place.ledger, now=place.clock())
-        _destroy_overdue(place, report)
-        # Before anything is sent: a bundle may prove that this ledger is an old copy.
-        receive_all(place, report)
-        announcing.take_confirmations(place.ledger, place.keystore)
-        _finish_old_business(place, till, cards, report)
-        for bundle in _at_work(place):
-            screen_bundle(place, bundle, report)
-            expire_bundle(place, bundle, report)
+        with listens():
+            _finish_old_business(place, till, cards, report)
+        if report.stopped:
+            return
+        screen_all(place, report)
         total = waiting_total(place.ledger)
         if total.orders:
             place.confirm(total)
-        for bundle in _at_work(place):
-            if not bundle.confirmed:
-                with place.ledger.atomic():
-                    bundles.mark_confirmed(place.ledger, bundle, str(total), now=place.clock())
-            charge_bundle(place, till, (cards, more_cards), bundle, report)
-            if report.acquirer_silent:
-                break
-            settle_bundle(place, cards, bundle, report)
-    _write_returns(place, report)
-    return report
+        with listens():
+            _charge_bundles(place, till, (cards, more_cards), total, report)
 
 
-def _at_work(place: Workplace) -> Iterator[BundleRecord]:
+def _charge_bundles(
+    place: Workplace, till: Till, tables: Tables, total: ControlTotal, report: RunReport
+) -> None:
+    for bundle in at_work(place):
+        if not bundle.confirmed:
+            with place.ledger.atomic():
+                bundles.mark_confirmed(place.ledger, bundle, str(total), now=place.clock())
+        charge_bundle(place, till, tables, bundle, report)
+        if report.acquirer_silent or report.stopped:
+            break
+        settle_bundle(place, tables[0], bundle, report)
+
+
+def at_work(place: Workplace) -> Iterator[BundleRecord]:
     """The bundles with work to do; one whose copy is lost waits until it is fetched again (``BUNDLE-COPY``)."""
     return (bundle for bundle in bundles.unsettled(place.ledger) if not is_missing(place, bundle))
 
@@ -132,6 +173,7 @@ def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report:
     _retry_reversed(place, till, cards, report)
     _retry_declined(place, till, cards, report)
     _release_holds(place, report)
+    stops(place, report)
 
 
 def _release_holds(place: Workplace, report: RunReport) -> None:
@@ -156,6 +198,8 @@ def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunR
         with place.ledger.atomic():
             orders.reopen(place.ledger, order.order_id, now=place.clock())
     for start in range(0, len(kept), place.window):
+        if stops(place, report):
+            return
         window = _open_kept(place, cards, kept[start : start + place.window])
         charge_window(place, till, window, report)
 
@@ -165,6 +209,8 @@ def _retry_declined(place: Workplace, till: Till, cards: CardTable, report: RunR
     report.count(OrderState.DECLINED, end_retries(place.ledger, now=place.clock()))
     due = vault.due(place.ledger, now=place.clock())
     for start in range(0, len(due), place.window):
+        if stops(place, report):
+            return
         window = open_stored(till, cards, due[start : start + place.window])
         charge_window(place, till, window, report)
 
@@ -197,7 +243,8 @@ def _again(order_id: OrderId, reason: Reason, rule: str) -> Settled:
     return Settled(order_id=order_id, state=OrderState.ORDER_AGAIN, reason=reason, rule=rule)
 
 
-def _write_returns(place: Workplace, report: RunReport) -> None:
+def write_returns(place: Workplace, report: RunReport) -> None:
+    """The step that answers: make the returns that are due, write them, and say what may be taken out."""
     outbox = place.state / "returns"
     nodes = [node.node for node in place.keystore.ring.nodes()]
     medium = admit_or_note(

@@ -104,8 +104,14 @@ def charge_bundle(
     # Orders that got no answer before come last, so that they cannot keep the others from being tried.
     for again in (False, True):
         _charge_waiting(place, till, tables, bundle, batch_key, report, again=again)
-        if report.acquirer_silent:
+        if report.acquirer_silent or report.stopped:
             return
+
+
+def stops(place: Workplace, report: RunReport) -> bool:
+    """True when somebody asked to stop: no window is with the acquirer now, and none is sent any more."""
+    report.stopped = report.stopped or place.stop.asked
+    return report.stopped
 
 
 def _charge_waiting(
@@ -130,6 +136,8 @@ def _charge_waiting(
         sent = outcomes[len(window.decided) :]
         if len(sent) == place.window and all(outcome.rule == NO_ANSWER for outcome in sent):
             report.acquirer_silent = True
+            return
+        if stops(place, report):
             return
 
 

@@ -7,7 +7,6 @@ Must not: take a secret as an argument, or go on when the machine is not isolate
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import click
 
 from keys import console
 from keys.console import ExitCode
-from keys.keystore import Keystore
 from keys.passphrases import Descriptors
 from offline_processor import (
     cli_backup,
@@ -27,22 +25,13 @@ from offline_processor import (
     cli_export,
     cli_ledger,
     cli_simulator,
+    cli_work,
     evidence,
-    key_state,
     status_report,
-    summary,
 )
-from offline_processor.acquirers.drivers import Desk, open_acquirer
-from offline_processor.batch import run as run_batch
 from offline_processor.cli_trail import TrailGroup
-from offline_processor.control_total import ControlTotal, same
-from offline_processor.errors import ProcessorError
-from offline_processor.ledger.ledger import Ledger
-from offline_processor.progress import Bars
-from offline_processor.station import Settings, Station, ledger_to_read, open_station
-from offline_processor.status_report import notices_of
+from offline_processor.station import Station, ledger_to_read, open_station
 from offline_processor.trail import Trail
-from offline_processor.workplace import RunReport, Workplace
 
 
 def _clock() -> int:
@@ -61,98 +50,6 @@ def cli(context: click.Context) -> None:
         command="", account="", clock=_clock, silent=True
     )  # each command brings its own (cli_trail.py)
     context.obj = Station(environ=os.environ, clock=_clock, trail=nobody)
-
-
-@cli.command(
-    epilog="Example: offline-processor run --config offline.toml --confirm '40 orders: EUR 812.50, JPY 9800'"
-)
-@console.shared_options
-@click.option(
-    "--confirm", metavar="TOTAL", help="The control total, for runs without a person at the terminal."
-)
-@click.option("--clock-is-right", is_flag=True, help="Accept a clock far ahead of the newest ledger entry.")
-@console.keystore_passphrase_option
-@click.pass_obj
-def run(
-    station: Station,
-    *,
-    config: Path,
-    confirm: str | None,
-    clock_is_right: bool,
-    passphrase_fds: Descriptors,
-    as_json: bool,
-) -> ExitCode:
-    """Receive, verify, open, screen and charge what lies in the drop, and write the returns.
-
-    Shows the control total (count and amount by currency) before charging and charges nothing unless it is
-    confirmed: typed at the terminal, or given with --confirm. Safe to repeat after a crash or a pulled plug.
-    """
-    settings = station.settings(config)
-    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
-        if clock_is_right:
-            ledger.confirm_clock(station.clock())
-        report = _run(station, settings, keystore, ledger, confirm)
-        notices = _look(station, settings, keystore, ledger)
-        if as_json:
-            console.print_json(summary.as_document(report, marks, notices))
-        else:
-            summary.show(report, ledger)
-            summary.show_notices(notices)
-        return _exit_code(report, ledger, notices)
-
-
-def _look(station: Station, settings: Settings, keystore: Keystore, ledger: Ledger) -> list[key_state.Notice]:
-    """Note the state of the keys for `status`; what the operator is warned of."""
-    now = station.clock()
-    seen = key_state.look(ledger, keystore, hold_seconds=settings.processor.hold_hours * 3600, now=now)
-    key_state.note(ledger, seen, now=now)
-    return notices_of(settings, ledger, seen, now)
-
-
-def _run(
-    station: Station, settings: Settings, keystore: Keystore, ledger: Ledger, confirm: str | None
-) -> RunReport:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with every file closed
-    bars = Bars(shown=console.is_terminal())
-    desk = Desk(
-        ledger=ledger,
-        rehearsal=keystore.rehearsal,
-        clock=station.clock,
-        takes_at_once=settings.charging.capture == "sale",
-        before_screen=bars.stop,
-    )
-    acquirer = open_acquirer(settings.acquirer, desk)
-
-    def confirmed(total: ControlTotal) -> None:
-        bars.stop()
-        _confirm(total, confirm)
-
-    try:
-        return run_batch(
-            Workplace(
-                ledger=ledger,
-                keystore=keystore,
-                acquirer=acquirer,
-                state=settings.processor.state,
-                drop_in=settings.processor.drop_in,
-                drop_out=settings.processor.drop_out,
-                media_of=settings.processor.media_of,
-                window=settings.processor.window,
-                hold_seconds=settings.processor.hold_hours * 3600,
-                clock=station.clock,
-                confirm=confirmed,
-                progress=bars.advance,
-                charging=settings.charging,
-            )
-        )
-    except KeyboardInterrupt:
-        bars.stop()
-        console.warn("Stopped. Everything done so far is recorded: run the same command again to go on.")
-        console.warn("What was being sent to the acquirer just now is reversed first, then charged afresh.")
-        raise
-    finally:
-        bars.stop()
-        acquirer.close()
 
 
 @cli.command()
@@ -200,34 +97,8 @@ def try_open(
     return ExitCode.DONE
 
 
-def _confirm(total: ControlTotal, given: str | None) -> None:
-    console.warn(f"Control total to be charged: {total}", style="bold")
-    typed = given
-    if typed is None:
-        if not console.is_terminal():
-            raise ProcessorError(
-                "USAGE-CONFIRM",
-                f"nothing was charged: the control total {total} is not confirmed",
-                f"repeat with --confirm '{total}'",
-            )
-        typed = click.prompt("Type the shop's control total to charge them", err=True)
-    if not same(total, typed):
-        raise ProcessorError(
-            "CONTROL-TOTAL",
-            f"nothing was charged: the control total is {total}, not {typed}",
-            "compare with the shop which orders differ, then repeat the command",
-        )
-
-
-def _exit_code(report: RunReport, ledger: Ledger, notices: list[key_state.Notice]) -> ExitCode:
-    if report.refused:
-        return ExitCode.REFUSED
-    if summary.needs_person(report, ledger) or any(notice.needs_person for notice in notices):
-        return ExitCode.NEEDS_PERSON
-    return ExitCode.DONE if summary.anything_done(report) else ExitCode.NOTHING_TO_DO
-
-
 for _command in (
+    *cli_work.COMMANDS,
     *cli_backup.COMMANDS,
     *cli_custody.COMMANDS,
     *cli_dispatch.COMMANDS,

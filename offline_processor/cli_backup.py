@@ -30,11 +30,17 @@ from offline_processor import restore as restoration
 from offline_processor.acquirers.report import in_words
 from offline_processor.epochs import begin_epoch
 from offline_processor.errors import ProcessorError
-from offline_processor.isolation import ways_out
 from offline_processor.ledger import mirror as mirrors
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.progress import Bars
-from offline_processor.station import Station, check_machine, existing_ledger, open_station, show_marks
+from offline_processor.station import (
+    Station,
+    check_machine,
+    existing_ledger,
+    look_around,
+    open_station,
+    show_marks,
+)
 
 _FILE: Final = click.Path(path_type=Path)
 
@@ -133,7 +139,7 @@ def restore(
     """
     harden_process()
     settings = station.settings(config)
-    found, marks = ways_out(), list[str]()
+    seen, marks = look_around(settings), list[str]()
     header = restoration.read_backup_header(backup_file)
     restoration.check_place(settings.keystore.path, settings.processor.state, settings.processor.mirror)
     rehearsal = header.notes.get("rehearsal") == "yes"  # for the screens; what was opened decides
@@ -155,7 +161,7 @@ def restore(
         def approve(found_in_backup: restoration.OpenedBackup) -> None:
             bars.stop()  # a person may be asked
             compare_copy(bytes.fromhex(look(found_in_backup.custody_copy).keystore.identity), spoken)
-            marks.extend(check_machine(settings, found, rehearsal=found_in_backup.contents.rehearsal))
+            marks.extend(check_machine(settings, seen, rehearsal=found_in_backup.contents.rehearsal))
             show_marks(marks, as_json=as_json)
 
         opened = restoration.put_ledger(

@@ -133,9 +133,9 @@ def _remove_settled(place: Workplace, spool: Path) -> None:
 def _receive_one(place: Workplace, node: NodeId, name: str, report: RunReport) -> bool:
     """Receive one bundle; False when nothing behind it can be taken either."""
     source, spool = place.drop_in / node / name, place.state / "spool" / node
-    keys = _node_keys(place.keystore.ring, node, int(name[1:]))
+    keys = node_keys(place.keystore.ring, node, int(name[1:]))
     try:
-        if _is_known(place, node, source):
+        if is_known(place, node, source):
             # Its receipt needs no new return: every return carries it until a bundle confirms it.
             report.repeated.append(f"{node}/{name}")
             return True
@@ -177,7 +177,7 @@ def _is_old(place: Workplace, node: NodeId, name: str) -> bool:
     return name <= bundle_name(bundles.chain_of(place.ledger, node).last_sequence)
 
 
-def _is_known(place: Workplace, node: NodeId, source: Path) -> bool:
+def is_known(place: Workplace, node: NodeId, source: Path) -> bool:
     """True when this very bundle was accepted before: its manifest says so, and its envelopes are not needed again."""
     sequence = int(source.name[1:])
     accepted = bundles.manifest_of(place.ledger, node, sequence)
@@ -211,7 +211,7 @@ def _refuse(place: Workplace, node: NodeId, error: BundleRefusedError, report: R
     report.refused.append(error)
 
 
-def _node_keys(ring: KeyRing, node: NodeId, sequence: int) -> list[MinisignPublicKey]:
+def node_keys(ring: KeyRing, node: NodeId, sequence: int) -> list[MinisignPublicKey]:
     """The keys of the node that may have signed this bundle, the one of now first."""
     known = ring.node(node)
     if known is None:

@@ -6,9 +6,9 @@ Must not: read clock or environment itself, or go on when the machine is not iso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keys import config as configuration
@@ -19,6 +19,7 @@ from keys.keystore import Keystore
 from keys.passphrases import Descriptors, keystore_passphrases
 from keys.private.locked import harden_process
 from keys.private.swap import OnSwap, check_swap
+from offline_processor.circuit import circuit_of
 from offline_processor.config import (
     AcquirerConfig,
     ChargingConfig,
@@ -26,11 +27,17 @@ from offline_processor.config import (
     OperatorConfig,
     ProcessorConfig,
 )
+from offline_processor.confinement import confine
 from offline_processor.errors import ProcessorError
-from offline_processor.isolation import ways_out
+from offline_processor.isolation import leads_to, radios, ways_out
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.trail import Trail
 
+TO_ISOLATE = (
+    "pull the cable, take the interface down (ip link set NAME down), or start it in a network namespace of its own:"
+    " unshare -rn offline-processor …"
+)
+TO_SILENCE = "switch it off in the firmware or take it out; until then: rfkill block all"
 REHEARSAL = "REHEARSAL: throwaway keys and a simulated acquirer; nobody is charged"
 
 
@@ -119,21 +126,51 @@ def _is_mirrored(settings: Settings) -> bool:
     return settings.processor.mirror is not None and settings.processor.mirror.is_file()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What this process stands in, in words: ways out of the machine, radios, and what it could not give up.
+
+    ``circuit``: where one is configured, whether it leads to the acquirer.
+    """
+
+    ways_out: Sequence[str]
+    radios: Sequence[str]
+    circuit: bool | None
+    kept: Sequence[str] = ()
+
+
+def look_around(settings: Settings) -> Surroundings:
+    """The machine as it is, before anything was given up."""
+    circuit = circuit_of(settings.acquirer)
+    return Surroundings(
+        ways_out=ways_out(circuit),
+        radios=radios(),
+        circuit=None if circuit is None else leads_to(circuit),
+    )
+
+
+def confined(settings: Settings, *, charges: bool) -> Surroundings:
+    """Look around, then give up what is not needed; only to charge over a line needs a network."""
+    seen = look_around(settings)
+    return replace(seen, kept=confine(needs_network=charges and settings.acquirer.driver == "iso8583"))
+
+
 @contextmanager
 def open_station(
-    settings: Settings, fds: Descriptors, *, as_json: bool
+    settings: Settings, fds: Descriptors, *, as_json: bool, seen: Surroundings | None = None
 ) -> Iterator[tuple[Keystore, Ledger, list[str]]]:
     """An open keystore and ledger on a machine that was checked, with its marks; the ledger tells of the command.
 
     The marks are shown here, before anything else is said, so that no command can leave them out; with
-    ``as_json`` they belong into the command's document instead, as ``marks``.
+    ``as_json`` they belong into the command's document instead, as ``marks``. ``seen``: from before the process
+    gave up its network.
     """
     harden_process()
-    found = ways_out()
+    seen = seen or look_around(settings)
     with keystore_passphrases(settings.keystore, fds) as passphrases:
         keystore = Keystore.open(settings.keystore.path, passphrases)
     with keystore:
-        marks = check_machine(settings, found, rehearsal=keystore.rehearsal)
+        marks = check_machine(settings, seen, rehearsal=keystore.rehearsal)
         show_marks(marks, as_json=as_json)
         ledger = open_ledger(settings)
         try:
@@ -154,19 +191,24 @@ def show_marks(marks: list[str], *, as_json: bool) -> None:
         console.warn(mark, style="bold yellow")
 
 
-def check_machine(settings: Settings, found: list[str], *, rehearsal: bool) -> list[str]:
-    """The marks of this machine; ``RUN-NOT-ISOLATED`` or ``RUN-SIMULATOR`` where real keys must not be used."""
+def check_machine(settings: Settings, seen: Surroundings, *, rehearsal: bool) -> list[str]:
+    """The marks of this machine.
+
+    ``RUN-NOT-ISOLATED``, ``RUN-WIRELESS`` or ``RUN-SIMULATOR`` where real keys must not be used.
+    """
     marks = [REHEARSAL] if rehearsal else []
     if (swap := check_swap(OnSwap.ACCEPT)) is not None:  # refused with the passphrase, unless accepted
         marks.append(swap)
-    if found and not rehearsal:
-        raise ProcessorError(
-            "RUN-NOT-ISOLATED",
-            f"this machine is connected to something: {'; '.join(found)}",
-            "pull the cable, or start it in a network namespace of its own: unshare -rn offline-processor …",
-        )
-    if found:
-        marks.append(f"NOT ISOLATED: {'; '.join(found)}")
+    out, on_air = "; ".join(seen.ways_out), "; ".join(seen.radios)
+    if out and not rehearsal:
+        raise ProcessorError("RUN-NOT-ISOLATED", f"this machine is connected to something: {out}", TO_ISOLATE)
+    if out:
+        marks.append(f"NOT ISOLATED: {out}")
+    if on_air and not rehearsal:
+        raise ProcessorError("RUN-WIRELESS", f"this machine can be reached by radio: {on_air}", TO_SILENCE)
+    if on_air:
+        marks.append(f"WIRELESS: {on_air}")
+    marks.extend(f"NOT CONFINED: {kept}" for kept in seen.kept)
     if not rehearsal and settings.acquirer.driver == "simulator":
         raise ProcessorError(
             "RUN-SIMULATOR",

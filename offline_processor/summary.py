@@ -79,6 +79,7 @@ def as_document(report: RunReport, marks: list[str], notices: Sequence[Notice] =
         "safe_to_remove": report.safe_to_remove,
         "order_keys_destroyed": [key.number for key in report.order_keys_destroyed],
         "acquirer_silent": report.acquirer_silent,
+        "stopped": report.stopped,
         "notices": notices_as_document(notices),
     }
 
@@ -111,6 +112,11 @@ def show(report: RunReport, ledger: Ledger) -> None:
     _table(
         "Orders that wait (the first 20)", ("order", "state", "why"), list(ledger.rows(f"{waiting} LIMIT 20"))
     )
+    if report.stopped:
+        console.warn(
+            "Stopped as asked, between two windows: nothing is with the acquirer. Run again to go on.",
+            style="bold",
+        )
     if report.acquirer_silent:
         console.warn(
             "The acquirer gave no answer to a whole window: charging stopped. Run again when it does."

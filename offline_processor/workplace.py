@@ -26,6 +26,7 @@ from offline_processor.ledger.staging import Staged
 from offline_processor.operations import Sent
 from offline_processor.reporting import ReturnWritten
 from offline_processor.stages import OrderState, Quarantined, ScreenedOrder, Settled
+from offline_processor.stopping import StopSwitch
 from transfer.wire.manifest import ENVELOPES_NAME, bundle_name
 
 Progress = Callable[[str, int, int], None]
@@ -34,11 +35,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """What one run works with. ``clock`` gives Unix seconds; ``hold_seconds`` is the limit of a hold key."""
+    """What one run works with. ``clock`` gives Unix seconds; ``hold_seconds`` is the limit of a hold key.
+
+    ``acquirer``: None for the steps that send nothing. ``stop`` is looked at after every window that was sent.
+    """
 
     ledger: Ledger
     keystore: Keystore
-    acquirer: Acquirer
+    acquirer: Acquirer | None = None
     state: Path
     drop_in: Path
     drop_out: Path
@@ -49,6 +53,7 @@ class Workplace:
     confirm: Callable[[ControlTotal], None]
     progress: Progress
     charging: ChargingConfig = field(default_factory=ChargingConfig)
+    stop: StopSwitch = field(default_factory=StopSwitch)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +76,7 @@ class RunReport:
     returns: list[ReturnWritten] = field(default_factory=list)
     safe_to_remove: str = ""
     acquirer_silent: bool = False
+    stopped: bool = False
 
     def count(self, state: OrderState, orders: int) -> None:
         """Count orders that came to a state without a window."""

@@ -27,6 +27,7 @@ from offline_processor.ledger.schema import migrations
 Row = tuple[Any, ...]
 CLOCK_JUMP = 35 * 86_400
 _TOKEN_SIZE = 16
+_STEPS = 100_000  # of SQLite's machine between two questions whether to give up
 _APPEND = "INSERT INTO entry (id, at, kind, subject, facts, chain) VALUES (?, ?, ?, ?, ?, ?)"
 _MARK = "UPDATE commit_mark SET number = number + 1, token = ?"
 
@@ -201,6 +202,34 @@ class Ledger:
         """Recompute the whole chain and return the number of entries; ``LEDGER-CHAIN`` at the first that differs."""
         with closing(self._connection.execute("SELECT * FROM entry ORDER BY id")) as rows:
             return verify_entries(rows)
+
+    def verify_newest(self, count: int, progress: Callable[[int], None] = lambda done: None) -> int:
+        """Recompute the chain of the newest ``count`` entries; how many there were. ``LEDGER-CHAIN``."""
+        after = max(0, self._count - count)
+        before = self.row("SELECT chain FROM entry WHERE id = ?", (after,)) if after else (GENESIS,)
+        if before is None:
+            raise broken(after)
+        query = "SELECT * FROM entry WHERE id > ? ORDER BY id"
+        with closing(self._connection.execute(query, (after,))) as rows:
+            last = verify_entries(rows, after=after, chain=before[0], progress=progress)
+        if last != self._count:
+            raise broken(last + 1)
+        return last - after
+
+    def damage(self, give_up: Callable[[], bool]) -> list[str] | None:
+        """What SQLite finds wrong with the file, in its words; None when ``give_up`` said so before the end."""
+        self._connection.set_progress_handler(give_up, _STEPS)
+        try:
+            found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check(10)")]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                return None
+            return [str(error)]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        finally:
+            self._connection.set_progress_handler(None, 0)
+        return [line for line in found if line != "ok"]
 
     def copy_to(
         self, target: sqlite3.Connection, progress: Callable[[int, int], None], *, pages: int

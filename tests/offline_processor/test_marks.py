@@ -11,7 +11,7 @@ import click
 import pytest
 
 from keys.public.fingerprint import fingerprint
-from offline_processor import cli_backup, station
+from offline_processor import station
 from offline_processor.cli import cli
 from offline_processor.errors import ProcessorError
 from tests.offline_processor.commands import accept_swap, configure
@@ -32,11 +32,15 @@ ARGUMENTS = {
     "reconcile": ("{root}/report.csv", *PERIOD),
     "refund": (UNKNOWN, "--whole", "--reference", "R-1", *REASON),
     "retire": ("shop-a",),
+    "inspect": (),
+    "preflight": (),
+    "receive": (),
     "run": (),
     "set-sequence": ("--node", "shop-a", "--sequence", "5", "--digest", "ab" * 32, "--shares-fd", "{shares}"),
     "settle-attempt": (UNKNOWN, "--found", "reversed", *REASON),
     "try-open": ("{bundle}",),
     "verify-ledger": ("--signed-report", "{root}/ledger.json"),
+    "write-return": (),
 }
 WITH_RESTORE = {
     *ARGUMENTS,
@@ -47,8 +51,8 @@ WITH_RESTORE = {
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A rehearsal on a machine that has a route."""
-    for room in (station, cli_backup):
-        monkeypatch.setattr(room, "ways_out", lambda: ["IPv4 route through eth0"])
+    monkeypatch.setattr(station, "ways_out", lambda circuit: ["IPv4 route through eth0"])
+    monkeypatch.setattr(station, "confine", lambda **needs: [])  # the tests' own process keeps its network
     made = open_shop(tmp_path, custodians=(2, 3), now=int(time.time()) - 60)
     yield made
     made.keystore.close()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_processor.isolation import ways_out
 from tests.offline_processor.commands import configure, processor
 from tests.offline_processor.shop import DECLINED_CARD, LOST_ANSWER_CARD, Shop, a_card, open_shop
 
@@ -73,8 +72,9 @@ def test_isolated_rehearsal_bears_no_mark_of_a_connection(tmp_path: Path, alone:
     shop = with_a_batch(tmp_path)
     ran = processor("run", configure(shop), "--confirm", TOTAL, "--json", program=[*alone, *PROCESSOR])
     assert ran.code == 3, ran.err
-    (mark,) = ran.document["marks"]
-    assert mark.startswith("REHEARSAL")
+    marks = [mark.split(":")[0] for mark in ran.document["marks"]]
+    assert marks[0] == "REHEARSAL"
+    assert not {"NOT ISOLATED", "NOT CONFINED"} & set(marks)
     assert charged(shop) == 4
 
 
@@ -104,43 +104,3 @@ def test_real_keys_are_never_used_with_the_simulator(tmp_path: Path, alone: list
     assert ran.code == 4
     assert ran.document["rule"] == "RUN-SIMULATOR"
     assert charged(shop) == 0
-
-
-# What the kernel's tables say
-
-ROUTE = "Iface\tDestination\tGateway\n"
-ALONE = {"route": ROUTE, "fib_trie": "Local:\n  |-- 127.0.0.1\n     /32 host LOCAL\n"}
-
-
-@pytest.fixture
-def tables(tmp_path: Path) -> Callable[..., Path]:
-    def write(**changes: str) -> Path:
-        for name, content in {**ALONE, **changes}.items():
-            (tmp_path / name).write_text(content)
-        return tmp_path
-
-    return write
-
-
-def test_loopback_alone_is_no_way_out(tables: Callable[..., Path]) -> None:
-    address = "00000000000000000000000000000001 01 80 10 80       lo\n"
-    assert ways_out(tables(if_inet6=address, ipv6_route=f"{'0' * 32} 00 ff lo\n")) == []
-
-
-@pytest.mark.parametrize(
-    ("table", "content", "found"),
-    [
-        ("route", ROUTE + "eth0\t00000000\t0102A8C0\n", "IPv4 route through eth0"),
-        ("ipv6_route", f"{'0' * 32} 00 {'0' * 32} wlan0\n", "IPv6 route through wlan0"),
-        ("if_inet6", "fe800000000000000000000000000001 02 40 20 80     eth0\n", "IPv6 address on eth0"),
-        ("fib_trie", "  |-- 10.0.0.7\n     /32 host LOCAL\n", "IPv4 address 10.0.0.7"),
-    ],
-)
-def test_every_route_and_address_is_a_way_out(
-    tables: Callable[..., Path], table: str, content: str, found: str
-) -> None:
-    assert ways_out(tables(**{table: content})) == [found]
-
-
-def test_machine_whose_tables_cannot_be_read_does_not_pass_for_isolated(tmp_path: Path) -> None:
-    assert ways_out(tmp_path) != []

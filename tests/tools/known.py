@@ -129,6 +129,7 @@ _TOOLS = (
         debian="libc6-dev",
         get_it="apt-get install libc6-dev",
     ),
+    _program("ip", "iproute2"),
     _program("minisign", "minisign"),
     _program("mkfs.exfat", "exfatprogs"),
     _program("mkfs.ext4", "e2fsprogs"),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from keys.durable import fsync_directory, make_directory, write_all
 from transfer.sync.media import (
@@ -28,6 +30,8 @@ from transfer.sync.media import (
     shown,
 )
 from transfer.wire.manifest import SIGNATURE_NAME
+
+_BUFFER = 1 << 20
 
 
 def copy_unit(source: Path, destination: Path, limits: Mapping[str, int]) -> None:
@@ -64,6 +68,19 @@ def read_file(source: Path, file: str, limit: int) -> bytes:
         if len(raw) > limit:
             raise refusal(rule, source, f"{file} is larger than {limit} bytes")
         return raw
+
+
+@contextmanager
+def open_file(source: Path, file: str, limit: int) -> Iterator[BinaryIO]:
+    """A plain file of the unit at ``source`` to read in parts; refused as ``copy_unit`` refuses it."""
+    rule = format_rule(source.name)
+    with (
+        medium_errors(source / file),
+        open_unit(source, rule) as unit,
+        open_plain(unit, file, limit, source, rule) as descriptor,
+        os.fdopen(os.dup(descriptor), "rb", buffering=_BUFFER) as opened,
+    ):
+        yield opened
 
 
 def measure_file(source: Path, file: str, limit: int) -> Measured:
