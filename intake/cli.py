@@ -24,6 +24,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from intake import cli_check_page, cli_trust, cli_webhooks
 from intake.catalogue import SHIPPED, load_catalogue
 from intake.cli_trust import health_of, read_limits, read_settings
+from intake.enquiries import cli as enquiry_commands
 from intake.forms import OrderStatus
 from intake.front import Front
 from intake.money import control_total
@@ -48,6 +49,7 @@ Examples:
   intake check-page https://shop.example
   intake newsletter send december.toml --config node.toml
   intake webhooks send --follow --config node.toml
+  intake enquiries list --config node.toml
 """
 
 
@@ -60,6 +62,7 @@ cli_trust.register(commands)
 cli_check_page.register(commands)
 newsletter_commands.register(commands)
 cli_webhooks.register(commands)
+enquiry_commands.register(commands)
 
 
 @commands.command("serve", epilog="Example: intake serve --config node.toml")

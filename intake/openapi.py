@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from intake import forms
+from intake.enquiries.form import EnquiryForm, EnquiryTaken
+from intake.newsletter.form import NewsletterAsked, NewsletterForm
 from intake.problems import MEDIA_TYPE, ProblemDocument
 
 API_VERSION = "1.1.0"
@@ -52,6 +54,10 @@ _TYPES = (
     forms.Keys,
     forms.Live,
     forms.Ready,
+    NewsletterForm,
+    NewsletterAsked,
+    EnquiryForm,
+    EnquiryTaken,
     ProblemDocument,
 )
 
@@ -85,6 +91,7 @@ def openapi_document() -> bytes:
                 }
             },
             "/metrics": {"get": _metrics()},
+            **_letters(),
         },
         "components": {
             "schemas": schemas,
@@ -204,4 +211,35 @@ def _get(operation: str, summary: str, schema: str, *, unavailable: bool = False
         "operationId": operation,
         "summary": summary,
         "responses": {"200": _answer(summary, _reference(schema)), **_problems(*problems)},
+    }
+
+
+def _letters() -> dict[str, Any]:
+    """What is not about orders: the newsletter and enquiries."""
+    newsletter = (
+        "askForNewsletter",
+        "Ask for the newsletter; the address's owner is asked by mail. The answer tells nobody whether it is known.",
+        "Newsletter",
+    )
+    enquiry = (
+        "enquire",
+        "Ask the shop something. It is answered by email and erased after its time.",
+        "Enquiry",
+    )
+    return {
+        path: {
+            "post": {
+                "operationId": operation,
+                "summary": summary,
+                "requestBody": {"required": True, "content": {_JSON: {"schema": _reference(f"{name}Form")}}},
+                "responses": {
+                    "202": _answer("Kept.", _reference(taken)),
+                    **_problems("400", "405", "408", "413", "415", "422", "429", "500"),
+                },
+            }
+        }
+        for path, (operation, summary, name), taken in (
+            ("/newsletter", newsletter, "NewsletterAsked"),
+            ("/enquiries", enquiry, "EnquiryTaken"),
+        )
     }

@@ -24,17 +24,19 @@ from granian.log import LogLevels
 from intake.app import Intake
 from intake.catalogue import load_catalogue
 from intake.config import IntakeConfig, address
+from intake.enquiries.desk import EnquiryDesk
 from intake.errors import IntakeError
 from intake.forms import OrderStatus, Status
 from intake.front import METRICS_ROUTE, Front
 from intake.groups import WAITING_MAXIMUM, GroupCommit
 from intake.health import Health
+from intake.housekeeping import Housekeeping
 from intake.limits import LimitsConfig
 from intake.live_keys import LiveKeys
 from intake.newsletter.place import open_subscribers
 from intake.openapi import openapi_document
 from intake.page.pages import Pages, Shop
-from intake.policy import policy_routes
+from intake.policy import policy_routes, policy_tasks
 from intake.request_log import JsonLines
 from intake.surroundings import Outside, Shared, check_settings, surround
 from intake.taking import OrderDesk
@@ -94,6 +96,7 @@ def prepare(
     open_spool(node)
     Register(register_path(node)).close()
     open_subscribers(node.state, random=random).file.close()
+    EnquiryDesk(node.state, random=random).close()
 
 
 def build(
@@ -110,7 +113,9 @@ def build(
         return today.tm_year, today.tm_mon
 
     spool, register = open_spool(node), Register(register_path(node))
-    subscribers = open_subscribers(node.state, random=os.urandom)
+    subscribers = open_subscribers(node.state, random=outside.random)
+    desk = EnquiryDesk(node.state, random=outside.random)
+    housekeeping = Housekeeping(policy_tasks(intake, subscribers=subscribers, desk=desk, now=seconds))
     # Before its first order a worker must know those that a killed one stored but did not register.
     register.reindex(spool, seconds())
     keys = LiveKeys(node=node.node, state=node.state)
@@ -123,10 +128,16 @@ def build(
     def returned_at() -> int:
         return time_of_last_return(register)
 
+    def started() -> None:
+        housekeeping.start()
+        _take_signals_once_serving()
+
     def close() -> None:
         commit.close()
         register.close()
+        housekeeping.stop()
         subscribers.file.close()
+        desk.close()
 
     catalogue = load_catalogue(intake.catalogue)
     health = Health(
@@ -155,11 +166,11 @@ def build(
         status=status,
         health=health,
         pages=pages,
-        more_routes=policy_routes(intake, pages, catalogue, subscribers=subscribers, now=seconds),
+        more_routes=policy_routes(intake, pages, catalogue, subscribers=subscribers, desk=desk, now=seconds),
         token_key=token_key,
         month=month,
         openapi=openapi_document(),
-        started=_take_signals_once_serving,
+        started=started,
         close=close,
     )
     front = Front(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 MISSING = "is missing"
 EMPTY = "must not be empty"
+TEXT = "must be a text"
 CONTROL = "must not hold control characters"
 EMAIL = "must look like name@example.com"
 COUNTRY = "must be an ISO 3166-1 country code of two capital letters"

@@ -19,23 +19,20 @@ from intake import words
 from intake.asgi import read_body, read_json, single_headers
 from intake.errors import IntakeError
 from intake.newsletter.agreement import agreement
+from intake.newsletter.form import NewsletterAsked
 from intake.newsletter.subscribers import PENDING_DAYS, Subscribers
 from intake.newsletter.tokens import Purpose
-from intake.page.changes import is_from_here, read_form
+from intake.page.changes import is_form, is_from_here, read_form
 from intake.page.pages import Pages
-from intake.problems import BUSY, MEDIA_TYPE, NOT_JSON, Fault, Problem, encode_problem, faulty_letter
+from intake.problems import NOT_JSON, Fault, Problem, faulty_letter, too_many
+from intake.refusals import problem_response
 from intake.texts import clean, email_address, is_harmful
 
 _NEWSLETTER, _CONFIRM, _UNSUBSCRIBE = "/newsletter", "/newsletter/confirm", "/newsletter/unsubscribe"
 _TOKEN_LIMIT = 64
 _SHOWN_LIMIT = 300
+_WAIT_SECONDS = 3600
 _FIELD = "email"
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A confirmation is on its way to the address, unless it is known already: nobody is told which."""
-
-    status: str = "confirmation-sent"
 
 
 class NewsletterPages:
@@ -62,13 +59,13 @@ class NewsletterPages:
         return self._page(request)
 
     async def _ask(self, request: Request) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if is_form(request):
             return await self._ask_by_form(request)
         document = await read_json(single_headers(request.scope), request.receive)
         if isinstance(document, Problem):
-            return _problem(document)
+            return problem_response(document)
         if not isinstance(document, dict):
-            return _problem(NOT_JSON)
+            return problem_response(NOT_JSON)
         given = document.get(_FIELD)
         address = email_address(clean(given)) if isinstance(given, str) else None
         faults = [Fault(pointer=f"/{_FIELD}", detail=_fault(given))] if address is None else []
@@ -76,11 +73,11 @@ class NewsletterPages:
         if set(document) - {_FIELD}:
             faults.append(Fault(pointer="", detail="must have the field email and no other"))
         if address is None or faults:
-            return _problem(faulty_letter(faults))
+            return problem_response(faulty_letter(faults))
         if not await run_in_threadpool(self._subscribers.ask, address, words="", now=self._now()):
-            return _problem(BUSY)
+            return problem_response(too_many(_WAIT_SECONDS))
         return Response(
-            msgspec.json.encode(Asked()),
+            msgspec.json.encode(NewsletterAsked()),
             status_code=HTTPStatus.ACCEPTED,
             media_type="application/json",
             headers={"cache-control": "no-store"},
@@ -103,7 +100,7 @@ class NewsletterPages:
             return self._page(request, given=shown, fault=_fault(given or None))
         if not await run_in_threadpool(self._subscribers.ask, address, words=self._words, now=self._now()):
             return self._pages.refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE, "Too many people ask at once. Please try again later."
+                HTTPStatus.TOO_MANY_REQUESTS, "Too many people ask at once. Please try again later."
             )
         return self._said(
             request,
@@ -215,10 +212,3 @@ def _token(request: Request) -> str:
 
 def _fault(given: object) -> str:
     return words.MISSING if given is None else words.EMAIL
-
-
-def _problem(problem: Problem) -> Response:
-    headers = {"cache-control": "no-store"} | dict(problem.headers)
-    return Response(
-        encode_problem(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE
-    )

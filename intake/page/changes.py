@@ -60,9 +60,14 @@ def is_from_here(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 
+def is_form(request: Request) -> bool:
+    """Whether a page's form is sent, and not a document."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+
+
 async def read_form(request: Request) -> dict[str, str] | None:
     """The fields of a form; None when it is none, or too large or too slow."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+    if not is_form(request):
         return None
     body = await read_body(request.receive)
     if isinstance(body, Problem):

@@ -64,6 +64,7 @@ PAGES: Mapping[str, tuple[tuple[str, ...], bool]] = {
     "/newsletter": ((), True),
     "/newsletter/confirm": ((), True),
     "/newsletter/unsubscribe": ((), True),
+    "/enquiries": ((), True),
 }
 
 

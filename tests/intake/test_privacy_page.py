@@ -49,5 +49,5 @@ def test_its_times_are_those_of_the_settings(node: Node) -> None:
 def test_every_page_leads_to_it(node: Node) -> None:
     for path in PAGES:
         footer = page(node, path).body.decode().split("<footer>")[1]
-        for link in ("/privacy", "/cookies", "/newsletter"):
+        for link in ("/privacy", "/cookies", "/enquiries", "/newsletter"):
             assert f'href="{link}"' in footer, path
