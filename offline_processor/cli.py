@@ -24,6 +24,7 @@ from offline_processor import (
     cli_dispatch,
     cli_export,
     cli_ledger,
+    cli_print,
     cli_simulator,
     cli_work,
     evidence,
@@ -108,6 +109,7 @@ for _command in (
     *cli_simulator.COMMANDS,
     *cli_batch_file.COMMANDS,
     *cli_export.COMMANDS,
+    *cli_print.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -28,7 +28,7 @@ from offline_processor.ledger.disclosures import Export
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Settings, Station, existing_ledger
 
-_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,'/-]{0,63}")
+_WHO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 _LIST_LIMIT: Final = 16 * 1024 * 1024
@@ -107,10 +107,8 @@ def orders_options(function: F) -> F:
             help="The orders of that export.",
         ),
         click.option("--again", is_flag=True, help="Also orders that were exported for this purpose before."),
-        click.option(
-            "--dry-run", "dry", is_flag=True, help="Show what would be done; write and log nothing."
-        ),
-        click.option("--who", required=True, metavar="NAME", help="Who exports; kept in the ledger."),
+        click.option("--dry-run", is_flag=True, help="Show what would be done; write and log nothing."),
+        click.option("--who", default="", metavar="NAME", help="Who does it; else the name in [operator]."),
     )
     for option in reversed(options):
         function = option(function)
@@ -152,7 +150,7 @@ def export_carrier(
     listed: Path | None,
     of_export: int | None,
     again: bool,
-    dry: bool,
+    dry_run: bool,
     who: str,
     out: Path,
     named: str | None,
@@ -168,7 +166,12 @@ def export_carrier(
         wish = wish_of(ledger, order_ids, listed, of_export, again=again)
         now = station.clock()
         outcome = let_out(
-            ledger, lambda: carrier_files(ledger, profile, wish, now=now), out, who=who, now=now, dry=dry
+            ledger,
+            lambda: carrier_files(ledger, profile, wish, now=now),
+            out,
+            who=named_by(settings, who),
+            now=now,
+            dry=dry_run,
         )
     return shown(outcome, as_json=as_json)
 
@@ -189,7 +192,7 @@ def export_feedback(
     listed: Path | None,
     of_export: int | None,
     again: bool,
-    dry: bool,
+    dry_run: bool,
     who: str,
     out: Path,
     as_json: bool,
@@ -203,7 +206,12 @@ def export_feedback(
         wish = wish_of(ledger, order_ids, listed, of_export, again=again)
         now = station.clock()
         outcome = let_out(
-            ledger, lambda: feedback_file(ledger, wish, now=now), out, who=who, now=now, dry=dry
+            ledger,
+            lambda: feedback_file(ledger, wish, now=now),
+            out,
+            who=named_by(settings, who),
+            now=now,
+            dry=dry_run,
         )
     return shown(outcome, as_json=as_json)
 
@@ -222,13 +230,14 @@ def export_feedback(
     help="Email addresses, one a line; - for standard input.",
 )
 @click.option("--take-back", is_flag=True, help="They want to be invited again.")
-@click.option("--who", required=True, metavar="NAME", help="Who notes it; kept in the ledger.")
+@click.option("--who", default="", metavar="NAME", help="Who notes it; else the name in [operator].")
 @click.pass_obj
 def opt_out(
     station: Station, *, config: Path, listed: Any, take_back: bool, who: str, as_json: bool
 ) -> ExitCode:
     """Note who does not want to be invited to give feedback. Kept as digests, also after a person is erased."""
-    settings, named = station.settings(config), checked_who(who)
+    settings = station.settings(config)
+    named = named_by(settings, who)
     try:
         lines = listed.read(_LIST_LIMIT + 1).splitlines()
     except UnicodeDecodeError as error:
@@ -316,12 +325,12 @@ def let_out(
 
     What an earlier crash cut short is settled before: its orders are exported again unless its file is whole there.
     """
-    named, put = checked_who(who), into_directory(directory)
+    put = into_directory(directory)
     unsettled = [] if dry else settle_unfinished(ledger, directory, now=now)
     outcome = Outcome(ready=prepare(), dry=dry, unsettled=unsettled, place=f"are in {directory}")
     if not dry:
         for prepared in outcome.ready.files:
-            outcome.made.append(release(ledger, prepared, put, who=named, now=now))
+            outcome.made.append(release(ledger, prepared, put, who=who, now=now))
     return outcome
 
 
@@ -375,15 +384,18 @@ def checked_orders(named: Sequence[str]) -> list[str]:
     return orders
 
 
-def checked_who(who: str) -> str:
-    """A person's name as the ledger keeps it; ``USAGE-WORDS``."""
-    if _WORD.fullmatch(who) is None:
+def named_by(settings: Settings, who: str) -> str:
+    """The name that the ledger keeps: the one given, or the configuration's; ``USAGE-WHO``."""
+    name = who or settings.operator.name
+    if _WHO.fullmatch(name) is None:
         raise ProcessorError(
-            "USAGE-WORDS",
-            "--who is up to 64 letters, digits, blanks and .,'/-",
-            "it is kept in the ledger for ever",
+            "USAGE-WHO",
+            "nobody was named who does this"
+            if not name
+            else "--who is up to 64 letters, digits, blanks and .'-",
+            "give --who, or a name in [operator]; it is kept in the ledger for ever",
         )
-    return who
+    return name
 
 
 COMMANDS: Final = (export,)

@@ -26,7 +26,7 @@ from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Station
 from offline_processor.trail import Trail
 
-ONLY_LOOK: Final = frozenset({"status", "verify-ledger", "batch-file status"})
+ONLY_LOOK: Final = frozenset({"status", "verify-ledger", "batch-file status", "export log"})
 """Commands that change nothing, name nobody and open no key; one that opens the keys after all leaves its entries."""
 _PERSON: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")

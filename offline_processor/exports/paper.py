@@ -6,6 +6,7 @@ Must not: write a file (a temporary one least of all), or be used while a key is
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ STACK: Final = 1000
 """How many orders go into one PDF: more are several, so that a printer and this machine's memory bear them."""
 
 IN_HOUSE: Final = "packers"
-_SIZES: Final = (20.0, 17.0, 14.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0)
+_SIZES: Final = (20.0, 17.0, 14.0, 12.0, 11.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
 _POINTS: Final = 72 / 25.4  # in a millimetre
-_WIDE: Final = 0.72  # an em: a wide letter; most are narrower
+_FULL: Final = 0.85  # how full a row is that is broken between words
 _ROW: Final = 1.45  # a line and what is between it and the next
 _AROUND: Final = 32  # millimetres of a label that are not the address
+_MARGINS: Final = 0.88  # of a label's width
+_WINDOW: Final = (85, 45)  # millimetres of a slip that are the address
+_ON_SLIP: Final = 11.0
+_LONG, _PIECE = 24, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +114,13 @@ def _data(paper: Paper, fonts: FontBook, people: Sequence[Person]) -> dict[str, 
         "fonts": fonts.families(paper.sender),
         "people": [
             {
-                "address": lines,
+                "address": list(map(breakable, lines)),
                 "rtl": is_right_to_left(person),
                 "fonts": fonts.families(
                     (*person.texts(), country_name(person.country).upper()), person.country
                 ),
-                "size": letter_size(lines, width, height),
+                "size": letter_size(lines, width * _MARGINS, height - _AROUND),
+                "small": letter_size(lines, *_WINDOW, largest=_ON_SLIP),
                 "order": " ".join(person.order_id[start : start + 8] for start in range(0, 32, 8)),
                 "goods": person.goods,
                 "pieces": sum(quantity for _, quantity in person.goods),
@@ -125,15 +131,33 @@ def _data(paper: Paper, fonts: FontBook, people: Sequence[Person]) -> dict[str, 
     }
 
 
-def letter_size(lines: Sequence[str], width: int, height: int) -> float:
-    """The size (points) at which an address fits on a label of these millimetres, however wide its letters are."""
-    for size in _SIZES:
-        across = width * 0.88 * _POINTS / size
-        rows = sum(max(1, -(-_ems(line) // across)) for line in lines)
-        if rows * size * _ROW <= (height - _AROUND) * _POINTS:
+def letter_size(lines: Sequence[str], width: float, height: float, largest: float = _SIZES[0]) -> float:
+    """The size (points) at which an address fits into these millimetres, however wide its letters are."""
+    fitting = [size for size in _SIZES if size <= largest]
+    for size in fitting:
+        across = width * _FULL * _POINTS / size
+        rows = sum(max(1, math.ceil(_ems(line) / across)) for line in lines)
+        if rows * size * _ROW <= height * _POINTS:
             return size
-    return _SIZES[-1]
+    return fitting[-1]
 
 
 def _ems(line: str) -> float:
-    return sum(1.0 if unicodedata.east_asian_width(character) in "WF" else _WIDE for character in line)
+    return sum(map(_em, line))
+
+
+def _em(character: str) -> float:
+    """How wide a letter is at most, in bold."""
+    if character in "WMwm@%" or unicodedata.east_asian_width(character) in "WF":
+        return 1.0
+    return 0.8 if character.isupper() else 0.66
+
+
+def breakable(line: str) -> str:
+    """The line, with places to break it in words that are longer than any real one; they are not seen."""
+    return " ".join(
+        "\u200b".join(word[start : start + _PIECE] for start in range(0, len(word), _PIECE))
+        if len(word) > _LONG
+        else word
+        for word in line.split(" ")
+    )

@@ -7,6 +7,7 @@ Must not: be used while a key is open (it starts a process), write a file, or re
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -55,7 +56,14 @@ def typeset(
         yield from children.map(in_a_child, documents)
 
 
+def hold_back() -> None:
+    """From here on this process can write into no file, and leaves no core: what it sets goes out by the pipe alone."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def _main() -> None:
+    hold_back()
     given = json.loads(sys.stdin.buffer.read())
     package, _, name = given["template"].partition(":")
     compiler = typst.Compiler(

@@ -612,7 +612,8 @@ def test_people_who_opted_out_by_command_are_not_invited(today: Shop) -> None:
 @pytest.mark.parametrize(
     ("group", "words", "rule"),
     [
-        ("carrier", ("--out", ".", "--who", "a\nb"), "USAGE-WORDS"),
+        ("carrier", ("--out", ".", "--who", "a\nb"), "USAGE-WHO"),
+        ("carrier", ("--out", "."), "USAGE-WHO"),
         ("carrier", ("--out", ".", "--who", WHO, "--again"), "USAGE-AGAIN"),
         ("carrier", ("--out", ".", "--who", WHO, "xyz"), "USAGE-ORDER"),
         ("carrier", ("--out", "/nowhere", "--who", WHO), "USAGE-OUT-PLACE"),

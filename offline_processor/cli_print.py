@@ -1,0 +1,138 @@
+"""`offline-processor print`: packing slips and address labels, to a printer or into a PDF; no key is open meanwhile.
+
+Why here: the command line's part of what leaves this machine on paper.
+Must not: read clock or environment (the station has them), open a key, or write a person's data into a file unasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from keys import console, master_key
+from keys.console import ExitCode
+from keys.errors import RuleError
+from offline_processor.cli_export import Outcome, ledger_of, named_by, orders_options, shown, wish_of
+from offline_processor.errors import ProcessorError
+from offline_processor.exports import paper
+from offline_processor.exports.fonts import PACKAGES, FontBook
+from offline_processor.exports.making import Ready
+from offline_processor.exports.paper import Paper
+from offline_processor.exports.people import Wish
+from offline_processor.exports.printing import to_printer
+from offline_processor.exports.releasing import into_directory, release, settle_unfinished
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.station import Settings, Station
+
+Kind = Callable[[Ledger, Paper, FontBook, Wish, int], Ready]
+_MEDIA: Final = {"a4": "A4", "a5": "A5", "letter": "Letter"}
+
+
+def paper_options(function: console.F) -> console.F:
+    """Add ``--printer`` and ``--out``, of which one is needed."""
+    printer = click.option("--printer", metavar="NAME", help="A queue of CUPS; lpstat -e lists them.")
+    out = click.option(
+        "--out",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Write PDFs into this directory instead.",
+    )
+    return printer(out(function))
+
+
+@click.group("print")
+def print_() -> None:
+    """Print packing slips and address labels, each order once; what cannot be drawn with the fonts here is named."""
+
+
+@print_.command(
+    "slips",
+    epilog="\b\nExamples:\n"
+    "  offline-processor print slips --printer office --who 'A. Keeper' --config offline.toml\n"
+    "  offline-processor print slips --out /srv/paper --who 'A. Keeper' --config offline.toml",
+)
+@console.shared_options
+@orders_options
+@paper_options
+@click.pass_obj
+def print_slips(station: Station, /, **given: Any) -> ExitCode:
+    """Print a packing slip for every order that is to be sent: address, order id, goods. No prices, no email."""
+    return _print(station, lambda *wanted: paper.slips(*wanted[:4], now=wanted[4]), "", **given)
+
+
+@print_.command(
+    "labels",
+    epilog="Example: offline-processor print labels --printer labels --who 'A. Keeper' --config offline.toml",
+)
+@console.shared_options
+@orders_options
+@paper_options
+@click.pass_obj
+def print_labels(station: Station, /, **given: Any) -> ExitCode:
+    """Print an address label for every order that is to be sent, one a page of the size in [exports] label."""
+    return _print(station, lambda *wanted: paper.labels(*wanted[:4], now=wanted[4]), "label", **given)
+
+
+def _print(
+    station: Station,
+    kind: Kind,
+    media: str,
+    *,
+    config: Path,
+    order_ids: tuple[str, ...],
+    listed: Path | None,
+    of_export: int | None,
+    again: bool,
+    dry_run: bool,
+    who: str,
+    printer: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> ExitCode:
+    settings = station.settings(config)
+    name = named_by(settings, who)
+    if (printer is None) == (out is None):
+        raise ProcessorError("USAGE-PRINTER", "where is it to be printed?", "give --printer or --out")
+    form = paper_of(settings)
+    size = f"Custom.{form.label[0]}x{form.label[1]}mm" if media else _MEDIA[form.size]
+    let_out = to_printer(printer, size) if printer is not None else into_directory(out or Path())
+    fonts = FontBook(settings.exports.fonts)
+    with ledger_of(station, settings) as ledger:
+        now = station.clock()
+        wish = wish_of(ledger, order_ids, listed, of_export, again=again)
+        unsettled = [] if dry_run else settle_unfinished(ledger, out, now=now)
+        ready = kind(ledger, form, fonts, wish, now)
+        place = f"went to {printer}" if printer is not None else f"are in {out}"
+        outcome = Outcome(ready=ready, dry=dry_run, unsettled=unsettled, place=place)
+        if not dry_run:
+            for prepared in ready.files:
+                outcome.made.append(release(ledger, prepared, let_out, who=name, now=now))
+    if fonts.is_bare and not as_json:
+        console.warn(f"This machine has no fonts but for Latin letters: apt-get install {' '.join(PACKAGES)}")
+    return shown(outcome, as_json=as_json)
+
+
+def paper_of(settings: Settings) -> Paper:
+    """How this shop's paper looks; a rehearsal's is marked on every page."""
+    width, _, height = settings.exports.label.partition("x")
+    return Paper(
+        size=settings.exports.paper,
+        label=(int(width), int(height)),
+        sender=settings.exports.sender,
+        mark=mark_of(settings),
+    )
+
+
+def mark_of(settings: Settings) -> str:
+    """What stands on everything that a rehearsal makes; "" with real keys. Needs no passphrase."""
+    try:
+        rehearsal = master_key.claims_rehearsal(settings.keystore.path)
+    except (RuleError, OSError):
+        rehearsal = settings.acquirer.driver == "simulator"
+    return "REHEARSAL: nobody was charged" if rehearsal else ""
+
+
+COMMANDS: Final = (print_,)
