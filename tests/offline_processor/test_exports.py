@@ -175,6 +175,7 @@ def test_order_is_exported_once_for_a_purpose_unless_again(shop: Shop, tmp_path:
 def test_order_that_is_not_paid_for_after_all_is_not_sent(shop: Shop) -> None:
     paid(shop, an_order(0), an_order(1), an_order(2))
     with shop.ledger() as ledger, ledger.atomic():
+        ledger.execute("DROP TRIGGER operation_is_never_deleted")  # its capture is answered another way
         ledger.execute("DELETE FROM operation WHERE number = 1")
         for number, kind, state in ((1, "capture", "failed"), (2, "refund", "pending")):
             ledger.execute(
