@@ -19,7 +19,8 @@ const quietly = (act) => {
 function remembered() {
   const found = quietly(() => JSON.parse(store().getItem(NAME)));
   return (Array.isArray(found) ? found : [])
-    .filter((one) => /^[\w.-]{1,64}$/.test(one?.sku) && typeof one.title === "string")
+    .filter((one) => typeof one?.sku === "string" && typeof one.title === "string")
+    .filter(({ sku }) => /^[\w.-]{1,64}$/.test(sku))
     .slice(0, KEPT);
 }
 
