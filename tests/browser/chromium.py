@@ -159,6 +159,13 @@ class Browser:
                 element.clear()
                 element.send_keys(value)
 
+    def autofill(self, identity: str, **known: Any) -> None:
+        """What happens when the browser's offer at this field is accepted; ``known``: its owner's card or address."""
+        root = self.command("DOM.getDocument")["root"]["nodeId"]
+        field = self.command("DOM.querySelector", nodeId=root, selector=f"#{identity}")["nodeId"]
+        place = self.command("DOM.describeNode", nodeId=field)["node"]["backendNodeId"]
+        self.command("Autofill.trigger", fieldId=place, **known)
+
     def value(self, identity: str) -> str:
         return str(self.one(f"#{identity}").get_property("value"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -393,6 +394,8 @@ def test_without_javascript_the_page_says_so_and_takes_no_card(browser: Browser,
     )
     assert [field for field in browser.all("main input, main button") if field.is_displayed()] == []
     assert [field for field in browser.all("fieldset") if not field.get_attribute("disabled")] == []
+    time.sleep(3.2)  # after which a page whose program did not come says so
+    assert "could not start" not in browser.one("main").text
     browser.picture("no-javascript")
 
 
@@ -406,6 +409,37 @@ def test_a_script_that_was_altered_on_the_way_does_not_run(browser: Browser, roa
     browser.get(f"{road.url}/checkout")
     browser.wait("This page could not start")
     assert browser.one("#order").is_displayed() is False
+
+
+def test_a_browser_fills_in_what_it_knows_of_its_owner(browser: Browser, road: Road, node: Node) -> None:
+    go_to_checkout(browser, road)
+    browser.command("Autofill.enable")
+    card = {"number": "4242424242424242", "name": "Zoë Müller", "expiryMonth": "12", "expiryYear": "2035"}
+    browser.autofill("number", card=card | {"cvc": "737"})
+    address = {
+        "NAME_FULL": "Mary-Jo O'Connell",
+        "EMAIL_ADDRESS": "mj@example.com",
+        "ADDRESS_HOME_COUNTRY": "US",
+        "ADDRESS_HOME_LINE1": "1420 Maple Ave",
+        "ADDRESS_HOME_CITY": "Portland",
+        "ADDRESS_HOME_STATE": "OR",
+        "ADDRESS_HOME_ZIP": "97201",
+    }
+    fields = [{"name": name, "value": value} for name, value in address.items()]
+    browser.autofill("name", address={"fields": fields})
+    browser.until(lambda: browser.value("region") == "OR", "the state was not filled in")
+    assert (browser.value("number"), browser.one("#brand").text) == ("4242 4242 4242 4242", "Visa")
+    pay(browser)
+    found = opened(node, order_number(browser))
+    assert found.order["customer"] == {"name": "Mary-Jo O'Connell", "email": "mj@example.com"}
+    assert found.order["delivery"] == {
+        "lines": ["1420 Maple Ave"],
+        "city": "Portland",
+        "region": "OR",
+        "postcode": "97201",
+        "country": "US",
+    }
+    assert found.card[75:103] == b"\x104242424242424242\0\0\0\x0c\x07\xf3\x03737\0"
 
 
 def test_a_digit_put_in_between_keeps_the_caret(browser: Browser, road: Road) -> None:
@@ -426,13 +460,9 @@ def test_the_server_never_holds_a_browser_sealed_card_or_address(
         "line1": "Obstgartenweg 7731",
         "email": "qv@example.org",
     }
-    secrets = (
-        b"4773021988461003",
-        b"4773 0219 8846 1003",
-        b"Quendoline",
-        b"Obstgartenweg",
-        b"qv@example.org",
-    )
+    texts = ("4773021988461003", "4773 0219 8846 1003", "Quendoline", "Obstgartenweg", "qv@example.org")
+    # As bytes, and as Python holds a text beside characters of other scripts.
+    secrets = tuple(text.encode(way) for text in texts for way in ("utf-8", "utf-16-le", "utf-32-le"))
     go_to_checkout(browser, road)
     fill(browser, person, CARD | {"number": "4773021988461003"})
     pay(browser)

@@ -98,6 +98,9 @@ def _first_day(shell: Shell, places: Places, url: str, *, started: float, keep_r
 def _keep_running(shell: Shell, places: Places, shop: story.Shop) -> None:
     shell.title(f"The intake goes on serving at {shop.url} until Ctrl-C")
     node, offline = shell.short(places.node_toml), shell.short(places.offline_toml)
+    shell.say(
+        f"  In a browser: {shop.url}/ is the shop; its checkout encrypts as the real one would.", "bold"
+    )
     for line in (
         f"curl {shop.url}/readyz",
         f"curl {shop.url}/keys",
