@@ -141,6 +141,7 @@ _TOOLS = (
     _file("fonts-dejavu", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
     _file("fonts-noto", "/usr/share/fonts/truetype/noto/NotoSansThai-Regular.ttf", "fonts-noto-core"),
     _file("fonts-noto-cjk", "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", "fonts-noto-cjk"),
+    _program("curl", "curl"),
     _program("gcc", "gcc"),
     _program("git", "git"),
     Tool(
@@ -160,6 +161,7 @@ _TOOLS = (
     _program("node", "nodejs", _NODE),
     _program("npm", "npm", _NODE),
     _program("pdftotext", "poppler-utils"),
+    _program("openssl", "openssl"),
     _program("sha256sum", "coreutils"),
     _program("swtpm", "swtpm"),
     _program("tpm2_nvwrite", "tpm2-tools"),
