@@ -25,8 +25,9 @@ from keys.ring_index import DestroyReason
 from offline_processor import attempts, batch, bundle_work, holding, reporting
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.charging import Answer, AttemptState
-from offline_processor.ledger import bundles, ledger, orders
+from offline_processor.ledger import bundles, ledger, operations, orders
 from offline_processor.outcomes import outcome_of
+from offline_processor.stages import OrderState
 from offline_processor.workplace import destroy_keys, envelopes_of
 from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer import register, spool
@@ -172,9 +173,15 @@ def _no_intent(patch: Patch) -> None:
             orders.record_events(books, [outcome.move for outcome in found], now=now)
             told = [(sent, "", outcome) for sent, outcome in zip(references, outcomes, strict=True)]
             orders.settle_charged(books, told, now=now)
-        return [*window.decided, *outcomes]
+            taken = [
+                operations.whole(outcome.move.sent, outcome.move.approval)
+                for outcome in found
+                if outcome.settled.state is OrderState.PAID
+            ]
+            owed = operations.owe(books, taken, now=now)
+        return attempts.Charged(outcomes=[*window.decided, *outcomes], owed=owed)
 
-    for module in (attempts, bundle_work, batch):
+    for module in (attempts, bundle_work):
         patch.setattr(module, "charge", charge)
 
 

@@ -63,7 +63,9 @@ class Rebuilding:
         yield ended
         report = world.place / f"report-{time.monotonic_ns()}.csv"
         if world.books.exists():
-            _offline(world, "acquirer-report", "--out", report)
+            made = command(offline_cli.cli, "acquirer-report", "--books", world.books, "--out", report)
+            if made.code != 0:
+                raise AssertionError(f"a report ended with {made.code}: {made.said}")
         else:
             report.write_text("order_reference,rrn,stan,time,amount,currency,outcome\n", encoding="ascii")
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time()))

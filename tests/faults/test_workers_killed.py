@@ -20,6 +20,7 @@ from keys.private.sign import sign_file
 from tests.faults.sweep import at_most, seed
 from tests.transfer.house import NODE, NOW, House, basket, envelope, fixed_key, order_id
 from transfer.config import NodeConfig, SyncConfig
+from transfer.errors import TransferError
 from transfer.register import Committed, NewOrder, Register
 from transfer.spool import Spool, read_group
 from transfer.sync.rounds import Rounds
@@ -126,12 +127,16 @@ def play(place: Path, kills: int) -> tuple[list[str], str]:
         os.waitpid(child, 0)
     house.open()
     house.pull()
+    refused = []
     for _ in range(2):
-        house.push()
+        try:
+            house.push()
+        except TransferError as error:
+            refused.append(f"a push was refused: {error.message}")
         other.take()
     missing = house.register.missing()
     house.close()
-    return judged(set(promised(place)), other.bundles_of(), missing, crashed), (
+    return [*refused, *judged(set(promised(place)), other.bundles_of(), missing, crashed)], (
         f"{kills} kills of {_WORKERS} intake workers and a watch of one node: {len(other.bundles_of())} orders in"
         f" {len(other.taken)} bundles"
     )
