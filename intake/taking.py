@@ -79,9 +79,11 @@ class OrderDesk:
 
     def enter(self, idempotency_key: str, form: CheckedForm) -> Entered | Taken | Problem:
         """Seal an order into a group, or say what is wrong with it. Plaintext ends here."""
-        if form.basket is None:
-            return faulty_fields(form.faults)
         order_id = ids.order_id(idempotency_key)
+        if form.basket is None:
+            # A price may have changed since: whoever only lost the answer must not hear that nothing was taken.
+            is_known = self._register.lookup(order_id.hex()) is not None
+            return BASKET_DIFFERS if is_known else faulty_fields(form.faults)
         nonce = ids.basket_nonce(idempotency_key)
         digest = basket_digest(nonce=nonce, items=form.basket.items, total=form.basket.total)
         sealed_to = None

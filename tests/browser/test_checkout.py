@@ -11,6 +11,7 @@ import pytest
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.keys import Keys
 
+from intake.catalogue import SHIPPED
 from keys.public.seal import key_id
 from tests.browser.chromium import Browser
 from tests.browser.customer import CARD, MUELLER, fill, go_to_checkout, opened, order_number, pay
@@ -254,6 +255,32 @@ def test_a_page_that_is_loaded_again_after_a_lost_answer_finds_its_order(
     browser.driver.refresh()
     order_number(browser)
     assert len(stored(node)) == before
+
+
+def test_an_order_that_stands_at_older_prices_is_told_before_it_is_bought_again(
+    browser: Browser, road: Road, tmp_path: Path
+) -> None:
+    shop = Node(tmp_path / "shop").configure().enrol(3)
+    prices = shop.root / "catalogue.toml"
+    prices.write_text(SHIPPED.read_text("utf-8"), "utf-8")
+    shop.config.write_text(shop.config.read_text() + 'catalogue = "catalogue.toml"\n')
+    shop.start()
+    try:
+        road.target = shop.port
+        go_to_checkout(browser, road)
+        fill(browser, MUELLER, CARD)
+        road.lose = 3
+        pay(browser)
+        browser.wait("We did not get an answer", "#message")
+        shop.stop()
+        prices.write_text(prices.read_text("utf-8").replace("EUR = 2499", "EUR = 2599"), "utf-8")
+        shop.start()
+        browser.driver.refresh()
+        assert "That order stands as it was then" in browser.wait("sent before with another basket")
+        assert browser.one("#pay").text == "Pay EUR 25.99"
+        assert len(stored(shop)) == 1
+    finally:
+        shop.stop()
 
 
 def test_a_dead_line_takes_nothing_and_keeps_what_was_typed(browser: Browser, road: Road, node: Node) -> None:

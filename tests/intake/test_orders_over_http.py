@@ -6,12 +6,14 @@ import json
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 
 import nacl.public
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from intake.catalogue import SHIPPED
 from tests.intake.answers import problem, stored
 from tests.intake.node import Node
 from tests.intake.orders import CVV, PAN, good_order, new_key
@@ -84,6 +86,22 @@ def test_the_same_key_with_another_basket_is_refused(node: Node) -> None:
     other["items"][0]["quantity"] = 2
     other["total"]["amount"] = 2 * 2499 + 2 * 1299
     problem(node.post(other, key), 422, "INTAKE-IDEMPOTENCY-CONFLICT")
+
+
+def test_a_retry_after_a_change_of_prices_learns_that_the_order_stands(
+    new_node: Callable[[], Node],
+) -> None:
+    node = new_node().configure().enrol()
+    prices = node.root / "catalogue.toml"
+    prices.write_text(SHIPPED.read_text("utf-8"), "utf-8")
+    node.config.write_text(node.config.read_text() + 'catalogue = "catalogue.toml"\n')
+    key = new_key()
+    assert node.start().post(good_order(), key).status == 202
+    node.stop()
+    prices.write_text(prices.read_text("utf-8").replace("EUR = 2499", "EUR = 2599"), "utf-8")
+    answer = node.start().post(good_order(), key)
+    assert (answer.status, answer.json["rule"]) == (422, "INTAKE-IDEMPOTENCY-CONFLICT")
+    assert node.post(good_order(), new_key()).json["rule"] == "INTAKE-FIELDS"
 
 
 def test_a_retry_with_another_card_or_address_is_the_first_order(node: Node) -> None:

@@ -31,7 +31,7 @@ const MESSAGES = {
   },
   differs: {
     heading: "This order was sent before with another basket",
-    text: "The first order stands as it was, and nothing else was taken.",
+    text: "That order stands as it was then, and nothing else was taken.",
     link: { href: "/basket", text: "See your basket" },
   },
   refused: {
@@ -155,5 +155,7 @@ function start() {
     const answer = await find({ post: (text) => net.postOrder(sentKey, text) }, requestText(sent, {}));
     if (answer?.kind === "taken") await finish(answer, isSame ? basket : sent);
     else if (answer && !isSame) memory.forgetUnderWay();
+    // Its prices have changed since, or its basket: it is not to be ordered again unnoticed.
+    if (answer?.kind === "differs") form.showMessage(MESSAGES.differs);
   }
 }

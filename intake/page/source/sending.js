@@ -44,11 +44,12 @@ export async function place({ seal, net, unanswered, probe = null }) {
   return { kind: "refused" };
 }
 
-/** Whether an order that was sent before stands already; null when that cannot be learnt now. */
+/** Whether an order that was sent before stands already ("differs": with another basket); null when nobody says. */
 export async function find(net, text) {
   const answer = await net.post(text);
   if (!isVerdict(answer)) return null;
-  return answer.status === 202 ? taken(answer, true) : { kind: "unknown" };
+  if (answer.status === 202) return taken(answer, true);
+  return { kind: answer.document.rule === "INTAKE-IDEMPOTENCY-CONFLICT" ? "differs" : "unknown" };
 }
 
 /** The last answer to `text`, and whether an earlier try may have been taken without our learning it. */
