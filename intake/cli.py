@@ -21,7 +21,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from intake import cli_check_page, cli_trust, cli_webhooks
+from intake import cli_check_page, cli_subject, cli_trust, cli_webhooks
 from intake.catalogue import SHIPPED, load_catalogue
 from intake.cli_trust import health_of, read_limits, read_settings
 from intake.enquiries import cli as enquiry_commands
@@ -63,6 +63,7 @@ cli_check_page.register(commands)
 newsletter_commands.register(commands)
 cli_webhooks.register(commands)
 enquiry_commands.register(commands)
+cli_subject.register(commands)
 
 
 @commands.command("serve", epilog="Example: intake serve --config node.toml")

@@ -20,13 +20,20 @@ from offline_processor.attempts import MAX_ATTEMPTS, OpenedWindow, ReadyOrder, T
 from offline_processor.cards import CardTable
 from offline_processor.frames import numbered
 from offline_processor.key_record import say_emptied
-from offline_processor.ledger import bundles, orders, reports
+from offline_processor.ledger import bundles, orders, reports, subject_requests
 from offline_processor.ledger.bundles import BundleRecord, BundleState
 from offline_processor.ledger.staging import stage
 from offline_processor.opening import open_order, unopened
 from offline_processor.outcomes import NO_ANSWER
 from offline_processor.screening import card_fault, expired, screen
-from offline_processor.stages import OpenedOrder, OrderState, Quarantined, ScreenedOrder, Settled
+from offline_processor.stages import (
+    OpenedOrder,
+    OrderState,
+    Quarantined,
+    ScreenedOrder,
+    Settled,
+    SubjectAsked,
+)
 from offline_processor.workplace import RunReport, Workplace, destroy_keys, envelopes_of, spooled_copy
 from transfer.wire.envelope import decode_envelope
 from transfer.wire.header import header_digest
@@ -34,6 +41,7 @@ from transfer.wire.ids import OrderId
 from transfer.wire.records import Outcome, Reason
 from transfer.wire.sealing import order_box_digest
 
+Judged = ScreenedOrder | SubjectAsked | Quarantined
 Tables = tuple[CardTable, CardTable]
 """Two tables: one window is with the acquirer while the next is opened."""
 
@@ -48,7 +56,7 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
     charged = reports.pending_ids(ledger)
     frames = numbered(envelopes_of(place, bundle), done)
 
-    def judge(window: list[tuple[int, bytes]]) -> list[ScreenedOrder | Quarantined]:
+    def judge(window: list[tuple[int, bytes]]) -> list[Judged]:
         if bundle.outcome is not Outcome.EXPIRED:
             return [_judge(position, raw, order_keys, batch_key_id) for position, raw in window]
         closed = [unopened(raw, position=position, rule="KEY-DESTROYED") for position, raw in window]
@@ -58,9 +66,12 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
             for order, (position, raw) in zip(closed, window, strict=True)
         ]
 
-    for judged in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
-        done += len(judged)
+    for found in one_ahead(iter(lambda: list(islice(frames, place.window)), []), judge):
+        done += len(found)
+        judged = [each for each in found if not isinstance(each, SubjectAsked)]
+        asked = [each for each in found if isinstance(each, SubjectAsked)]
         with ledger.atomic():
+            report.subjects += subject_requests.record(ledger, asked, node=bundle.node, now=place.clock())
             staged = stage(
                 ledger,
                 judged,
@@ -76,9 +87,7 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
         bundles.mark_screened(ledger, bundle, screened_to=done, finished=True)
 
 
-def _judge(
-    position: int, raw: bytes, order_keys: Mapping[bytes, SealingKey], batch_key_id: bytes
-) -> ScreenedOrder | Quarantined:
+def _judge(position: int, raw: bytes, order_keys: Mapping[bytes, SealingKey], batch_key_id: bytes) -> Judged:
     opened = open_order(raw, position=position, order_keys=order_keys, batch_key_id=batch_key_id)
     return screen(opened) if isinstance(opened, OpenedOrder) else opened
 

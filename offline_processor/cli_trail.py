@@ -26,7 +26,17 @@ from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Station
 from offline_processor.trail import Trail
 
-ONLY_LOOK: Final = frozenset({"status", "verify-ledger", "batch-file status", "export log"})
+ONLY_LOOK: Final = frozenset(
+    {
+        "status",
+        "verify-ledger",
+        "batch-file status",
+        "export log",
+        "legal-hold list",
+        "retention schedule",
+        "subject list",
+    }
+)
 """Commands that change nothing, name nobody and open no key; one that opens the keys after all leaves its entries."""
 _PERSON: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
@@ -93,7 +103,7 @@ def _trail(station: Station, context: click.Context, given: Mapping[str, Any]) -
         who=who if isinstance(who, str) and _PERSON.fullmatch(who) else "",
         named=named,
         clock=station.clock,
-        silent=bool(given.get("dry_run")),
+        silent=bool(given.get("dry_run") or given.get("dry")),
     )
 
 

@@ -46,6 +46,8 @@ from transfer.wire.records import (
     RefusalRule,
     StatusRecord,
     StatusState,
+    SubjectAnswer,
+    SubjectState,
     encode_record,
 )
 
@@ -69,7 +71,7 @@ def is_due(ledger: Ledger, keystore: Keystore, node: str, *, now: int) -> bool:
         usable_keys(keystore, node, now) < BATCH_KEYS_KEPT // 2
         or any(
             ledger.row(f"SELECT 1 FROM {table} WHERE node = ? AND told > ? LIMIT 1", (node, made)) is not None  # noqa: S608
-            for table in ("bundle", "orders", "refusal", "repeat", "stray")
+            for table in ("bundle", "orders", "refusal", "repeat", "stray", "subject_request")
         )
         or announcing.is_due(ledger, keystore, node)
         or (bool(made) and _epoch_of(ledger, node, made) != keystore.epoch)
@@ -172,7 +174,7 @@ def usable_keys(keystore: Keystore, node: str, now: int) -> int:
 
 
 def _records(ledger: Ledger, node: str) -> Iterator[Record]:
-    """Everything that the node has not confirmed yet: refusal, receipts, statuses."""
+    """Everything that the node has not confirmed yet: refusal, receipts, statuses, answers to subject requests."""
     unconfirmed = (node, chain_of(ledger, node).confirmed_return)
     for rule, expected, seen_at in ledger.rows(
         "SELECT rule, expected, seen_at FROM refusal WHERE node = ? AND told > ?", unconfirmed
@@ -206,6 +208,10 @@ def _records(ledger: Ledger, node: str) -> Iterator[Record]:
         yield StatusRecord(
             order=order_id, state=StatusState.ORDER_AGAIN, reason=Reason.NOT_READABLE, changed_at=at
         )
+    for request, state, at in ledger.rows(
+        "SELECT request, state, changed_at FROM subject_request WHERE node = ? AND told > ?", unconfirmed
+    ):
+        yield SubjectAnswer(request=request, state=SubjectState(state), changed_at=at)
 
 
 def _write_records(path: Path, records: Iterator[Record]) -> tuple[int, int, str]:

@@ -83,6 +83,20 @@ class OpenedOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectAsked:
+    """What a person asked about their data (FORMAT.md, kind 2): opened and whole; a person of ours decides on it.
+
+    ``request`` is its id (hex), ``orders`` the ids that were named.
+    """
+
+    position: int
+    request: str
+    kind: str
+    email: str = field(repr=False)
+    orders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScreenedOrder:
     """An order that may be charged: its basket, total and bindings agree."""
 

@@ -15,17 +15,22 @@ from keys import console
 from keys.ring_index import KeyRole
 from offline_processor.control_total import money
 from offline_processor.key_state import Notice
+from offline_processor.ledger import subject_requests
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import OrderState
 from offline_processor.workplace import RunReport
 
 
 def needs_person(report: RunReport, ledger: Ledger) -> bool:
-    """True when an order is held or quarantined, a stray was put aside, or a bundle could not be finished."""
+    """True when an order is held or quarantined, a stray was put aside, a bundle not finished, or somebody asked."""
     waiting = ledger.row("SELECT 1 FROM orders WHERE state IN ('held', 'quarantined') LIMIT 1")
     refused = ledger.row("SELECT 1 FROM operation WHERE state = 'failed' LIMIT 1")
+    asked = subject_requests.waiting(ledger)
     return (
-        any(found is not None for found in (waiting, refused)) or report.acquirer_silent or report.strays > 0
+        any(found is not None for found in (waiting, refused))
+        or bool(asked)
+        or report.acquirer_silent
+        or report.strays > 0
     )
 
 
@@ -57,6 +62,7 @@ def as_document(report: RunReport, marks: list[str], notices: Sequence[Notice] =
         "paid": dict(report.paid),
         "known_already": report.known_already,
         "strays": report.strays,
+        "subject_requests": report.subjects,
         "interrupted": report.interrupted,
         "reversed": report.reversed,
         "operations": {
@@ -101,6 +107,10 @@ def show(report: RunReport, ledger: Ledger) -> None:
         console.report_error(error, as_json=False)
     for line in _lines(report):
         console.say(line)
+    if asked := len(subject_requests.waiting(ledger)):
+        console.warn(
+            f"{asked} people asked about their data and wait: offline-processor subject list", style="yellow"
+        )
     states = [state.value for state in OrderState if report.outcomes[state.value]]
     _table("Orders in this run", ("state", "orders"), [(state, report.outcomes[state]) for state in states])
     paid = [(code, money(amount, code)) for code, amount in sorted(report.paid.items())]

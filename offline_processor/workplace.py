@@ -68,6 +68,7 @@ class RunReport:
     paid: Counter[str] = field(default_factory=Counter)
     known_already: int = 0
     strays: int = 0
+    subjects: int = 0
     interrupted: int = 0
     reversed: int = 0
     operations: Sent = field(default_factory=Sent)

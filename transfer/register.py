@@ -24,6 +24,7 @@ from transfer.register_answers import Answers
 from transfer.register_changes import Changes
 from transfer.register_cuts import KNOWN, BundleRow, Cuts, UncutKey, UnsettledOrder
 from transfer.register_file import REBUILD, chunks
+from transfer.register_subjects import Subjects
 from transfer.register_tables import IN_TRANSIT, RECEIVED
 from transfer.spool import Entry, OpenGroup, Spool, read_group
 
@@ -81,7 +82,7 @@ class KnownOrder:
     received_at: int
 
 
-class Register(Cuts, Answers, Changes):
+class Register(Cuts, Answers, Changes, Subjects):
     """The register at ``path``, made when missing. Any number of processes; threads of one may share an instance."""
 
     def lookup(self, order_id: str) -> KnownOrder | None:

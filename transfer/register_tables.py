@@ -103,3 +103,13 @@ def changes_of_status(database: Database) -> None:
             VALUES (NEW.order_id, NEW.state, NEW.reason, NEW.changed_at);
         END"""
     )
+
+
+@migrations()
+def subject_requests(database: Database) -> None:
+    """Requests of people about their data: ids and states, nobody's name."""
+    database.execute(
+        """CREATE TABLE subject_request (
+            request TEXT PRIMARY KEY, kind TEXT NOT NULL, asked_at INTEGER NOT NULL, state TEXT NOT NULL DEFAULT '',
+            changed_at INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID"""
+    )

@@ -41,6 +41,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, mirror: Path | None = None, renew_mirror: bool = False) -> None:
         self._lock = take_lock(path, "another run holds the ledger")
+        self._path = path
         self._pending: list[Row] = []
         self._written: list[Statement] = []
         self._mirror: Mirror | None = None
@@ -197,6 +198,18 @@ class Ledger:
     def set_counter(self, name: str, value: int) -> None:
         """Set a counter in the current transaction."""
         self.execute("INSERT OR REPLACE INTO counter (name, value) VALUES (?, ?)", (name, value))
+
+    def empty_log(self) -> None:
+        """Bring the write-ahead log into the file and cut it to nothing, the mirror's too: no old page stays in it."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if self._mirror is not None:
+            self._mirror.empty_log()
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that may hold what is in the ledger: its own and the mirror's, with their logs."""
+        paths = [self._path] if self._mirror is None else [self._path, self._mirror.path]
+        return [path.with_name(path.name + ending) for path in paths for ending in ("", "-wal", "-journal")]
 
     def verify_chain(self) -> int:
         """Recompute the whole chain and return the number of entries; ``LEDGER-CHAIN`` at the first that differs."""

@@ -157,6 +157,11 @@ class Mirror:
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
+    def empty_log(self) -> None:
+        """Bring the write-ahead log into the file and cut it to nothing."""
+        with self._disk_errors():
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def write_to(self, target: sqlite3.Connection) -> None:
         """Copy the whole mirror into another database."""
         with self._disk_errors():

@@ -334,3 +334,33 @@ def cases(database: Database) -> None:
     """Cases of people: second persons, exceptions of reconciliation, closes of day."""
     for statement in _CASES:
         database.execute(statement)
+
+
+_SUBJECTS = (
+    # What people asked about their data, as it came in a bundle. email is theirs, and goes with the answer.
+    # told: the return that first tells of the answer, as in orders.
+    """CREATE TABLE subject_request (
+        request TEXT PRIMARY KEY, node TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('export', 'erase', 'restrict')), email TEXT NOT NULL, orders TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'done', 'refused')),
+        came_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, told INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX subject_requests_to_tell ON subject_request (node, told) WHERE told > 0",
+    # Whose data must stay although its time is over: a dispute, a court, the tax office.
+    """CREATE TABLE legal_hold (
+        number INTEGER PRIMARY KEY REFERENCES orders, at INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL
+        ) STRICT""",
+    # Erasures that wait until nothing stands against them; request: "" for one that was asked for here.
+    """CREATE TABLE erasure_wish (
+        number INTEGER PRIMARY KEY REFERENCES orders, at INTEGER NOT NULL, who TEXT NOT NULL, request TEXT NOT NULL
+        ) STRICT""",
+    """CREATE TRIGGER held_by_law_is_not_erased BEFORE DELETE ON person
+        WHEN EXISTS (SELECT 1 FROM legal_hold AS h WHERE h.number = OLD.number)
+        BEGIN SELECT RAISE(ABORT, 'a legal hold keeps this data'); END""",
+)
+
+
+@migrations()
+def subjects(database: Database) -> None:
+    """Requests of people about their data, erasures that wait, legal holds."""
+    for statement in _SUBJECTS:
+        database.execute(statement)

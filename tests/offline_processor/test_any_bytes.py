@@ -15,7 +15,7 @@ from keys.public.seal import seal
 from offline_processor.cards import CardTable
 from offline_processor.opening import open_order
 from offline_processor.screening import card_fault, screen
-from offline_processor.stages import OpenedOrder, Quarantined, ScreenedOrder
+from offline_processor.stages import OpenedOrder, Quarantined, ScreenedOrder, SubjectAsked
 from tests.offline_processor.forgery import forge
 from tests.offline_processor.shop import Shop, open_shop
 from transfer.wire.card import CARD_SIZE
@@ -36,12 +36,13 @@ class Desk:
     def judge(self, raw: bytes) -> str:
         """The rule that keeps this envelope from being charged, or an empty string."""
         keys = {order.key.key_id: order.key for order in self.shop.keystore.order_keys}
-        order: OpenedOrder | ScreenedOrder | Quarantined
+        order: OpenedOrder | ScreenedOrder | SubjectAsked | Quarantined
         order = open_order(raw, position=0, order_keys=keys, batch_key_id=self.batch_key.key_id)
         if isinstance(order, OpenedOrder):
             order = screen(order)
         if isinstance(order, Quarantined):
             return order.rule
+        assert isinstance(order, ScreenedOrder), "a request, made of an order's bytes"
         envelope = decode_envelope(raw)
         card = self.table.open(0, envelope.card_box, self.batch_key)
         if isinstance(card, str):

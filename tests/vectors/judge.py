@@ -27,7 +27,7 @@ from keys.public.roll import KeyEntry, check_entry, decode_roll, roll_digest
 from offline_processor.cards import CardTable
 from offline_processor.opening import open_order
 from offline_processor.screening import card_fault, screen
-from offline_processor.stages import Quarantined
+from offline_processor.stages import Quarantined, SubjectAsked
 from tests.vectors.form import OK
 from transfer.config import NodeConfig
 from transfer.errors import TransferError
@@ -224,6 +224,7 @@ def _sealed_order(inputs: Inputs) -> Output:
     opened = open_order(
         raw, position=0, order_keys={order_key.key_id: order_key}, batch_key_id=batch_key.key_id
     )
+    assert not isinstance(opened, SubjectAsked)
     screened = opened if isinstance(opened, Quarantined) else screen(opened)
     if isinstance(screened, Quarantined):
         raise TransferError(screened.rule, "quarantined")

@@ -21,6 +21,7 @@ from keys.public.digest import equal
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import scan_group
+from transfer.wire.envelope import frame
 from transfer.wire.manifest import COUNT_LIMIT, ENVELOPES_LIMIT
 
 
@@ -91,9 +92,11 @@ def gather_each(
         return envelopes.finish(repeats)
 
 
-def gather_none(place: Path) -> Contents:
-    """The envelopes file of a bundle without orders."""
+def gather_requests(requests: Sequence[Path], place: Path) -> Contents:
+    """The envelopes file of a bundle without orders: of sealed requests, each in a file of its own, or of nothing."""
     with _Envelopes(place) as envelopes:
+        for request in requests:
+            envelopes.add(frame(request.read_bytes()), 1)
         return envelopes.finish()
 
 

@@ -121,6 +121,9 @@ class Pull:
         known, unknown = self.register.update_statuses(self._statuses(copy), epoch=manifest.epoch)
         self.report.statuses, self.report.unknown_orders = known, unknown
         self.register.take_receipts([record for record in others if isinstance(record, Receipt)])
+        answers = [record for record in others if isinstance(record, SubjectAnswer)]
+        self.register.take_answers(answers)
+        self.report.subject_answers = len(answers)
         for record in others:
             self._take(record)
         self._tell_new_epoch(manifest.epoch)
@@ -197,10 +200,8 @@ class Pull:
                 self.report.findings.append(
                     f"the offline side refused a bundle: {record.rule}; it waits for {bundle_name(record.expected)}"
                 )
-            case Revocation() | Handover():
-                pass  # taken in before the key roll
-            case SubjectAnswer():
-                self.report.subject_answers += 1
+            case Revocation() | Handover() | SubjectAnswer():
+                pass  # taken in before
             case StatusRecord():
                 raise AssertionError("statuses are taken in before")
 

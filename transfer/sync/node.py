@@ -21,6 +21,7 @@ from transfer.config import NodeConfig
 from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import Spool
+from transfer.subject_outbox import SubjectOutbox
 from transfer.sync.plan import BundleSeen
 from transfer.wire.ids import NodeId, check_node_id
 from transfer.wire.manifest import (
@@ -83,6 +84,10 @@ class Node:
     @property
     def incoming(self) -> Path:
         return self.state / "incoming"
+
+    @property
+    def subjects(self) -> SubjectOutbox:
+        return SubjectOutbox(root=self.state / "subjects")
 
     def spool(self) -> Spool:
         return Spool(self.state / "spool", max_orders=self.max_orders, max_bytes=self.max_bytes)

@@ -23,7 +23,7 @@ from transfer.errors import TransferError
 from transfer.register import Register
 from transfer.spool import Entry, Spool, read_group
 from transfer.sync.checking import check_kept, is_signed_by_us
-from transfer.sync.contents import Contents, gather_each, gather_none, gather_whole
+from transfer.sync.contents import Contents, gather_each, gather_requests, gather_whole
 from transfer.sync.drop import Progress, list_units, no_progress, remove_unit, write_unit
 from transfer.sync.media import Measured
 from transfer.sync.node import WORTH_CONFIRMING, Node
@@ -84,6 +84,7 @@ class Push:
         retired = load_retired(self.node.state)
         if retired is None or not retired.lost:
             self.cut_all()
+            self._carry_requests()
         due = empty or self._must_confirm() or self._must_show_life()
         # A retired node asks for no keys and confirms nothing: its chain ends with its last orders.
         if retired is None and not self.report.cut and due:
@@ -136,6 +137,13 @@ class Push:
                     assert_never(action)
         for key in lost_keys(acknowledged, keys):
             self.report.missing += self.register.record_missing(key, (), self.now)
+
+    def _carry_requests(self) -> None:
+        """What people asked about their data goes in a bundle of its own, which needs no batch key."""
+        waiting = self.node.subjects.waiting()
+        if waiting:
+            self._make_bundle(None, waiting)
+            self.node.subjects.mark_sent(waiting)
 
     def _cut(self, key: bytes) -> None:
         self.spool.close(key)
@@ -199,7 +207,7 @@ class Push:
 
     def _gather(self, key: bytes | None, groups: Sequence[Path], place: Path) -> Contents:
         if key is None:
-            return gather_none(place)
+            return gather_requests(groups, place)
         whole = gather_whole(self.register, key, groups, place)
         if whole is not None:
             return whole

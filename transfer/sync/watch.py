@@ -92,7 +92,7 @@ class Watch:
         if self._must_push or _identity(medium) != self._seen_in or not lately:
             # A medium that has just been put in is carried away soon: all that waits goes with it.
             return True
-        return self._cut_is_due(register, now)
+        return bool(self.rounds.node.subjects.waiting()) or self._cut_is_due(register, now)
 
     def _cut_is_due(self, register: Register, now: int) -> bool:
         node = self.rounds.node

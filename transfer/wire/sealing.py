@@ -6,6 +6,7 @@ Must not: keep the card; the plaintext buffer is wiped as soon as the box is mad
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keys.public.digest import digest
@@ -13,8 +14,8 @@ from keys.public.seal import key_id, seal
 from transfer.wire.basket import basket_digest
 from transfer.wire.card import Card, encode_card
 from transfer.wire.envelope import Envelope
-from transfer.wire.header import Header, encode_header, header_digest
-from transfer.wire.order import Order, encode_order_compartment
+from transfer.wire.header import ZERO_KEY_ID, Header, Kind, encode_header, header_digest
+from transfer.wire.order import Order, SubjectRequest, encode_order_compartment, encode_subject_request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +69,21 @@ def seal_order(
     finally:
         plaintext[:] = bytes(len(plaintext))
     return Envelope(header=header, order_box=order_box, card_box=card_box)
+
+
+def seal_request(
+    *, kind: str, email: str, orders: Sequence[str], request_id: bytes, order_key: bytes, now: int
+) -> Envelope:
+    """Seal what a person asks about their data; ``kind``: export, erase or restrict; the id: 16 random bytes."""
+    header = encode_header(
+        Header(
+            kind=Kind.SUBJECT_REQUEST,
+            order_id=request_id,
+            order_key_id=key_id(order_key),
+            batch_key_id=ZERO_KEY_ID,
+            time=now,
+            basket_digest=bytes(32),
+        )
+    )
+    asked = SubjectRequest(header=header_digest(header).hex(), request=kind, email=email, orders=list(orders))
+    return Envelope(header=header, order_box=seal(encode_subject_request(asked), order_key), card_box=b"")

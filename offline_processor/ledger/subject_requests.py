@@ -1,0 +1,97 @@
+"""What people asked about their data: taken in once, decided by a person, answered with one word.
+
+Why here: the SQL of a request's life; the answer's way back is that of every status (reporting.py).
+Must not: commit by itself, or keep the person's address once the request is answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from offline_processor.errors import ProcessorError
+from offline_processor.ledger.bundles import chain_of
+from offline_processor.ledger.ledger import Ledger
+from offline_processor.stages import SubjectAsked
+from transfer.wire.records import SubjectState
+
+_WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request that waits. ``kind``: export, erase or restrict; ``orders``: the ids that were named, none for all."""
+
+    request: str
+    node: str
+    kind: str
+    email: str = field(repr=False)
+    orders: tuple[str, ...]
+    came_at: int
+
+
+def record(ledger: Ledger, asked: Sequence[SubjectAsked], *, node: str, now: int) -> int:
+    """Take in what came in a bundle; how many are new. One that came before changes nothing, and is told again."""
+    new = 0
+    for each in asked:
+        known = ledger.row("SELECT node, state FROM subject_request WHERE request = ?", (each.request,))
+        if known is None:
+            ledger.execute(
+                "INSERT INTO subject_request (request, node, kind, email, orders, state, came_at, changed_at, told)"
+                " VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?, 0)",
+                (each.request, node, each.kind, each.email, json.dumps(each.orders), now, now),
+            )
+            ledger.append(
+                "subject-asked",
+                each.request,
+                now,
+                {"node": node, "kind": each.kind, "orders": len(each.orders)},
+            )
+            new += 1
+        elif known[0] == node and known[1] != _WAITING:
+            told = chain_of(ledger, node).return_number + 1
+            ledger.execute("UPDATE subject_request SET told = ? WHERE request = ?", (told, each.request))
+    return new
+
+
+def waiting(ledger: Ledger) -> list[Request]:
+    """The requests that nobody has decided on yet, the oldest first."""
+    rows = ledger.rows(
+        "SELECT request, node, kind, email, orders, came_at FROM subject_request WHERE state = 'waiting'"
+        " ORDER BY came_at, request"
+    )
+    return [_request(row) for row in rows]
+
+
+def find(ledger: Ledger, request: str) -> Request:
+    """The waiting request of this id (32 hexadecimal digits); ``SUBJECT-UNKNOWN``."""
+    row = ledger.row(
+        "SELECT request, node, kind, email, orders, came_at FROM subject_request"
+        " WHERE request = ? AND state = 'waiting'",
+        (request,),
+    )
+    if row is None:
+        raise ProcessorError(
+            "SUBJECT-UNKNOWN",
+            "no request of this id waits",
+            "`offline-processor subject list` shows those that do",
+        )
+    return _request(row)
+
+
+def answer(ledger: Ledger, request: Request, state: SubjectState, *, who: str, why: str, now: int) -> None:
+    """End a request, in the caller's transaction: the next return tells of it, and the person's address goes."""
+    told = chain_of(ledger, request.node).return_number + 1
+    ledger.execute(
+        "UPDATE subject_request SET state = ?, email = '', changed_at = ?, told = ? WHERE request = ?",
+        (state.value, now, told, request.request),
+    )
+    ledger.append("subject-answered", request.request, now, {"state": state.value, "who": who, "why": why})
+
+
+def _request(row: tuple[str, str, str, str, str, int]) -> Request:
+    request, node, kind, email, orders, came_at = row
+    return Request(
+        request=request, node=node, kind=kind, email=email, orders=tuple(json.loads(orders)), came_at=came_at
+    )

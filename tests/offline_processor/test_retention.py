@@ -1,0 +1,218 @@
+"""The retention schedule on the offline side: what is over goes, what is open, owed or held stays, and it is proved."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from keys.console import ExitCode
+from offline_processor import backup, retention, subjects
+from offline_processor.ledger import erasure, subject_requests
+from offline_processor.ledger.disclosures import Disclosed, Export, record
+from offline_processor.ledger.snapshot import wipe_snapshot
+from tests.offline_processor.commands import configure
+from tests.offline_processor.disaster import back_up
+from tests.offline_processor.shop import (
+    DECLINED_CARD,
+    LOST_ANSWER_CARD,
+    Shop,
+    a_card,
+    id_of,
+    next_bundle,
+    open_shop,
+)
+from tests.offline_processor.test_subjects import REQUEST, ask, carried, dispatched, raw
+from transfer.retention import RULES, SCHEDULE, Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+DAY = 86_400
+SOLD, UNSOLD = RULES[Kept.PERSON].seconds, RULES[Kept.PERSON_UNSOLD].seconds
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """Orders sent (0), declined (1), without an answer (2), paid and not sent (3)."""
+    made = open_shop(tmp_path)
+    cards = [a_card(), a_card(DECLINED_CARD), a_card(LOST_ANSWER_CARD), a_card()]
+    made.bundle([made.seal(number, card=card) for number, card in enumerate(cards)])
+    made.run()
+    dispatched(made, 0)
+    yield made
+    made.keystore.close()
+
+
+def people(shop: Shop) -> list[int]:
+    return [number - 1 for (number,) in shop.rows("SELECT number FROM person ORDER BY number")]
+
+
+def run(shop: Shop, after: int, *, dry: bool = False) -> retention.Report:
+    with shop.ledger() as ledger:
+        return retention.run(ledger, who="A. Keeper", now=shop.now + after, dry=dry)
+
+
+def test_nothing_goes_before_its_time(shop: Shop) -> None:
+    report = run(shop, UNSOLD - 1)
+    assert (people(shop), report.anything(), report.proof) == ([0, 1, 2, 3], False, None)
+
+
+def test_each_kind_goes_at_its_time_and_what_is_open_stays(shop: Shop) -> None:
+    report = run(shop, UNSOLD)
+    assert people(shop) == [0, 2, 3]
+    assert report.proof is not None
+    assert report.proof.holds
+    report = run(shop, SOLD)
+    assert people(shop) == [2]
+    assert b"asa0@example.org" not in raw(shop)
+    assert b"asa2@example.org" in raw(shop)
+    assert dict(report.erased) == {"person": 2, "disclosure": 0}
+    with shop.ledger() as ledger:
+        ledger.verify_chain()
+    assert shop.rows("SELECT count(*) FROM entry WHERE kind = 'retention'") == [(2,)]
+
+
+def test_dry_run_changes_no_byte(shop: Shop) -> None:
+    before = raw(shop)
+    report = run(shop, SOLD, dry=True)
+    assert report.erased["person"] == 3
+    assert raw(shop) == before
+
+
+def test_legal_hold_outlasts_every_time(shop: Shop) -> None:
+    with shop.ledger() as ledger, ledger.atomic():
+        erasure.add_hold(ledger, [(1, id_of(0))], who="A", why="court", now=shop.now)
+    report = run(shop, SOLD)
+    assert people(shop) == [0, 2]
+    assert report.kept["legal-hold"] == 1
+    with shop.ledger() as ledger, ledger.atomic():
+        erasure.remove_hold(ledger, [(1, id_of(0))], who="A", why="over", now=shop.now + SOLD)
+    run(shop, SOLD)
+    assert people(shop) == [2]
+
+
+def test_erasure_that_had_to_wait_is_done_when_nothing_stands_against_it(shop: Shop) -> None:
+    carried(shop, ask(shop, "erase", "asa3@example.org"))
+    with shop.ledger() as ledger:
+        request = subject_requests.find(ledger, REQUEST.hex())
+        found = subjects.of_request(ledger, request)
+        done = subjects.erase(ledger, found, request=request, undelivered=False, who="A", now=shop.now)
+    assert list(done.waiting) == [id_of(3)]
+    run(shop, 1)
+    assert people(shop) == [0, 1, 2, 3]
+    dispatched(shop, 3)
+    assert run(shop, 2).requests == 1
+    assert people(shop) == [0, 1, 2]
+    assert shop.rows("SELECT state, email FROM subject_request") == [("done", "")]
+    assert b"asa3@example.org" not in raw(shop)
+
+
+def test_window_that_died_is_done_by_the_next_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "WINDOW", 1)
+    with shop.ledger() as ledger, monkeypatch.context() as patch:
+        done: list[int] = []
+        erase = erasure.erase
+
+        def dies(*given: Any, **more: Any) -> bool:
+            if done:
+                raise KeyboardInterrupt
+            done.append(1)
+            return erase(*given, **more)
+
+        patch.setattr(erasure, "erase", dies)
+        with pytest.raises(KeyboardInterrupt):
+            retention.run(ledger, who="A", now=shop.now + SOLD, dry=False)
+    assert len(people(shop)) == 3
+    run(shop, SOLD)
+    assert people(shop) == [2]
+
+
+def test_disclosures_go_after_their_time(shop: Shop) -> None:
+    export = Export(
+        id=1,
+        purpose="carrier",
+        recipient="r",
+        format="f",
+        fields=("name",),
+        ground="g",
+        at=shop.now,
+        who="A",
+        name="n",
+        sha256="00",
+    )
+    with shop.ledger() as ledger, ledger.atomic():
+        record(ledger, export, [Disclosed(number=1, order_id=id_of(0))])
+    run(shop, RULES[Kept.DISCLOSURE].seconds - 1)
+    assert shop.rows("SELECT count(*) FROM disclosure") == [(1,)]
+    run(shop, RULES[Kept.DISCLOSURE].seconds)
+    assert shop.rows("SELECT count(*) FROM disclosure") == [(0,)]
+
+
+def test_backup_made_after_an_erasure_holds_nothing_of_the_person(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, custodians=(2, 3))
+    next_bundle(shop, 0, 1)
+    shop.run()
+    dispatched(shop, 0)
+    with shop.ledger() as ledger, ledger.atomic():
+        erasure.erase(ledger, 1, id_of(0), who="A", why="asked", now=shop.now)
+    seen: list[bytes] = []
+
+    def look(path: Path) -> None:
+        seen.append(path.read_bytes())
+        wipe_snapshot(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            backup, "wipe_snapshot", lambda path: look(path) if path.exists() else wipe_snapshot(path)
+        )
+        back_up(shop)
+    snapshot = b"".join(seen)
+    assert b"asa1@example.org" in snapshot
+    assert b"asa0@example.org" not in snapshot
+    shop.keystore.close()
+
+
+# The commands, and the table
+
+
+def test_commands_hold_release_and_erase(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, now=int(time.time()) - 100 * DAY)
+    keys = shop.keys_for()
+    shop.bundle([shop.seal(0, keys=keys, card=a_card(DECLINED_CARD))], batch_key_id=keys.batch_key_id)
+    shop.run()
+    config = configure(shop)
+
+    def command(*arguments: str) -> Any:
+        words = [sys.executable, "-m", "offline_processor", *arguments, "--config", str(config)]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+    # The ledger is old: a person says that the clock is right before anything else is done.
+    assert command("run", "--clock-is-right").returncode in {ExitCode.DONE, ExitCode.NEEDS_PERSON}
+    why = ("--who", "A. Keeper", "--why", "dispute")
+    assert command("legal-hold", "add", id_of(0), *why).returncode == ExitCode.DONE
+    held = command("retention", "run", "--who", "A. Keeper", "--json")
+    assert (held.returncode, json.loads(held.stdout)["kept"]) == (ExitCode.NOTHING_TO_DO, {"legal-hold": 1})
+    listed = json.loads(command("legal-hold", "list", "--json").stdout)
+    assert [hold["order"] for hold in listed["holds"]] == [id_of(0)]
+    assert command("legal-hold", "add", "ab" * 16, *why).returncode == ExitCode.REFUSED
+    assert command("legal-hold", "remove", id_of(0), *why).returncode == ExitCode.DONE
+    done = command("retention", "run", "--who", "A. Keeper", "--json")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert json.loads(done.stdout)["proof"]["holds"]
+    assert b"asa0@example.org" not in raw(shop)
+    shown = json.loads(command("retention", "schedule", "--json").stdout)
+    assert [rule["kind"] for rule in shown["schedule"]] == [rule.kind.value for rule in SCHEDULE]
+
+
+def test_every_kind_has_one_rule_and_the_readme_has_them_all() -> None:
+    assert [rule.kind for rule in SCHEDULE] == list(Kept)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = [f"| {rule.what} | {rule.side} | {rule.kept} | {rule.ended_by} |" for rule in SCHEDULE]
+    assert [row for row in rows if row not in readme] == []
