@@ -7,7 +7,7 @@ Must not: read a body, or let anything into a count or a log that the client can
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.middleware.cors import CORSMiddleware
 
@@ -15,7 +15,7 @@ from intake import asgi
 from intake.app import Intake
 from intake.clients import Client
 from intake.limits import ORDERS, REQUESTS, TOKENS
-from intake.problems import NOT_FOUND, method_refused, too_many
+from intake.problems import AMBIGUOUS, NOT_FOUND, method_refused, too_many
 from intake.request_log import RequestLine
 from intake.surroundings import Surroundings
 from intake.tallies import METHODS
@@ -26,7 +26,7 @@ ORDER_ROUTE = "/orders/{order_id}"
 METRICS_ROUTE = "/metrics"
 _API = (ORDERS_ROUTE, "/keys", "/openapi.json")
 _ORDER_PREFIX = "/orders/"
-_NONE = b""
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _GONE = 499  # the client went away before there was an answer
 _SEVERE = 500
 _METHODS = frozenset(METHODS)
@@ -82,20 +82,21 @@ class Front:
             return
         around = self._around
         started = around.outside.ticks()
-        origin, forwarded_for, traceparent = _headers(scope)
-        exchange = _Exchange(send, trace_of(traceparent, around.outside.random(FRESH_SIZE)))
-        client = around.clients.of((scope.get("client") or ("", 0))[0], forwarded_for)
+        head = _head(scope)
+        exchange = _Exchange(send, trace_of(head.traceparent, around.outside.random(FRESH_SIZE)))
+        client = around.clients.of((scope.get("client") or ("", 0))[0], head.forwarded_for)
         path, method = scope["path"], scope["method"]
         limit, wait = self._beyond(client, method, path)
-        scope[_JUDGED] = client, wait
+        if wait:
+            around.tallies.limited(limit)
+        refused = too_many(wait) if wait else AMBIGUOUS if head.is_ambiguous else None
+        scope[_JUDGED] = client, refused
         try:
-            if wait:
-                around.tallies.limited(limit)
             # What is refused is shown to a page of a listed origin too, but for its preflights.
             if (
-                origin in around.cors_origins
+                head.origin in around.cors_origins
                 and (path in _API or path.startswith(_ORDER_PREFIX))
-                and not (wait and method == "OPTIONS")
+                and not (refused and method == "OPTIONS")
             ):
                 await self._with_cors(scope, receive, exchange.send)
             else:
@@ -104,9 +105,9 @@ class Front:
             self._write_down(scope, exchange, client, around.outside.ticks() - started)
 
     async def _answer(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        client, wait = scope[_JUDGED]
-        if wait:
-            await asgi.answer_problem(send, too_many(wait))
+        client, refused = scope[_JUDGED]
+        if refused:
+            await asgi.answer_problem(send, refused)
         elif scope["path"] == METRICS_ROUTE:
             await self._show_metrics(scope, send, client)
         else:
@@ -166,21 +167,36 @@ class Front:
         )
 
 
-def _headers(scope: asgi.Scope) -> tuple[bytes, bytes, bytes | None]:
-    """Origin, all of X-Forwarded-For, and traceparent; one that must be single and is repeated counts as none."""
-    origin: bytes = _NONE
+class _Head(NamedTuple):
+    """What the front reads of a request's headers. ``is_ambiguous``: a proxy may have read another request than we."""
+
+    origin: bytes
+    forwarded_for: bytes
+    traceparent: bytes | None
+    is_ambiguous: bool
+
+
+def _head(scope: asgi.Scope) -> _Head:
+    """Origin, all of X-Forwarded-For, and traceparent; a traceparent that is repeated counts as none."""
+    origin = b""
     traceparent: bytes | None = None
     forwarded: list[bytes] = []
-    traces = 0
+    traces = hosts = lengths = 0
     for name, value in scope["headers"]:
-        if name == b"traceparent":
+        if name == b"host":
+            hosts += 1
+        elif name in _LENGTHS:
+            lengths += 1
+        elif name == b"traceparent":
             traces += 1
             traceparent = value
         elif name == b"origin":
             origin = value
         elif name == b"x-forwarded-for":
             forwarded.append(value)
-    return origin, b",".join(forwarded), traceparent if traces == 1 else None
+    # HTTP/1.0 knows no Host; a server that gets two must not choose one (RFC 9112, 3.2 and 6.1).
+    is_ambiguous = hosts > 1 or lengths > 1 or (not hosts and scope.get("http_version") != "1.0")
+    return _Head(origin, b",".join(forwarded), traceparent if traces == 1 else None, is_ambiguous)
 
 
 def _route(scope: asgi.Scope) -> str:

@@ -75,6 +75,13 @@ def _retry(seconds: int) -> tuple[tuple[str, str], ...]:
     return (("retry-after", str(seconds)),)
 
 
+AMBIGUOUS = Problem(
+    rule="INTAKE-HTTP",
+    status=HTTPStatus.BAD_REQUEST,
+    title="The request can be read in two ways",
+    detail="Send one Host header, and the body's length either by Content-Length or by chunks, once.",
+    headers=(("connection", "close"),),
+)
 IDEMPOTENCY_KEY_MISSING = Problem(
     rule="INTAKE-IDEMPOTENCY-KEY",
     status=HTTPStatus.BAD_REQUEST,

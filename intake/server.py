@@ -19,6 +19,7 @@ from time import gmtime
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from intake.app import Intake
@@ -55,8 +56,10 @@ _REGISTER = "register.db"
 _SPOOL = "spool"
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _STOP_SECONDS = 10
-_UNDER_WAY_SECONDS = 0.05
 """A worker that has not ended by then is killed: what it acknowledged is durable, the rest is asked for again."""
+_UNDER_WAY_SECONDS = 0.05
+_HEAD_MILLISECONDS, _HEAD_SIZE = 10_000, 64 * 1024
+"""A request's head that takes longer or more is given up."""
 
 _LOGGING = {
     "version": 1,
@@ -257,6 +260,7 @@ def serve(intake: IntakeConfig, load: Callable[[], Front]) -> None:
         interface=Interfaces.ASGI,
         workers=intake.workers,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS, max_buffer_size=_HEAD_SIZE),
         websockets=False,
         log_level=LogLevels.warning,
         log_dictconfig=_LOGGING,
