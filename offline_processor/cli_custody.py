@@ -1,6 +1,6 @@
-"""`offline-processor` verbs for decisions of people: reconcile, set-sequence, retire; and the simulated report.
+"""`offline-processor` verbs for decisions about nodes: set-sequence, retire.
 
-Why here: the command line's other half; most of these need custodians or a report.
+Why here: the command line's part of what needs custodians, or ends a node.
 Must not: read clock or environment (the station has them), or take a secret as an argument.
 """
 
@@ -19,8 +19,7 @@ from keys.keystore import Keystore
 from keys.passphrases import Descriptors, on_swap
 from keys.private.unseal import SealingKey
 from keys.quorum import ask_quorum
-from offline_processor import reconciliation, retirement, sequences
-from offline_processor.acquirers.report import in_seconds, read_report
+from offline_processor import retirement, sequences
 from offline_processor.epochs import begin_epoch
 from offline_processor.errors import ProcessorError
 from offline_processor.station import Settings, Station, open_station
@@ -28,62 +27,6 @@ from offline_processor.station import Settings, Station, open_station
 _FILE: Final = click.Path(path_type=Path)
 _WHO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-
-
-@click.command(
-    "reconcile",
-    epilog="Example: offline-processor reconcile report.csv --config offline.toml"
-    " --from 2026-11-01T00:00:00Z --until 2026-11-22T21:00:00Z --who 'A. Keeper'",
-)
-@console.shared_options
-@click.argument("report_file", metavar="REPORT", type=_FILE)
-@click.option("--from", "start", required=True, metavar="TIME", help="From when the report reaches.")
-@click.option("--until", required=True, metavar="TIME", help="Until when it reaches, by your own knowledge.")
-@click.option("--who", required=True, metavar="NAME", help="Who states this; kept in the ledger.")
-@console.keystore_passphrase_option
-@click.pass_obj
-def reconcile(
-    station: Station,
-    *,
-    config: Path,
-    report_file: Path,
-    start: str,
-    until: str,
-    who: str,
-    passphrase_fds: Descriptors,
-    as_json: bool,
-) -> ExitCode:
-    """Bring what the acquirer charged since the backup into a restored ledger, so that work can go on.
-
-    REPORT is CSV: order_reference,rrn,stan,time,amount,currency,outcome (approved, declined or reversed).
-    """
-    settings = station.settings(config)
-    if _WHO.fullmatch(who) is None:
-        raise ProcessorError(
-            "USAGE-WHO", "--who is a person's name", "letters, digits, blanks and .'- only, at most 64"
-        )
-    times = (_seconds(start), _seconds(until))
-    with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
-        ledger.check_clock(station.clock())
-        begin_epoch(ledger, keystore, now=station.clock())
-        if not reconciliation.is_required(ledger):
-            console.warn("This ledger needs no reconciliation. Nothing was changed.")
-            return ExitCode.NOTHING_TO_DO
-        done = reconciliation.reconcile(
-            ledger,
-            read_report(report_file),
-            start=times[0],
-            until=times[1],
-            who=who,
-            epoch=keystore.epoch,
-            now=station.clock(),
-        )
-    if as_json:
-        console.print_json({"marks": marks, **dataclasses.asdict(done)})
-    else:
-        for line in reconciliation.in_words(done):
-            console.say(line)
-    return ExitCode.NEEDS_PERSON if done.needs_person() else ExitCode.DONE
 
 
 @click.command(
@@ -184,13 +127,4 @@ def _check_quorum(settings: Settings, keystore: Keystore, shares_fd: int | None,
     key.close()
 
 
-def _seconds(text: str) -> int:
-    try:
-        return in_seconds(text)
-    except ValueError:
-        raise ProcessorError(
-            "USAGE-TIME", f"{text!r} is not a time", "write it in UTC, as 2026-11-22T21:19:10Z"
-        ) from None
-
-
-COMMANDS: Final = (reconcile, set_sequence, retire)
+COMMANDS: Final = (set_sequence, retire)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from offline_processor.acquirers.report import Report, ReportLine, ReportOutcome
+from offline_processor.acquirers.report import Report, ReportKind, ReportLine, ReportOutcome
 from offline_processor.acquirers.report import in_words as time_in_words
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger import reports
+from offline_processor.ledger import following, reports
+from offline_processor.ledger.following import Following
 from offline_processor.ledger.ledger import Ledger
+from offline_processor.ledger.operations import OperationKind
 from offline_processor.ledger.reports import Charged
 from offline_processor.stages import OrderState
 
@@ -108,17 +110,19 @@ def reconcile(
     One transaction: all of it, or nothing. ``REPORT-PERIOD`` when the report cannot cover what is missing.
     """
     _check_period(ledger, report, start=start, until=until, now=now)
-    done = Reconciled(lines=len(report.lines))
+    lines = report.authorisations
+    done = Reconciled(lines=len(lines))
     known = _known_references(ledger)
     _check_epoch(report, known, epoch)
     with ledger.atomic():
-        for line in report.lines:
+        for line in lines:
             if line.rrn not in known:
                 done.unknown += 1
                 ledger.append("reported", line.order_id, now, _facts(line))
-        for order_id, charges in _approved(report.lines).items():
+        following.remember(ledger, _following(report.lines), full=report.full)
+        for order_id, charges in _approved(lines).items():
             _settle(ledger, order_id, charges, done, now=now)
-        _find_missing(ledger, report.lines, done, start=start, until=until)
+        _find_missing(ledger, lines, done, start=start, until=until)
         ledger.set_counter(UNRECONCILED, 0)
         ledger.set_counter("behind", 0)
         ledger.set_counter(FORGOTTEN, epoch)
@@ -146,7 +150,9 @@ def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Rec
         for charge in charges:
             reports.remember(ledger, charge)
         done.to_come.append(order_id)
-    elif order.state is not OrderState.PAID:
+    elif order.state in reports.CHARGED:
+        following.adopt(ledger, order.number, now=now)
+    else:
         told_otherwise = order.state in (OrderState.ORDER_AGAIN, OrderState.DECLINED)
         settled = reports.settle_paid(ledger, order, charges, now=now)
         (done.paid if settled.state is OrderState.PAID else done.amount_differs).append(order_id)
@@ -225,6 +231,22 @@ def _approved(lines: Iterable[ReportLine]) -> dict[str, list[Charged]]:
             )
             found.setdefault(line.order_id, []).append(charge)
     return found
+
+
+def _following(lines: Iterable[ReportLine]) -> list[Following]:
+    """What the acquirer took and gave back."""
+    return [
+        Following(
+            kind=OperationKind(line.kind.value),
+            rrn=line.rrn,
+            stan=line.stan,
+            at=line.at,
+            amount=line.amount,
+            currency=line.currency,
+        )
+        for line in lines
+        if line.kind is not ReportKind.AUTHORISATION and line.outcome is ReportOutcome.APPROVED
+    ]
 
 
 def _find_missing(

@@ -83,10 +83,11 @@ class BatchTotals:
 
 
 class BatchAnswer(Enum):
-    """What the acquirer says of our totals."""
+    """What the acquirer says of our totals. NOT_COMPARED: it takes none, by what was agreed."""
 
     IN_BALANCE = "in balance"
     OUT_OF_BALANCE = "out of balance"
+    NOT_COMPARED = "not compared"
 
 
 class HandedOver(Enum):

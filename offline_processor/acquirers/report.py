@@ -5,7 +5,9 @@ Must not: guess at a line; one that is not of the form refuses the report whole.
 
 One line a transaction, ASCII, after the line ``order_reference,rrn,stan,time,amount,currency,outcome``: our order
 reference (the order id, 32 hexadecimal digits), retrieval reference (12), trace number, time in UTC
-(2026-11-22T21:19:10Z), amount in minor units, ISO 4217 code, and approved, declined or reversed.
+(2026-11-22T21:19:10Z), amount in minor units, ISO 4217 code, and approved, declined or reversed. A report that also
+has what was taken and given back has ``,kind,scheme`` behind that: authorisation, capture or refund (with the trace
+number of its own and the retrieval reference of its authorisation), and whose card it is.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Final
 from offline_processor.errors import ProcessorError
 
 HEADER: Final = "order_reference,rrn,stan,time,amount,currency,outcome"
+FULL_HEADER: Final = f"{HEADER},kind,scheme"
 SIZE_LIMIT: Final = 64 * 1024 * 1024
 _LINE_LIMIT: Final = 200
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -31,6 +34,15 @@ _LINE: Final = re.compile(
     r"(?P<amount>0|[1-9][0-9]{0,14}),(?P<currency>[A-Z]{3}),(?P<outcome>approved|declined|reversed)",
     re.ASCII,
 )
+_MORE: Final = re.compile(r",(?P<kind>authorisation|capture|refund),(?P<scheme>[a-z]{2,16})", re.ASCII)
+
+
+class ReportKind(StrEnum):
+    """What a line is about."""
+
+    AUTHORISATION = "authorisation"
+    CAPTURE = "capture"
+    REFUND = "refund"
 
 
 class ReportOutcome(StrEnum):
@@ -43,7 +55,7 @@ class ReportOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLine:
-    """One authorisation. ``at`` Unix seconds; ``amount`` minor units."""
+    """One authorisation, capture or refund. ``at`` Unix seconds; ``amount`` minor units; ``scheme`` "" if not said."""
 
     order_id: str
     rrn: str
@@ -52,27 +64,40 @@ class ReportLine:
     amount: int
     currency: str
     outcome: ReportOutcome
+    kind: ReportKind = ReportKind.AUTHORISATION
+    scheme: str = ""
+
+    @property
+    def key(self) -> tuple[ReportKind, str, int]:
+        """What names one transaction: an authorisation by its retrieval reference, what follows by trace number too."""
+        return self.kind, self.rrn, 0 if self.kind is ReportKind.AUTHORISATION else self.stan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A report read whole, and the SHA-256 (hex) of its file."""
+    """A report read whole, and the SHA-256 (hex) of its file. ``full``: it has captures and refunds too."""
 
     lines: tuple[ReportLine, ...]
     sha256: str
+    full: bool = False
+
+    @property
+    def authorisations(self) -> tuple[ReportLine, ...]:
+        """The lines about authorisations."""
+        return tuple(line for line in self.lines if line.kind is ReportKind.AUTHORISATION)
 
 
-def read_report(path: Path) -> Report:
-    """Read and check a report; ``REPORT-FORM``, ``REPORT-SIZE`` or ``REPORT-REPEATED``."""
+def read_report(path: Path, *, repeated: bool = False) -> Report:
+    """Read and check a report; ``REPORT-FORM``, ``REPORT-SIZE``, or ``REPORT-REPEATED`` unless that may be."""
     try:
         with path.open("rb") as file:
             raw = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise _form(f"{path} cannot be read: {error.strerror}") from error
-    return parse_report(raw)
+    return parse_report(raw, repeated=repeated)
 
 
-def parse_report(raw: bytes) -> Report:
+def parse_report(raw: bytes, *, repeated: bool = False) -> Report:
     """The report in these bytes."""
     if len(raw) > SIZE_LIMIT:
         raise ProcessorError(
@@ -83,28 +108,32 @@ def parse_report(raw: bytes) -> Report:
     rows = raw.split(b"\n")
     if rows.pop() != b"":
         raise _form("its last line is not complete: it may have been cut short")
-    if not rows or _text(rows[0], 1) != HEADER:
-        raise _form(f"its first line must be {HEADER}")
-    lines = tuple(_line(_text(row, number), number) for number, row in enumerate(rows[1:], 2))
-    seen: set[str] = set()
-    for line in lines:
-        if line.rrn in seen:
+    header = _text(rows[0], 1) if rows else ""
+    if header not in (HEADER, FULL_HEADER):
+        raise _form(f"its first line must be {HEADER}, perhaps with {FULL_HEADER.removeprefix(HEADER)}")
+    full = header == FULL_HEADER
+    lines = tuple(_line(_text(row, number), number, full=full) for number, row in enumerate(rows[1:], 2))
+    seen: set[tuple[ReportKind, str, int]] = set()
+    for line in [] if repeated else lines:
+        if line.key in seen:
             raise ProcessorError(
                 "REPORT-REPEATED",
                 f"the report has two transactions with the retrieval reference {line.rrn}",
                 "two reports may have been joined: ask the acquirer for one that covers the whole time",
             )
-        seen.add(line.rrn)
-    return Report(lines=lines, sha256=hashlib.sha256(raw).hexdigest())
+        seen.add(line.key)
+    return Report(lines=lines, sha256=hashlib.sha256(raw).hexdigest(), full=full)
 
 
 def write_report(lines: Iterable[ReportLine]) -> bytes:
-    """The same form, for the simulated acquirer."""
-    rows = [HEADER]
-    rows += [
-        f"{line.order_id},{line.rrn},{line.stan},{in_words(line.at)},{line.amount},{line.currency},{line.outcome}"
-        for line in lines
-    ]
+    """The same form, for the simulated acquirer: the full one when a line needs it."""
+    written = list(lines)
+    full = any(line.kind is not ReportKind.AUTHORISATION or line.scheme for line in written)
+    rows = [FULL_HEADER if full else HEADER]
+    for line in written:
+        more = f",{line.kind},{line.scheme or 'other'}" if full else ""
+        what = f"{line.order_id},{line.rrn},{line.stan},{in_words(line.at)},{line.amount},{line.currency}"
+        rows.append(f"{what},{line.outcome}{more}")
     return ("\n".join(rows) + "\n").encode("ascii")
 
 
@@ -125,10 +154,11 @@ def _text(row: bytes, number: int) -> str:
     return row.decode("ascii")
 
 
-def _line(text: str, number: int) -> ReportLine:
-    found = _LINE.fullmatch(text)
-    if found is None:
-        raise _form(f"line {number} is not of the form {HEADER}")
+def _line(text: str, number: int, *, full: bool) -> ReportLine:
+    found = _LINE.match(text)
+    more = _MORE.fullmatch(text, found.end()) if found is not None and full else None
+    if found is None or (more is None if full else found.end() != len(text)):
+        raise _form(f"line {number} is not of the form {FULL_HEADER if full else HEADER}")
     try:
         at = in_seconds(found["time"])
     except ValueError as error:
@@ -141,6 +171,8 @@ def _line(text: str, number: int) -> ReportLine:
         amount=int(found["amount"]),
         currency=found["currency"],
         outcome=ReportOutcome(found["outcome"]),
+        kind=ReportKind(more["kind"]) if more else ReportKind.AUTHORISATION,
+        scheme=more["scheme"] if more else "",
     )
 
 

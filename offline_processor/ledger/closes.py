@@ -9,10 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from offline_processor.acquirers.protocol import BatchTotals
 from offline_processor.ledger import orders
 from offline_processor.ledger.ledger import Ledger, Row
+
+
+class OpenMatters(NamedTuple):
+    """What is not known yet: attempts of unknown outcome, and operations without an answer."""
+
+    attempts: int
+    operations: int
+
+    @property
+    def total(self) -> int:
+        return self.attempts + self.operations
 
 
 class CloseState(StrEnum):
@@ -58,6 +70,16 @@ def begin(ledger: Ledger, *, now: int) -> list[ClosedBatch]:
         [(number, *row, stan, now) for row, stan in zip(rows, stans, strict=True)],
     )
     return begun
+
+
+def open_matters(ledger: Ledger) -> OpenMatters:
+    """What a close of day must not hide."""
+    attempts = ledger.row(
+        "SELECT count(*) FROM live_attempt AS l JOIN orders AS o USING (number) WHERE o.state = 'held'"
+        " AND l.state != 'approved'"
+    )
+    owed = ledger.row("SELECT count(*) FROM operation WHERE state = 'pending'")
+    return OpenMatters(attempts=attempts[0] if attempts else 0, operations=owed[0] if owed else 0)
 
 
 def pending(ledger: Ledger) -> list[ClosedBatch]:

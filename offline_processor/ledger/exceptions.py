@@ -10,27 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from offline_processor.comparing import Finding
 from offline_processor.ledger.ledger import Ledger, Row
 
 _COLUMNS: Final = "number, key, rule, what, order_id, rrn, stan, ours, theirs, currency, at"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that does not agree. ``key`` names it in every report.
-
-    ``ours`` and ``theirs`` are minor units, -1 for none.
-    """
-
-    key: str
-    rule: str
-    what: str
-    order_id: str
-    rrn: str
-    stan: int
-    ours: int
-    theirs: int
-    currency: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

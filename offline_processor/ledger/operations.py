@@ -105,9 +105,14 @@ def whole(sent: Reference, approval: str) -> Wanted:
     )
 
 
-def owe(ledger: Ledger, wanted: Sequence[Wanted], *, now: int) -> list[Operation]:
-    """Make operations owed, in the caller's transaction; the database refuses one that takes or gives too much."""
-    stans = orders.next_stans(ledger, len(wanted))
+def owe(
+    ledger: Ledger, wanted: Sequence[Wanted], *, now: int, stans: Sequence[int] | None = None
+) -> list[Operation]:
+    """Make operations owed, in the caller's transaction; the database refuses one that takes or gives too much.
+
+    ``stans``: the trace numbers that they had, of operations that only the acquirer knows.
+    """
+    stans = orders.next_stans(ledger, len(wanted)) if stans is None else stans
     made = [
         Operation(
             id=operation_id(item.original.order_id, item.kind, item.reference),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from offline_processor.charging import AttemptState, Event, Reference, advance
-from offline_processor.ledger import orders
+from offline_processor.ledger import following, orders
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId
@@ -21,6 +21,9 @@ _APPROVED = (
     " VALUES (?, ?, 'approved', ?, ?, ?, ?, ?, NULL)"
 )
 _OPEN = frozenset({AttemptState.INTENT, AttemptState.UNKNOWN, AttemptState.REVERSAL_PENDING})
+
+CHARGED = frozenset({OrderState.AUTHORISED, OrderState.PAID, OrderState.DISPATCHED, OrderState.REFUNDED})
+"""An order in these has its outcome: a report settles it no other way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +96,9 @@ def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
 
 
 def stands_beside(ledger: Ledger, order: KnownOrder, charge: Charged) -> bool:
-    """True when the order is paid already, by another authorisation than this one."""
+    """True when the order is charged already, by another authorisation than this one."""
     attempt = orders.live_attempt(ledger, order.number)
-    return order.state is OrderState.PAID and attempt is not None and attempt[0].rrn != charge.rrn
+    return order.state in CHARGED and attempt is not None and attempt[0].rrn != charge.rrn
 
 
 def settle_staged(ledger: Ledger, order_ids: Iterable[str], *, now: int) -> dict[str, Settled]:
@@ -139,6 +142,8 @@ def settle_paid(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *
         ledger.execute("DELETE FROM reported WHERE order_id = ?", (order_id,))
         outcome = Settled(order_id=order_id, state=OrderState.PAID)
     orders.settle(ledger, [outcome], now=now)
+    if chosen is not None:
+        following.adopt(ledger, order.number, now=now)
     return outcome
 
 

@@ -364,3 +364,19 @@ def subjects(database: Database) -> None:
     """Requests of people about their data, erasures that wait, legal holds."""
     for statement in _SUBJECTS:
         database.execute(statement)
+
+
+_FOLLOWING = (
+    # Captures and refunds of the acquirer's report, by the retrieval reference of their authorisation.
+    """CREATE TABLE reported_following (
+        kind TEXT NOT NULL CHECK (kind IN ('capture', 'refund')), rrn TEXT NOT NULL, stan INTEGER NOT NULL,
+        at INTEGER NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, PRIMARY KEY (rrn, kind, stan)
+        ) STRICT, WITHOUT ROWID""",
+)
+
+
+@migrations()
+def following(database: Database) -> None:
+    """What followed a reported authorisation."""
+    for statement in _FOLLOWING:
+        database.execute(statement)

@@ -86,9 +86,9 @@ class Iso8583Acquirer:
         return self._advise(Verb.REFUND, window, messages.refund)
 
     def close_batch(self, totals: BatchTotals) -> BatchAnswer | None:
-        """0500; None when it was not answered, or the profile's host compares no totals."""
+        """0500; None when it was not answered, NOT_COMPARED where the profile's host takes no totals."""
         if not self._profile.totals:
-            return None
+            return BatchAnswer.NOT_COMPARED
         (reply,) = self._link.ask([Request(message=messages.totals(self._profile, self._terms, totals))])
         return None if reply is None or reply.late else messages.batch_answer(self._profile, reply.message)
 

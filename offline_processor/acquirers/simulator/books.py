@@ -16,7 +16,9 @@ from typing import Final
 import sqlite_utils
 from sqlite_utils import Migrations
 
-from offline_processor.acquirers.report import ReportLine, ReportOutcome
+from offline_processor.acquirers.report import ReportKind, ReportLine, ReportOutcome
+from offline_processor.charging import APPROVED_CODE
+from offline_processor.schemes import scheme_of
 
 
 class Kind(StrEnum):
@@ -224,14 +226,19 @@ def unreversed_approvals(path: Path) -> dict[str, int]:
 
 
 def report(path: Path) -> list[ReportLine]:
-    """Every authorisation in the books with what became of it, as an acquirer's report of transactions has it."""
+    """Every authorisation in the books with what became of it, then what was taken and given back, as reported."""
     standing = {one.line: one for one in standings(path)}
     with _reading(path) as database:
         rows = database.execute(
-            "SELECT id, reference, rrn, stan, sent_at, amount, currency FROM booking"
+            "SELECT id, reference, rrn, stan, sent_at, amount, currency, bin FROM booking"
             " WHERE kind = 'authorisation' AND code != '' ORDER BY id"
         ).fetchall()
-    return [
+        after = database.execute(
+            "SELECT b.kind, b.reference, b.rrn, b.stan, b.sent_at, b.amount, b.currency, b.code, coalesce(a.bin, '')"
+            " FROM booking AS b LEFT JOIN booking AS a ON a.id = b.of"
+            " WHERE b.kind IN ('capture', 'refund') AND b.code != '' AND NOT b.again ORDER BY b.id"
+        ).fetchall()
+    authorisations = [
         ReportLine(
             order_id=reference,
             rrn=rrn,
@@ -240,8 +247,23 @@ def report(path: Path) -> list[ReportLine]:
             amount=amount,
             currency=currency,
             outcome=_outcome(standing.get(line)),
+            scheme=scheme_of(card_bin),
         )
-        for line, reference, rrn, stan, at, amount, currency in rows
+        for line, reference, rrn, stan, at, amount, currency, card_bin in rows
+    ]
+    return authorisations + [
+        ReportLine(
+            order_id=reference,
+            rrn=rrn,
+            stan=stan,
+            at=at,
+            amount=amount,
+            currency=currency,
+            outcome=ReportOutcome.APPROVED if code == APPROVED_CODE else ReportOutcome.DECLINED,
+            kind=ReportKind(kind),
+            scheme=scheme_of(card_bin),
+        )
+        for kind, reference, rrn, stan, at, amount, currency, code, card_bin in after
     ]
 
 
