@@ -6,24 +6,29 @@ Must not: take an address on the command line, keep one in clear, or learn what 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from intake.cli_trust import read_settings
+from intake.enquiries.desk import EnquiryDesk
 from intake.errors import IntakeError
 from intake.live_keys import LiveKeys
 from intake.newsletter.place import open_subscribers
+from intake.newsletter.subscribers import Subscribers
 from intake.texts import clean, email_address
 from keys import console
 from keys.console import ExitCode, say, shared_options
+from keys.durable import write_new_file
 from transfer.config import NodeConfig
 from transfer.register import Register
 from transfer.retention import RULES, Kept
@@ -49,19 +54,31 @@ def _subject() -> None:
 
 @_subject.command(
     "ask",
-    epilog="\b\nExamples:\n  intake subject ask export --config node.toml\n"
+    epilog="\b\nExamples:\n  intake subject ask export --out theirs.json --config node.toml\n"
     "  intake subject ask erase --order 9f… --config node.toml < address.txt",
 )
 @click.argument("kind", type=click.Choice(["export", "erase", "restrict"]))
 @click.option("--order", "orders", multiple=True, metavar="ORDER", help="Only this order; may be repeated.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With export: a new file, for what this side keeps of them (enquiries, newsletter).",
+)
 @shared_options
-def _ask(*, kind: str, orders: tuple[str, ...], config: Path, as_json: bool) -> ExitCode:
+def _ask(*, kind: str, orders: tuple[str, ...], out: Path | None, config: Path, as_json: bool) -> ExitCode:
     """Seal a request of a person whom you have recognised; the next push carries it. Their address is typed.
 
-    An erasure takes the address off the newsletter at once. The copy that an export makes is written offline, for the
-    post; all that comes back here is "done" or "refused".
+    An erasure ends the newsletter and erases their enquiries at once. The copy that an export makes of their orders is
+    written offline, for the post; all that comes back here is "done" or "refused".
     """
     node, _ = read_settings(config)
+    if (out is None) == (kind == "export") or (out is not None and os.path.lexists(out)):
+        raise IntakeError(
+            "USAGE-OUT",
+            "an export, and nothing else, needs --out, a file that is not there yet",
+            "what this side keeps of the person is written to it",
+        )
     if len(orders) > _ORDERS_LIMIT or not all(_ORDER.fullmatch(order) for order in orders):
         raise IntakeError(
             "USAGE-ORDER",
@@ -87,13 +104,17 @@ def _ask(*, kind: str, orders: tuple[str, ...], config: Path, as_json: bool) -> 
         except BaseException:
             register_.forget_requests([request.hex()])
             raise
-    erased = _erase_here(node, address, now) if kind == "erase" else []
+    if out is not None:
+        write_new_file(out, [_kept_here(node, address)])
+    erased = _erase_here(node, address, now) if kind == "erase" else {}
     if as_json:
-        console.print_json({"request": request.hex(), "kind": kind, "erased_here": erased})
+        console.print_json({"request": request.hex(), "kind": kind, "erased_here": erased, "kept_here": out})
     else:
         say(f"Request {request.hex()} waits for the next push.")
-        for what in erased:
-            say(f"Erased here: {what}")
+        for what, count in erased.items():
+            say(f"Erased here: {count} ({what})")
+        if out is not None:
+            say(f"What this side keeps of them: {out}")
     return ExitCode.DONE
 
 
@@ -152,8 +173,8 @@ def _retention() -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be erased; change nothing.")
 @shared_options
 def _run(*, dry_run: bool, config: Path, as_json: bool) -> ExitCode:
-    """Erase sealed requests whose time is over, and addresses that nobody confirmed. Run it daily."""
-    node, _ = read_settings(config)
+    """Erase sealed requests and enquiries whose time is over, and addresses that nobody confirmed. Run it daily."""
+    node, intake = read_settings(config)
     now = _now()
     limit = now - RULES[Kept.SEALED_SUBJECT].seconds
     with _register(node) as register_:
@@ -162,12 +183,12 @@ def _run(*, dry_run: bool, config: Path, as_json: bool) -> ExitCode:
             Node.of(node).subjects.forget(over)
             register_.forget_requests(over)
     erased = {Kept.SEALED_SUBJECT.value: len(over)}
-    if not dry_run:
-        subscribers = open_subscribers(node.state, random=os.urandom)
-        try:
+    if not dry_run:  # the two files of their own count as they erase
+        with _subscribers(node) as subscribers, _enquiries(node) as desk:
             erased[Kept.NEWSLETTER.value] = subscribers.erase_unconfirmed(now=now)
-        finally:
-            subscribers.file.close()
+            erased[Kept.ENQUIRY.value] = desk.erase_old(
+                closed_days=intake.enquiry_days, open_days=intake.enquiry_open_days, now=now
+            )
     if as_json:
         console.print_json({"dry_run": dry_run, "erased": erased})
     else:
@@ -189,14 +210,40 @@ def _order_key(node: NodeConfig, now: int) -> bytes:
     return key.public_key
 
 
-def _erase_here(node: NodeConfig, address: str, now: int) -> list[str]:
+def _erase_here(node: NodeConfig, address: str, now: int) -> dict[str, int]:
     """What this side itself keeps of an address; an order's is sealed, and only the offline side can erase it."""
+    with _subscribers(node) as subscribers, _enquiries(node) as desk:
+        known = subscribers.of_address(address) is not None
+        subscribers.leave_address(address, now=now)
+        return {Kept.NEWSLETTER.value: int(known), Kept.ENQUIRY.value: desk.erase_address(address)}
+
+
+def _kept_here(node: NodeConfig, address: str) -> bytes:
+    with _subscribers(node) as subscribers, _enquiries(node) as desk:
+        enquiries = []
+        for enquiry in desk.of_address(address):
+            _, answers = desk.one(enquiry.number)
+            enquiries.append({**asdict(enquiry), "answers": [asdict(answer) for answer in answers]})
+        document = {"newsletter": subscribers.of_address(address), "enquiries": enquiries}
+    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+@contextmanager
+def _subscribers(node: NodeConfig) -> Iterator[Subscribers]:
     subscribers = open_subscribers(node.state, random=os.urandom)
     try:
-        subscribers.leave_address(address, now=now)
+        yield subscribers
     finally:
         subscribers.file.close()
-    return ["the newsletter's address, if there was one"]
+
+
+@contextmanager
+def _enquiries(node: NodeConfig) -> Iterator[EnquiryDesk]:
+    desk = EnquiryDesk(node.state, random=os.urandom)
+    try:
+        yield desk
+    finally:
+        desk.close()
 
 
 @contextmanager

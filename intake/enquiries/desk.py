@@ -154,6 +154,19 @@ class EnquiryDesk:
             connection.execute("DELETE FROM enquiry WHERE number = ?", (number,))
         self._file.wipe()
 
+    def of_address(self, address: str) -> list[Enquiry]:
+        """What somebody with this address wrote, the oldest first; how it is spelled, in which case, counts nothing."""
+        wanted = address.strip().casefold()
+        return [enquiry for enquiry in self.all() if enquiry.email.strip().casefold() == wanted]
+
+    def erase_address(self, address: str) -> int:
+        """Erase all that somebody with this address wrote, and its answers; how many enquiries."""
+        found = [(enquiry.number,) for enquiry in self.of_address(address)]
+        with self._file.transaction() as connection:
+            connection.executemany("DELETE FROM enquiry WHERE number = ?", found)
+        self._file.wipe()
+        return len(found)
+
     def erase_old(self, *, closed_days: int, open_days: int, now: int) -> int:
         """Erase what was closed so long ago, and what nobody closed or touched for so long; how many."""
         with self._file.transaction() as connection:

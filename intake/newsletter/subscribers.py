@@ -120,6 +120,12 @@ class Subscribers:
             connection.execute("DELETE FROM subscriber WHERE mark = ?", (mark,))
         self.file.wipe()
 
+    def of_address(self, address: str) -> dict[str, int] | None:
+        """When this address was typed and confirmed (Unix seconds, 0 for not yet); None: it gets no newsletter."""
+        query = "SELECT asked_at, confirmed_at FROM subscriber WHERE mark = ?"
+        found = self.file.rows(query, (self.key.mark(address),))
+        return {"asked_at": found[0][0], "confirmed_at": found[0][1]} if found else None
+
     def to_confirm(self) -> list[Subscriber]:
         """Those to whom a confirmation is to be sent, the longest waiting first."""
         query = "SELECT id, mark, address FROM subscriber WHERE wants_mail = 1 AND confirmed_at = 0 ORDER BY asked_at"

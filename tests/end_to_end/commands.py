@@ -33,7 +33,10 @@ _PLAIN_WORD = re.compile(r"[a-z][a-z-]*")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN_OF_A_LOG = 30
 # A setting in the caller's environment would change what the files that we wrote say.
-_OVERRIDES = ("NODE_", "SYNC_", "INTAKE_", "KEYSTORE_", "PROCESSOR_", "ACQUIRER_")
+_OVERRIDES = (
+    *("NODE_", "SYNC_", "INTAKE_", "KEYSTORE_", "PROCESSOR_", "ACQUIRER_", "CHARGING_", "EXPORTS_"),
+    *("LIMITS_", "WEBHOOKS_", "OPERATOR_"),
+)
 
 
 class JobFailedError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from nacl.public import SealedBox
 
 from intake.config import IntakeConfig
+from intake.enquiries.desk import EnquiryDesk
+from intake.enquiries.form import Letter
+from intake.newsletter.place import open_subscribers
 from intake.newsletter.subscribers import PENDING_DAYS
 from tests.intake.node import Node
 from transfer.register import Register
@@ -57,19 +61,50 @@ def test_request_is_sealed_to_the_offline_side_and_leaves_no_address_here(
 def test_what_cannot_be_asked_is_refused(new_node: NewNode, run_intake: Run) -> None:
     node = new_node().configure().enrol(2)
     for arguments, typed, rule in (
-        (("--order", "nothing"), ADDRESS, "USAGE-ORDER"),
-        ((), "no address", "USAGE-ADDRESS"),
+        (("restrict", "--order", "nothing"), ADDRESS, "USAGE-ORDER"),
+        (("restrict",), "no address", "USAGE-ADDRESS"),
+        (("export",), ADDRESS, "USAGE-OUT"),
+        (("export", "--out", str(node.config)), ADDRESS, "USAGE-OUT"),
     ):
         code, out, _ = run_intake(
-            "subject", "ask", "export", *arguments, "--config", node.config, "--json", typed=f"{typed}\n"
+            "subject", "ask", *arguments, "--config", node.config, "--json", typed=f"{typed}\n"
         )
         assert (code, json.loads(out)["rule"]) == (2, rule)
     bare = new_node().configure()
     code, out, _ = run_intake(
-        "subject", "ask", "export", "--config", bare.config, "--json", typed=f"{ADDRESS}\n"
+        "subject", "ask", "erase", "--config", bare.config, "--json", typed=f"{ADDRESS}\n"
     )
     assert code != 0
     assert not SubjectOutbox(root=bare.state / "subjects").waiting()
+
+
+def test_copy_and_erasure_cover_what_this_side_keeps(
+    new_node: NewNode, run_intake: Run, tmp_path: Path
+) -> None:
+    node = new_node().configure().enrol(2)
+    now, mine, others = int(time.time()), "asa.oelund@example.org", "other@example.org"
+    desk = EnquiryDesk(node.state, random=os.urandom)
+    subscribers = open_subscribers(node.state, random=os.urandom)
+    for address in (mine, others):
+        letter = Letter(name="N", email=address, order="", postcode="", text=f"a question of {address}")
+        assert desk.receive(letter, now=now)
+        subscribers.ask(address, words="yes", now=now)
+    out = tmp_path / "theirs.json"
+    ask(run_intake, node, "export", "--out", str(out))
+    kept = json.loads(out.read_bytes())
+    assert [enquiry["text"] for enquiry in kept["enquiries"]] == [f"a question of {mine}"]
+    assert kept["newsletter"]["asked_at"] == now
+    assert others not in out.read_text()
+    assert out.stat().st_mode & 0o077 == 0
+    code, answer, _ = run_intake(
+        "subject", "ask", "erase", "--config", node.config, "--json", typed=f"{ADDRESS}\n"
+    )
+    assert (code, json.loads(answer)["erased_here"]) == (0, {"newsletter": 1, "enquiry": 1})
+    desk.close()
+    subscribers.file.close()
+    found = raw_bytes(node.state).lower()
+    assert mine.encode() not in found
+    assert others.encode() in found  # the positive control
 
 
 def test_sealed_request_is_kept_for_a_restore_and_goes_when_its_time_is_over(
