@@ -26,6 +26,7 @@ from offline_processor import (
     cli_ledger,
     cli_print,
     cli_reconcile,
+    cli_report,
     cli_retention,
     cli_simulator,
     cli_subject,
@@ -116,6 +117,7 @@ for _command in (
     *cli_batch_file.COMMANDS,
     *cli_export.COMMANDS,
     *cli_print.COMMANDS,
+    *cli_report.COMMANDS,
 ):
     cli.add_command(_command)
 

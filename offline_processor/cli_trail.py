@@ -33,6 +33,7 @@ ONLY_LOOK: Final = frozenset(
         "batch-file status",
         "export log",
         "legal-hold list",
+        "report",
         "retention schedule",
         "subject list",
     }
