@@ -20,7 +20,19 @@ from intake.page.basket import COOKIE
 from intake.page.inventory import Inventory, PageEntry
 from keys.public.fingerprint import fingerprint, matches
 
-_UNWANTED_HEADERS = ("link", "refresh", "set-cookie", "sourcemap", "content-security-policy-report-only")
+# What loads, sends, reports or remembers something beside the page; ours sends none of them with a page.
+_UNWANTED_HEADERS = (
+    "content-security-policy-report-only",
+    "link",
+    "nel",
+    "refresh",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+    "set-cookie",
+    "sourcemap",
+    "speculation-rules",
+)
 _UNWANTED_TAGS = frozenset(
     {"applet", "base", "embed", "frame", "iframe", "math", "object", "portal", "style"}
 )

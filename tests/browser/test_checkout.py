@@ -436,6 +436,9 @@ def test_a_script_that_was_altered_on_the_way_does_not_run(browser: Browser, roa
     browser.get(f"{road.url}/checkout")
     browser.wait("This page could not start")
     assert browser.one("#order").is_displayed() is False
+    browser.listen()
+    assert any("digest" in text and "integrity" in text for text in browser.complaints)
+    browser.complaints.clear()
 
 
 def test_a_browser_fills_in_what_it_knows_of_its_owner(browser: Browser, road: Road, node: Node) -> None:

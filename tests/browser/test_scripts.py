@@ -19,7 +19,7 @@ from nacl.public import PrivateKey, SealedBox
 from intake import words
 from intake.cards import brand_of, number_fault, security_code_fault, without_spacing
 from intake.page.address import rules
-from intake.page.script_data import rules_document
+from intake.page.script_data import country_document, rules_document
 from intake.sample_people import CARDS, PEOPLE, TROUBLED_CARDS
 from keys.public.digest import digest
 from tests.browser.address_rules import TARGET, made
@@ -209,6 +209,28 @@ def test_every_postcode_example_fits_its_own_country_and_nonsense_none(ask: Ask)
     ]
     assert len(known) > 150
     assert ask(asked) == [True, True, False] * len(known)
+
+
+def test_people_of_the_whole_world_are_taken_as_they_write_themselves(ask: Ask) -> None:
+    questions = []
+    for person in PEOPLE:
+        first, second, *_ = [*person.lines.split("|"), ""]
+        form = {"name": person.name, "email": person.email, "country": person.country, "district": ""}
+        form |= {"line1": first, "line2": second, "city": person.city, "region": person.region}
+        form |= {"postcode": person.postcode, "number": CARDS[0], "expiry": "12/30", "code": "737"}
+        country = json.loads(country_document(person.country) or b"")
+        questions.append({"form": form, "country": country, "rules": RULES})
+    faults = ask([{"ask": "judge", **question} for question in questions])
+    assert {person.name: found for person, found in zip(PEOPLE, faults, strict=True) if found} == {}
+    contents = ask([{"ask": "contents", **question} for question in questions])
+    for person, question, found in zip(PEOPLE, questions, contents, strict=True):
+        shown = {field["id"] for field in question["country"]["fields"]}
+        assert found["customer"] == {"name": person.name, "email": person.email}
+        delivery = found["delivery"]
+        assert delivery["lines"] == person.lines.split("|")
+        assert delivery["city"] == (person.city if "city" in shown else question["country"]["city"])
+        assert delivery["region"] == (person.region if "region" in shown else "")
+        assert delivery["country"] == person.country
 
 
 def test_the_caret_stays_behind_the_digit_that_was_typed(ask: Ask) -> None:

@@ -12,10 +12,11 @@ import os
 import re
 import select
 import shutil
+import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ _FLAGS = (
     # Nothing but this machine has a name.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
-_START_PATIENCE, _PATIENCE, _STEP = 20.0, 20.0, 0.02
+_START_PATIENCE, _PATIENCE, _END_PATIENCE, _STEP = 20.0, 20.0, 5.0, 0.02
 _CHUNK = 1 << 16
 _SENT_LIMIT = 1 << 20
 _KEYS = {"Enter": (13, "\r"), "Tab": (9, "")}
@@ -221,13 +222,23 @@ def open_browser(shell: Shell, home: Path, log: Path) -> Iterator[Browser]:
             os.close(theirs_in)
             os.close(theirs_out)
             browser = Browser(service=service, commands=commands, answers=answers)
-            _wake(browser)
-            browser.open_tab()
-            yield browser
+            try:
+                _wake(browser)
+                browser.open_tab()
+                yield browser
+            finally:
+                _part(browser)
     finally:
         os.close(commands)
         os.close(answers)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _part(browser: Browser) -> None:
+    """Ask it to end by itself: one that is killed leaves things behind in /tmp."""
+    with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+        os.write(browser.commands, b'{"id":0,"method":"Browser.close"}\0')
+        browser.service.process.wait(timeout=_END_PATIENCE)
 
 
 def _wake(browser: Browser) -> None:

@@ -91,6 +91,8 @@ def test_pages_as_shipped_have_no_change(node: Node, run_intake: Run) -> None:
         (with_header("integrity-policy", ""), "header integrity-policy"),
         (with_header("link", "</x.js>; rel=preload"), "header link"),
         (with_header("set-cookie", "track=1"), "header set-cookie"),
+        (with_header("report-to", '{"endpoints":[{"url":"https://evil.example"}]}'), "header report-to"),
+        (with_header("speculation-rules", '"/rules.json"'), "header speculation-rules"),
     ],
 )
 def test_every_change_of_the_checkout_is_seen(node: Node, alter: Alter, what: str) -> None:
