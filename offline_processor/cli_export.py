@@ -76,7 +76,7 @@ class Outcome:
         else:
             console.say("Nothing to do: no order is due.")
         for count, words in (
-            (self.ready.changed, "written in other letters, one by one: look at them"),
+            (self.ready.changed, "written in Roman letters, one by one: look at them"),
             (self.ready.waiting, "wait for the release of their goods"),
             (self.ready.opted_out, "left out: their people do not want this"),
         ):

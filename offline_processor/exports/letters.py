@@ -41,7 +41,8 @@ def in_letters(text: str, letters: Letters, encoding: Encoding = Encoding.UTF_8)
         if _is_allowed(character, letters, encoding):
             written.append(character)
         elif roman := _roman(character):
-            written.append(roman)
+            begins = not written or not written[-1][-1].isalnum()
+            written.append(roman[0].upper() + roman[1:] if begins and _has_no_case(character) else roman)
         elif not _is_silent(character):
             return None
     return "".join(written).strip()
@@ -70,7 +71,12 @@ def _in_windows_1252(character: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _roman(character: str) -> str:
-    return _SPOKEN.get(character) or anyascii(character)
+    return (_SPOKEN.get(character) or anyascii(character)).replace("`", "'")
+
+
+def _has_no_case(character: str) -> bool:
+    """True for a letter of a script that has no capitals: a name in it begins with one in Roman letters."""
+    return unicodedata.category(character) == "Lo"
 
 
 def _is_silent(character: str) -> bool:

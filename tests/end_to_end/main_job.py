@@ -77,11 +77,14 @@ def _first_day(shell: Shell, places: Places, url: str, *, started: float, keep_r
     with story.open_shop(shell, places, url) as shop:
         try:
             day = story.day(shell, places, url, count=ORDERS)
+            paper = story.paper(shell, places)
         except (OSError, HTTPException) as error:
             raise JobFailedError(f"{type(error).__name__}: {error}\n{shop.service.last_words()}") from error
         if not keep_running:
             shop.service.stop()
         found = story.evidence(shell, places, day)
+        for path in paper:
+            shell.say(f"To look at: {shell.short(path)}")
         seconds = time.monotonic() - started
         if found.holds:
             shell.say(f"All of the proof holds. {seconds:.0f} seconds.", "bold green")

@@ -22,7 +22,7 @@ NODE = "shop-a"
 PROFILE = "ascii-1987"
 _MARK = "MADE-BY-THE-MAIN-JOB"
 _MARK_TEXT = "Everything beside this file that the main job makes, it removes at its next start.\n"
-_MADE = ("online", "offline", "medium", "copies", "logs", "browser", "planted-marker.bin")
+_MADE = ("online", "offline", "medium", "copies", "logs", "browser", "paper", "planted-marker.bin")
 _SECRET_MODE = 0o600
 
 
@@ -99,6 +99,11 @@ class Places:
         return self.var / "browser"
 
     @property
+    def paper(self) -> Path:
+        """What the offline side prints and exports: packing slips, the carrier's file, the day report."""
+        return self.var / "paper"
+
+    @property
     def planted(self) -> Path:
         return self.var / "planted-marker.bin"
 
@@ -128,7 +133,7 @@ def fresh(var: Path) -> Iterator[Places]:
             _remove(var / name)
         for folder in (places.drop_in, places.drop_out, places.copies, places.logs):
             folder.mkdir(parents=True)
-        for folder in (places.node_toml.parent, places.offline_toml.parent):
+        for folder in (places.node_toml.parent, places.offline_toml.parent, places.paper):
             folder.mkdir(mode=0o700)
         yield places
 
@@ -175,6 +180,9 @@ address = "{circuit}"
 terminal = "SHOP0001"
 merchant = "RECORDSTORE0001"
 acquirer_id = "000001"
+
+[exports]
+sender = ["Sealed Records", "Plattenweg 3", "10115 Berlin"]
 """,
         encoding="utf-8",
     )

@@ -199,6 +199,16 @@ def day(shell: Shell, places: Places, url: str, *, count: int) -> Day:
     )
 
 
+def paper(shell: Shell, places: Places) -> list[Path]:
+    """Packing slips, the carrier's file and the day report; a machine without some fonts says what is missing."""
+    shell.title("Offline: packing slips, the carrier's file and the day report")
+    for words in (("print", "slips"), ("export", "carrier")):
+        where = ("--config", places.offline_toml, "--out", places.paper, "--who", "A. Keeper")
+        shell.offline("offline-processor", *words, *where, expect=(DONE, NEEDS_PERSON))
+    shell.offline("offline-processor", "report", "--config", places.offline_toml, "--out", places.paper)
+    return sorted(places.paper.iterdir())
+
+
 def evidence(shell: Shell, places: Places, played: Day) -> Proof:
     """The table of all orders and the proof block."""
     shell.title("What customers see, and what an adversary would find")
