@@ -274,7 +274,8 @@ def test_signed_report_finds_a_ledger_that_was_replaced_whole(
     path, config, report = worked.root / "state" / "ledger.db", configure(worked), tmp_path / "ledger.json"
     older = path.read_bytes()
     assert processor("verify-ledger", config, "--signed-report", str(report)).code == ExitCode.DONE
-    assert processor("verify-ledger", config, "--signed-report", str(report)).code == ExitCode.USAGE
+    again = processor("verify-ledger", config, "--signed-report", str(report), "--json")
+    assert (again.code, again.document["rule"]) == (ExitCode.USAGE, "REPORT-EXISTS")
     worked.reopen()
     (tmp_path / "identity.pub").write_text(worked.keystore.identity.minisign.encode())
     words: list[str | Path] = [tool("minisign"), "-V", "-p", tmp_path / "identity.pub", "-m", report]
