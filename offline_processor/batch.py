@@ -264,6 +264,7 @@ def write_returns(place: Workplace, report: RunReport) -> None:
             medium.check()
             written = reporting.write_newest(place.ledger, outbox, place.drop_out, node.node)
             report.returns += [written] if written else []
+            report.answered.append(node.node)
         except TransferError as error:
             report.refused.append(error)  # the return is kept, and the next run writes it
             whole = False

@@ -20,6 +20,7 @@ from offline_processor import (
     cli_batch_file,
     cli_cases,
     cli_custody,
+    cli_day,
     cli_decisions,
     cli_dispatch,
     cli_export,
@@ -103,6 +104,7 @@ def try_open(
 
 
 for _command in (
+    *cli_day.COMMANDS,
     *cli_work.COMMANDS,
     *cli_backup.COMMANDS,
     *cli_custody.COMMANDS,

@@ -193,6 +193,16 @@ def receive(work: AtWork) -> RunReport:
     return report
 
 
+def screen(work: AtWork) -> RunReport:
+    """Screen what was taken in before; no medium is looked at."""
+    report = RunReport()
+    place = work.place()
+    batch.begin(place, report)
+    batch.screen_all(place, report)
+    work.bars.stop()
+    return report
+
+
 def write_returns(work: AtWork) -> RunReport:
     """Make the returns that are due, and write them."""
     report = RunReport()
@@ -401,7 +411,7 @@ def receive_command(
     ) as work:
         work.preflight().require()
         if dry_run:
-            return _dry(work)
+            return dry(work)
         report = receive(work)
         total = waiting_total(work.ledger)
         if as_json:
@@ -451,7 +461,7 @@ def run(
     ) as work:
         work.preflight().require()
         if dry_run:
-            return _dry(work)
+            return dry(work)
         report = whole_run(work, lambda total: confirm_total(total, confirm, asks=not no_input))
         notices = work.notices()
         if as_json:
@@ -477,7 +487,7 @@ def write_return_command(
     with at_work(station, config, passphrase_fds, as_json=as_json, charges=False) as work:
         work.preflight().require()
         if dry_run:
-            return _dry(work)
+            return dry(work)
         report = write_returns(work)
         if as_json:
             console.print_json(summary.as_document(report, work.marks))
@@ -486,7 +496,8 @@ def write_return_command(
         return exit_code(report, work.ledger, [])
 
 
-def _dry(work: AtWork) -> ExitCode:
+def dry(work: AtWork) -> ExitCode:
+    """Print what would be found and done."""
     document = foresee(work)
     if work.as_json:
         console.print_json({"marks": work.marks, "dry_run": True, **document})

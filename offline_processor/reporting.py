@@ -84,6 +84,12 @@ def is_lost(ledger: Ledger, outbox: Path, node: str) -> bool:
     return bool(number) and not (_unit(ledger, outbox, node, number) / SIGNATURE_NAME).is_file()
 
 
+def is_unconfirmed(ledger: Ledger, node: str) -> bool:
+    """True when the node has not confirmed its newest return: it may be on no medium yet."""
+    chain = chain_of(ledger, node)
+    return chain.return_number > chain.confirmed_return
+
+
 def make_return(ledger: Ledger, keystore: Keystore, outbox: Path, node: str, *, now: int) -> None:
     """Build, sign and record the next return of a node in ``outbox``; it may then be written to any drop."""
     refill(ledger, keystore, node, now=now)

@@ -58,7 +58,10 @@ class Workplace:
 
 @dataclass(slots=True, kw_only=True)
 class RunReport:
-    """What a run did, for its summary. Amounts are minor units by currency; ``outcomes`` counts orders by state."""
+    """What a run did, for its summary. Amounts are minor units by currency; ``outcomes`` counts orders by state.
+
+    ``answered``: nodes whose newest return is on the medium now, whether it had to be written or was there.
+    """
 
     received: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
@@ -75,6 +78,7 @@ class RunReport:
     keys_destroyed: list[Destroyed] = field(default_factory=list)
     order_keys_destroyed: list[DestroyedOrderKey] = field(default_factory=list)
     returns: list[ReturnWritten] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
     safe_to_remove: str = ""
     acquirer_silent: bool = False
     stopped: bool = False
