@@ -7,7 +7,7 @@ Must not: decide about an order or an answer; opening, screening and charging do
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import cycle, islice
 
@@ -110,9 +110,16 @@ def charge_bundle(
     batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
     if batch_key is None:
         return
+    total, done = orders.count_waiting(place.ledger, node=bundle.node, sequence=bundle.sequence), 0
+
+    def charged(window: int) -> None:
+        nonlocal done
+        done += window
+        place.progress("charging", done, total)
+
     # Orders that got no answer before come last, so that they cannot keep the others from being tried.
     for again in (False, True):
-        _charge_waiting(place, till, tables, bundle, batch_key, report, again=again)
+        _charge_waiting(place, till, tables, bundle, batch_key, report, charged, again=again)
         if report.acquirer_silent or report.stopped:
             return
 
@@ -130,18 +137,18 @@ def _charge_waiting(
     bundle: BundleRecord,
     batch_key: SealingKey,
     report: RunReport,
+    charged: Callable[[int], None],
     *,
     again: bool,
 ) -> None:
-    done, tables_in_turn, frames = 0, cycle(tables), numbered(envelopes_of(place, bundle))
+    tables_in_turn, frames = cycle(tables), numbered(envelopes_of(place, bundle))
 
     def open_cards(window: list[orders.WaitingOrder]) -> OpenedWindow:
         return _open_cards(window, frames, next(tables_in_turn), batch_key, now=place.clock())
 
     for window in one_ahead(_waiting_windows(place, bundle, again=again), open_cards):
         outcomes = charge_window(place, till, window, report)
-        done += len(window.orders)
-        place.progress("charging", done, bundle.orders)
+        charged(len(window.orders))
         sent = outcomes[len(window.decided) :]
         if len(sent) == place.window and all(outcome.rule == NO_ANSWER for outcome in sent):
             report.acquirer_silent = True

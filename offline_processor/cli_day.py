@@ -84,7 +84,7 @@ class _Day:
             for finding in check.findings:
                 self.say(f"{finding.severity}: {finding.rule}: {finding.message}. {finding.remedy}", "yellow")
         found.require()
-        self.say(f"Passed: {', '.join(check.what for check in found.checks)}.")
+        self.say(f"In order: {', '.join(check.what for check in found.checks if not check.findings)}.")
         self.done.append("pre-flight passed")
 
     def take_in(self) -> None:
@@ -98,7 +98,8 @@ class _Day:
         question = f"Put the shop's IN medium into {drop} and press Enter ({_NONE!r}: there is none today)"
         while True:
             if self.asks and self.answer(question) == _NONE:
-                self.say("No medium came in.")
+                if not self.contents:
+                    self.say("No medium came in.")
                 break
             problems = self._take_in_one()
             if not self.asks:
@@ -162,13 +163,19 @@ class _Day:
         """What an earlier day took in and did not screen, also when no medium came today."""
         if not self.received.received:
             _add(self.received, cli_work.screen(self.work))
+        if self.received.interrupted:
+            self.say(
+                f"Attempts that were cut short before: {self.received.interrupted}. Whether they were charged is not"
+                " known: they are reversed before anything else is charged.",
+                "yellow",
+            )
 
     def confirm(self) -> None:
         """The control total, typed from the shop's own books before ours is shown."""
         self.title(3)
         total = waiting_total(self.work.ledger)
         if not total.orders:
-            self.say("No order waits to be confirmed.")
+            self.say("Nothing new is to be confirmed; what was confirmed before goes on.")
             return
         if self.given is not None or not self.asks:
             cli_work.confirm_total(total, self.given, asks=False)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from keys.errors import RuleError
-from offline_processor.ledger import bundles
+from offline_processor.ledger import bundles, orders
 from offline_processor.ledger.bundles import BundleState
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.receiving import check_signature
@@ -208,8 +208,16 @@ def newest_taken_in(ledger: Ledger) -> Sequence[str]:
 
 def unsettled(ledger: Ledger) -> Sequence[str]:
     """Bundles that were taken in and are not done: what an earlier run left."""
-    words = {BundleState.ACCEPTED: "to be read", BundleState.SCREENED: "to be charged"}
-    return [
-        f"bundle {bundle.sequence} from {bundle.node}: {bundle.orders} orders, taken in before, {words[bundle.state]}"
-        for bundle in bundles.unsettled(ledger)
-    ]
+    lines = []
+    for bundle in bundles.unsettled(ledger):
+        left = "not read yet"
+        if bundle.state is BundleState.SCREENED:
+            waiting = orders.count_waiting(ledger, node=bundle.node, sequence=bundle.sequence)
+            left = f"{waiting} still to be charged"
+            left += (
+                f" (confirmed before: {bundle.confirmed})" if bundle.confirmed else ", nothing confirmed yet"
+            )
+        lines.append(
+            f"bundle {bundle.sequence} from {bundle.node}: {bundle.orders} orders, taken in before; {left}"
+        )
+    return lines

@@ -152,7 +152,9 @@ def _network(at: Look) -> Checked:
             Finding(
                 rule="RUN-NOT-ISOLATED",
                 severity=Severity.WARNING if at.keystore.rehearsal else Severity.REFUSED,
-                message=f"this machine is connected to something: {'; '.join(at.seen.ways_out)}",
+                message="this machine is connected to something: see the mark NOT ISOLATED"
+                if at.keystore.rehearsal
+                else f"this machine is connected to something: {'; '.join(at.seen.ways_out)}",
                 remedy=TO_ISOLATE,
             )
         )

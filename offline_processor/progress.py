@@ -48,7 +48,9 @@ class Bars:
 
     def say(self, text: str) -> None:
         """A line above the bars, or alone where there are none."""
-        (Console(stderr=True) if self._bars is None else self._bars.console).print(text, markup=False)
+        (Console(stderr=True) if self._bars is None else self._bars.console).print(
+            text, markup=False, highlight=False, soft_wrap=True
+        )
 
     def stop(self) -> None:
         """Take the bars off the screen; the next ``advance`` begins new ones."""

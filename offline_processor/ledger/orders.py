@@ -96,6 +96,14 @@ def waiting(
     return [waiting_order(row) for row in rows]
 
 
+def count_waiting(ledger: Ledger, *, node: str, sequence: int) -> int:
+    """How many orders of a bundle are screened and not charged yet."""
+    row = ledger.row(
+        "SELECT count(*) FROM orders WHERE node = ? AND sequence = ? AND state = 'screened'", (node, sequence)
+    )
+    return int(row[0]) if row else 0
+
+
 def waiting_order(row: Row) -> WaitingOrder:
     """The order in a row of ``WAITING``."""
     number, order_id, position, amount, currency, attempts, release_at = row

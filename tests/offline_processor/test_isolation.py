@@ -260,7 +260,7 @@ def test_run_opens_no_order_where_there_is_a_route_out(
 ) -> None:
     shop, config = real_shop(tmp_path, OPERATOR)
     program = [*network("route-out"), "-m", "offline_processor"]
-    for command in ("preflight", "run", "receive"):
+    for command in ("preflight", "run", "receive", "day"):
         ran = processor(command, config, "--json", program=program)
         assert (ran.code, ran.document["rule"]) == (4, "RUN-NOT-ISOLATED"), ran.out + ran.err
         assert "IPv4 route to 0.0.0.0/0 through out0" in ran.document["message"]

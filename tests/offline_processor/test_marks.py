@@ -28,6 +28,7 @@ UNKNOWN = "0" * 32
 ARGUMENTS = {
     "backup": ("--out", "{root}/day.sealed"),
     "cancel": (UNKNOWN, *REASON),
+    "day": (),
     "dispatch": (UNKNOWN,),
     "reconcile": ("{root}/report.csv", *PERIOD),
     "refund": (UNKNOWN, "--whole", "--reference", "R-1", *REASON),
