@@ -20,6 +20,8 @@ from keys.passphrases import Descriptors
 from offline_processor import cli_work, on_medium, reporting, summary
 from offline_processor.cases import Case
 from offline_processor.cli_cases import cases_of, in_words
+from offline_processor.cli_export import export_carrier
+from offline_processor.cli_print import print_labels, print_slips
 from offline_processor.cli_work import CLOCK, CONFIRM, DRY_RUN, NO_INPUT, AtWork, at_work, exit_code
 from offline_processor.control_total import ControlTotal, same, waiting_total
 from offline_processor.errors import ProcessorError
@@ -32,9 +34,10 @@ from transfer.errors import TransferError
 from transfer.sync.medium import Direction, admit
 
 _NONE, _LATER, _STOP = "none", "later", "stop"
+_PAPER: Final = "Directory for the carrier's file, packing slips and labels (Enter: none today)"
 _TRIES: Final = 3
 _CASES_SHOWN: Final = 5
-_STEPS: Final = ("Pre-flight", "Medium in", "Control total", "Charging", "Return", "Cases")
+_STEPS: Final = ("Pre-flight", "Medium in", "Control total", "Charging", "Return", "Cases", "Paper")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class _Day:
     unfinished: list[RuleError] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    paper_is_missing: bool = False
 
     # What the person sees and says
 
@@ -308,9 +312,40 @@ class _Day:
         for notice in self.notices:
             self.say(f"{notice.rule}: {notice.message}", "yellow")
 
-    def end(self) -> ExitCode:
+    def put_on_paper(self, context: click.Context, directory: Path | None, printer: str | None) -> None:
+        """The carrier's file, packing slips and labels, by their own commands, with every key closed again."""
+        self.title(7)
+        if directory is None and printer is None and self.asks:
+            typed = click.prompt(_PAPER, default="", show_default=False, err=True).strip()
+            directory = Path(typed) if typed else None
+        if directory is None and printer is None:
+            self.say("None today. Any time: offline-processor export carrier, print slips, print labels.")
+            return
+        for command, takes_printer in ((export_carrier, False), (print_slips, True), (print_labels, True)):
+            where = ["--printer", printer] if takes_printer and printer else ["--out", str(directory)]
+            if "None" not in where:
+                self._run(context, command, ["--config", str(self.config), *where])
+
+    def _run(self, context: click.Context, command: click.Command, words: list[str]) -> None:
+        """A command as if it were typed; what it refuses does not take the day with it."""
+        try:
+            with command.make_context(command.name, words, parent=context) as inner:
+                code = command.invoke(inner)
+        except (RuleError, click.ClickException) as error:
+            if isinstance(error, RuleError):
+                self.refuse(error)
+            else:
+                error.show()
+            self.paper_is_missing = True
+            return
+        self.paper_is_missing |= code not in (ExitCode.DONE, ExitCode.NOTHING_TO_DO)
+        if code is ExitCode.DONE:
+            self.done.append(f"on paper or in files: {command.name}")
+
+    def end(self, code: ExitCode) -> ExitCode:
         """The last lines, and how it ended."""
-        code = self._code()
+        if self.paper_is_missing and code in (ExitCode.DONE, ExitCode.NOTHING_TO_DO):
+            code = ExitCode.NEEDS_PERSON
         if self.work.as_json:
             console.print_json(self._document())
             return code
@@ -325,7 +360,8 @@ class _Day:
         self.say(words.get(code, "The day's work is done."), style="bold")
         return code
 
-    def _code(self) -> ExitCode:
+    def code(self) -> ExitCode:
+        """How the work with orders ended."""
         if self.unfinished:
             return ExitCode.REFUSED
         whole = RunReport()
@@ -389,24 +425,38 @@ def _add(whole: RunReport, part: RunReport) -> None:
 @CLOCK
 @DRY_RUN
 @NO_INPUT
+@click.option(
+    "--papers",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Write the carrier's file, packing slips and labels there.",
+)
+@click.option("--printer", metavar="NAME", help="Print slips and labels on this queue of CUPS.")
 @console.keystore_passphrase_option
-@click.pass_obj
+@click.pass_context
 def day(
-    station: Station,
+    context: click.Context,
     *,
     config: Path,
     confirm: str | None,
     clock_is_right: bool,
     dry_run: bool,
     no_input: bool,
+    papers: Path | None,
+    printer: str | None,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
-    """The day's work, guided: pre-flight, medium in, control total, charging, return, cases.
+    """The day's work, guided: pre-flight, medium in, control total, charging, return, cases, paper.
 
-    Each step is a command of its own too: preflight, inspect and receive, run, write-return, cases. After a crash, a
-    pulled plug or Ctrl-C the same command goes on from what is recorded.
+    Each step is a command of its own too: preflight, inspect and receive, run, write-return, cases, export and print.
+    After a crash, a pulled plug or Ctrl-C the same command goes on from what is recorded.
     """
+    station: Station = context.obj
+    if as_json and (papers or printer):
+        raise click.UsageError(
+            "with --json the day prints one document: export and print by their own commands"
+        )
     with at_work(
         station,
         config,
@@ -437,7 +487,10 @@ def day(
             work.bars.stop()
             console.warn(f"Stopped. Done so far: {'; '.join(today.done) or 'nothing'}.", style="bold")
             raise
-        return today.end()
+        code = today.code()
+    if not (today.charged.stopped or as_json):
+        today.put_on_paper(context, papers, printer)
+    return today.end(code)
 
 
 COMMANDS: Final = (day,)

@@ -47,18 +47,24 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnMedium:
-    """One bundle as its signed manifest says. ``known``: orders whose ids the ledger has already."""
+    """One bundle as its signed manifest says. ``known``: orders whose ids the ledger has already.
+
+    ``of_people``: it carries people's requests about their data, and no order.
+    """
 
     node: str
     sequence: int
     verdict: Verdict
     orders: int = 0
     known: int = 0
+    of_people: bool = False
     why: RuleError | None = None
 
     def in_words(self) -> str:
         """As an operator is told."""
         orders = "1 order" if self.orders == 1 else f"{self.orders} orders"
+        if self.of_people:
+            orders = f"people's requests about their data: {self.orders}"
         match self.verdict:
             case Verdict.SEEN:
                 return f"bundle {self.sequence} from {self.node}: taken in before; nothing of it is charged again"
@@ -183,6 +189,7 @@ def _look_at_bundle(place: Workplace, node: NodeId, name: str, expected: int) ->
         verdict=Verdict.NEW if manifest.sequence == expected else Verdict.EARLY,
         orders=manifest.count,
         known=known,
+        of_people=manifest.batch_key is None and manifest.count > 0,
     )
 
 

@@ -130,7 +130,8 @@ def desk(tmp_path: Path, tool: Callable[[str], Path]) -> Iterator[Desk]:
     with simulator(tmp_path / "acquirer.db", "--profile", str(profile), "--latency", "25") as line:
         settings = config.read_text().partition("[acquirer]")[0]
         config.write_text(
-            f'{settings}media_of = "records"\n[acquirer]\ndriver = "iso8583"\nprofile = "{profile}"\n'
+            f'{settings}media_of = "records"\n[operator]\nname = "A. Keeper"\n'
+            f'[acquirer]\ndriver = "iso8583"\nprofile = "{profile}"\n'
             f'address = "{line.address}"\nmerchant = "RECORDSTORE0001"\nterminal = "SHOP0001"\nin_flight = 4\n'
         )
         made = Desk(tmp_path, shop, config, line)
@@ -160,7 +161,7 @@ def wrong_media_and_a_machine_that_dies(desk: Desk) -> None:
     desk.medium("IN-other", Direction.IN, shop="another-shop")
 
     with desk.day() as terminal:
-        terminal.expect("1 of 6: Pre-flight")
+        terminal.expect("1 of 7: Pre-flight")
         terminal.expect("In order: ")
         desk.port_in.put_in(shelf / "OUT-1")
         terminal.answer("Put the shop's IN medium into", "")
@@ -221,9 +222,15 @@ def full_medium(desk: Desk) -> None:
         terminal.expect("Safe to remove: OUT-1")
         desk.port_out.pull()
         terminal.expect("QUARANTINED (1)")
+        paper = desk.root / "paper"
+        paper.mkdir()
+        terminal.answer("Directory for the carrier's file", str(paper))
         terminal.expect("Some orders need a person: offline-processor cases")
         assert terminal.end() == 3
-        desk.keep("to the end, with a full medium", terminal)
+        assert {"on paper or in files: carrier", "on paper or in files: slips"} <= {
+            line.strip() for line in desk.keep("to the end, with a full medium", terminal).splitlines()
+        }
+        assert {file.suffix for file in paper.iterdir()} == {".csv", ".pdf"}
     assert told(desk, shelf / "OUT-1") == ORDERS
 
 
@@ -240,6 +247,7 @@ def yesterdays_medium(desk: Desk) -> None:
         desk.port_out.put_in(shelf / "OUT-1")
         terminal.answer("Put the OUT medium for shop-a into", "")
         terminal.expect("Safe to remove: OUT-1")
+        terminal.answer("Directory for the carrier's file", "")
         assert terminal.end() == 3
         desk.keep("the next morning, with yesterday's medium", terminal)
 
@@ -359,6 +367,7 @@ def test_return_that_is_left_for_later_is_said_and_written_later(tmp_path: Path)
         terminal.answer("Type the control total", "1 order: EUR 24.99")
         terminal.answer("Put the OUT medium", "later")
         terminal.expect("RETURN-WAITS")
+        terminal.answer("Directory for the carrier's file", "")
         terminal.expect("NOT ALL IS DONE")
         assert terminal.end() == 4
     assert processor("write-return", config).code == 0

@@ -26,6 +26,7 @@ PERIOD = ("--from", "1970-01-01T00:00:00Z", "--until", "1971-01-01T00:00:00Z", "
 REASON = ("--who", "A. Keeper", "--why", "tried")
 UNKNOWN = "0" * 32
 ARGUMENTS = {
+    "approve": ("R1", "--who", "A. Keeper"),
     "backup": ("--out", "{root}/day.sealed"),
     "cancel": (UNKNOWN, *REASON),
     "day": (),
