@@ -56,7 +56,7 @@ lock: setup ## write the hash-pinned locks after a change of pyproject.toml (NEW
 	@$(call compile,offline,--constraint requirements-dev.txt)
 
 clean: ## remove all that these targets made, .venv and var/ included
-	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache
 	find $(ROOMS) tests -name __pycache__ -prune -exec rm -rf {} +
 	find tests -name node_modules -prune -exec rm -rf {} +
 

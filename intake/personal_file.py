@@ -29,7 +29,9 @@ class PersonalFile:
 
     def __init__(self, path: Path, migrations: Migrations) -> None:
         make_directory(path.parent)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)  # also when it came back from a backup
+        os.close(descriptor)
         self._turn = threading.RLock()
         try:
             self._connection = _connect(path)
@@ -72,7 +74,10 @@ class PersonalFile:
         ``secure_delete`` has overwritten it in the file itself. What a flash memory keeps of either is beyond us.
         """
         with self._turn:
-            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            try:
+                busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:  # locked: the server tries again within the hour
+                return False
             return not busy
 
 

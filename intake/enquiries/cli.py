@@ -26,6 +26,7 @@ from keys import console
 from keys.console import ExitCode, say, shared_options, warn
 
 _SHOWN_WIDTH = 50
+_BYTES_MAXIMUM = 4 * ANSWER_MAXIMUM + 1
 _ANSWER = """
 \b
 Examples:
@@ -109,8 +110,10 @@ def _answer(
     mail = read_mail(config)
     if path is None and sys.stdin.isatty():
         warn("Type the answer; Ctrl-D on a line of its own ends it.")
-    with sys.stdin if path is None else path.open(encoding="utf-8") as file:
-        text = file.read(ANSWER_MAXIMUM + 2)
+    with sys.stdin.buffer if path is None else path.open("rb") as file:
+        text = file.read(_BYTES_MAXIMUM).decode(
+            "utf-8", "surrogateescape"
+        )  # what is no text is refused as such
     with _desk(config) as desk, MailLine(mail, name=intake.shop) as line:
         fate = answer(desk, number, text, line, shop=intake.shop, keep_open=keep_open, again=again, now=_now)
     if as_json:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from intake.enquiries.form import Letter
+from intake.enquiries.form import Question
 from intake.enquiries.tables import migrations
 from intake.errors import IntakeError
 from intake.personal_file import PersonalFile, Row
@@ -64,8 +64,8 @@ class EnquiryDesk:
         """Close the file."""
         self._file.close()
 
-    def receive(self, letter: Letter, *, now: int) -> str | None:
-        """Keep an enquiry, durably: its number. The same letter again within an hour: the same number.
+    def receive(self, question: Question, *, now: int) -> str | None:
+        """Keep an enquiry, durably: its number. The same question again within an hour: the same number.
 
         None: there are too many, of this address or in all.
         """
@@ -78,12 +78,12 @@ class EnquiryDesk:
 
             same = connection.execute(
                 "SELECT number FROM enquiry WHERE email = ? AND text = ? AND order_number = ? AND received_at > ?",
-                (letter.email, letter.text, letter.order, now - _HOUR),
+                (question.email, question.text, question.order, now - _HOUR),
             ).fetchone()
             if same:
                 return str(same[0])
             if (
-                count("email = ? COLLATE NOCASE AND received_at > ?", letter.email, now - _DAY)
+                count("email = ? COLLATE NOCASE AND received_at > ?", question.email, now - _DAY)
                 >= _OF_ONE_A_DAY
                 or count("received_at > ?", now - _HOUR) >= _AN_HOUR_MAXIMUM
                 or count("1") >= KEPT_MAXIMUM
@@ -91,7 +91,16 @@ class EnquiryDesk:
                 return None
             connection.execute(
                 f"INSERT INTO enquiry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",  # noqa: S608  our own names
-                (number, letter.name, letter.email, letter.order, letter.postcode, letter.text, now, now),
+                (
+                    number,
+                    question.name,
+                    question.email,
+                    question.order,
+                    question.postcode,
+                    question.text,
+                    now,
+                    now,
+                ),
             )
         return number
 

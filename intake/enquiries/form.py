@@ -22,7 +22,7 @@ from intake.problems import Fault
 from intake.texts import clean, email_address, is_harmful
 
 ORDER_MAXIMUM = 64
-LETTER_MAXIMUM = 3000  # as a form's field in any script it fits into what a request may have
+QUESTION_MAXIMUM = 3000  # as a form's field in any script it fits into what a request may have
 CARD_NUMBER = "must not hold a card number; we never need it, and it would be read by people"
 _BETWEEN = r"[ \t.\-]{1,3}"
 _GROUPS = re.compile(rf"\d+(?:{_BETWEEN}\d+)*")
@@ -35,7 +35,7 @@ class EnquiryForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: Annotated[str, Meta(min_length=1, max_length=TEXT_MAXIMUM, examples=["Zoë Müller"])]
     email: Annotated[str, Meta(min_length=3, max_length=EMAIL_MAXIMUM, examples=["zoe.mueller@example.com"])]
-    text: Annotated[str, Meta(min_length=1, max_length=LETTER_MAXIMUM, examples=["Is side B in stereo?"])]
+    text: Annotated[str, Meta(min_length=1, max_length=QUESTION_MAXIMUM, examples=["Is side B in stereo?"])]
     order: Annotated[str, Meta(max_length=ORDER_MAXIMUM)] = ""
     postcode: Annotated[str, Meta(max_length=POSTCODE_MAXIMUM)] = ""
 
@@ -47,7 +47,7 @@ class EnquiryTaken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Question:
     """An enquiry that is in order; every text in normal form C, its lines ended by a line feed."""
 
     name: str = field(repr=False)
@@ -70,13 +70,13 @@ _LIMITS = {
     "email": EMAIL_MAXIMUM,
     "order": ORDER_MAXIMUM,
     "postcode": POSTCODE_MAXIMUM,
-    "text": LETTER_MAXIMUM,
+    "text": QUESTION_MAXIMUM,
 }
 _NEEDED = frozenset({"name", "email", "text"})
 
 
-def read_letter(document: Mapping[str, object]) -> Letter | list[Fault]:
-    """A letter, or every fault of it."""
+def read_question(document: Mapping[str, object]) -> Question | list[Fault]:
+    """A question, or every fault of it."""
     faults = []
     if set(document) - set(FIELDS):
         faults.append(Fault(pointer="", detail=f"must have the fields {', '.join(FIELDS)} and no other"))
@@ -92,7 +92,7 @@ def read_letter(document: Mapping[str, object]) -> Letter | list[Fault]:
     values["email"] = email_address(values["email"]) or ""
     order = "".join(values["order"].split()).lower()
     values["order"] = order if _ORDER_ID.fullmatch(order) else values["order"]
-    return Letter(**values)
+    return Question(**values)
 
 
 def _fault(name: str, document: Mapping[str, object], value: str) -> str:

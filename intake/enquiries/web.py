@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from intake.asgi import read_json, single_headers
 from intake.enquiries.desk import EnquiryDesk
-from intake.enquiries.form import LABELS, LETTER_MAXIMUM, EnquiryTaken, Letter, read_letter
+from intake.enquiries.form import LABELS, QUESTION_MAXIMUM, EnquiryTaken, Question, read_question
 from intake.page.changes import is_form, is_from_here, read_form
 from intake.page.pages import Pages
 from intake.problems import NOT_JSON, Fault, Problem, faulty_letter, too_many
@@ -52,10 +52,10 @@ class EnquiryPages:
             return problem_response(document)
         if not isinstance(document, dict):
             return problem_response(NOT_JSON)
-        letter = read_letter(document)
-        if not isinstance(letter, Letter):
-            return problem_response(faulty_letter(letter))
-        number = await run_in_threadpool(self._desk.receive, letter, now=self._now())
+        question = read_question(document)
+        if not isinstance(question, Question):
+            return problem_response(faulty_letter(question))
+        number = await run_in_threadpool(self._desk.receive, question, now=self._now())
         if number is None:
             return problem_response(too_many(_WAIT_SECONDS))
         return Response(
@@ -75,10 +75,10 @@ class EnquiryPages:
             return self._pages.refusal(
                 HTTPStatus.BAD_REQUEST, "That was not one of our forms, or it was too long. Nothing was kept."
             )
-        letter = read_letter(form)
-        if not isinstance(letter, Letter):
-            return self._page(request, form, letter)
-        number = await run_in_threadpool(self._desk.receive, letter, now=self._now())
+        question = read_question(form)
+        if not isinstance(question, Question):
+            return self._page(request, form, question)
+        number = await run_in_threadpool(self._desk.receive, question, now=self._now())
         if number is None:
             return self._pages.refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
@@ -110,5 +110,5 @@ class EnquiryPages:
             given=shown,
             faults=by_name,
             kept_days=self._kept_days,
-            text_most=LETTER_MAXIMUM,
+            text_most=QUESTION_MAXIMUM,
         )

@@ -135,26 +135,33 @@ class MailLine:
     def _connected(self) -> smtplib.SMTP:
         mail = self._mail
         password = read_password(mail.password_file) if mail.password_file else ""
-        context = ssl.create_default_context(cafile=mail.ca_file)
         try:
-            smtp = (
-                smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout_seconds, context=context)
-                if mail.tls is Tls.IMPLICIT
-                else smtplib.SMTP(mail.host, mail.port, timeout=mail.timeout_seconds)
-            )
+            context = ssl.create_default_context(cafile=mail.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise IntakeError(
+                "CONFIG-MAIL", f"[mail] ca_file: {mail.ca_file} holds no certificates"
+            ) from error
+        smtp: smtplib.SMTP | None = None
+        try:
+            if mail.tls is Tls.IMPLICIT:
+                smtp = smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout_seconds, context=context)
+            else:
+                smtp = smtplib.SMTP(mail.host, mail.port, timeout=mail.timeout_seconds)
             if mail.tls is Tls.STARTTLS:
                 smtp.starttls(context=context)
             smtp.ehlo_or_helo_if_needed()
         except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
+            _hang_up(smtp)
             remedy = "check [mail] host, port, tls and ca_file; mail is never sent without the TLS that is configured"
             raise IntakeError("MAIL-TLS", f"no TLS with {mail.host} port {mail.port}", remedy) from error
         except (smtplib.SMTPException, OSError) as error:
+            _hang_up(smtp)
             raise self._unreachable(_reason(error)) from error
         if mail.user:
             try:
                 smtp.login(mail.user, password)
             except (smtplib.SMTPException, OSError) as error:
-                smtp.close()
+                _hang_up(smtp)
                 remedy = "check [mail] user and what is in password_file"
                 raise IntakeError("MAIL-LOGIN", f"{mail.host} does not let {mail.user} in", remedy) from error
         return smtp
@@ -175,8 +182,12 @@ class MailLine:
 
     def _drop(self) -> None:
         smtp, self._smtp = self._smtp, None
-        if smtp is not None:
-            smtp.close()
+        _hang_up(smtp)
+
+
+def _hang_up(smtp: smtplib.SMTP | None) -> None:
+    if smtp is not None:
+        smtp.close()
 
 
 def _on_the_wire(address: str) -> tuple[str, tuple[str, ...]]:

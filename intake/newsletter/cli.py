@@ -33,7 +33,8 @@ from intake.texts import clean, email_address
 from keys import console
 from keys.console import ExitCode, say, shared_options, warn
 
-_WATCH_SECONDS = 2.0
+_FOLLOW_SECONDS = 2.0
+_LATE_SECONDS = 3600
 _AFTER_A_FAULT_SECONDS = 30.0
 _FILE = """
 \b
@@ -99,10 +100,10 @@ def _send(*, issue: Path, dry_run: bool, config: Path, as_json: bool) -> ExitCod
     return _report({"issue": loaded.name}, sent, unknown=unknown, as_json=as_json)
 
 
-@_newsletter.command("deliver", epilog="Example: intake newsletter deliver --config node.toml --watch")
-@click.option("--watch", is_flag=True, help="Go on until stopped, looking every two seconds.")
+@_newsletter.command("deliver", epilog="Example: intake newsletter deliver --config node.toml --follow")
+@click.option("--follow", is_flag=True, help="Go on until stopped, looking every two seconds.")
 @shared_options
-def _deliver(*, watch: bool, config: Path, as_json: bool) -> ExitCode:
+def _deliver(*, follow: bool, config: Path, as_json: bool) -> ExitCode:
     """Send the confirmations that people asked for on the page, and erase addresses that nobody confirmed."""
     _, intake = read_settings(config)
     mail = read_mail(config)
@@ -115,13 +116,13 @@ def _deliver(*, watch: bool, config: Path, as_json: bool) -> ExitCode:
                     subscribers, line, shop=intake.shop, shop_url=mail.shop_url, now=_now
                 )
 
-        if not watch:
+        if not follow:
             return _report({}, once(), unknown=0, as_json=as_json)
         warn(f"confirmations go out through {mail.host} port {mail.port}; Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 _once_of_many(once)
-                time.sleep(_WATCH_SECONDS)
+                time.sleep(_FOLLOW_SECONDS)
     return ExitCode.DONE
 
 
@@ -150,6 +151,7 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
     """Show how many get the newsletter, how many wait, and how each issue stands. No address is shown."""
     with _subscribers(config) as subscribers:
         counts, standings = subscribers.counts(), Deliveries(subscribers.file).standings()
+    is_late = 0 < counts.to_write_since < _now() - _LATE_SECONDS
     if as_json:
         console.print_json({**asdict(counts), "issues": [asdict(one) for one in standings]})
     else:
@@ -162,7 +164,12 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
             for one in standings
         ]
         console.table("Issues", ("issue", "subject", "begun", "sent", "refused", "unknown", "owed"), rows)
-    return ExitCode.DONE
+        if is_late:
+            say(
+                "Confirmations wait for more than an hour. Does `intake newsletter deliver --follow` run?",
+                style="red",
+            )
+    return ExitCode.NEEDS_PERSON if is_late else ExitCode.DONE
 
 
 @contextlib.contextmanager
@@ -176,7 +183,7 @@ def _subscribers(config: Path) -> Iterator[Subscribers]:
 
 
 def _once_of_many(once: Callable[[], Sent]) -> None:
-    """One look of ``--watch``: what is wrong with the mail server today may be right in a minute."""
+    """One look of ``--follow``: what is wrong with the mail server today may be right in a minute."""
     try:
         once()
     except IntakeError as error:

@@ -17,11 +17,11 @@ from intake.newsletter.subscribers import Subscriber
 from intake.personal_file import PersonalFile
 
 _OWED = """
-    SELECT id, mark, address FROM subscriber
-    WHERE id > ? AND confirmed_at > 0
+    FROM subscriber
+    WHERE confirmed_at > 0
         AND NOT EXISTS (SELECT 1 FROM delivery WHERE issue = ? AND delivery.mark = subscriber.mark)
-        AND NOT EXISTS (SELECT 1 FROM suppressed WHERE suppressed.mark = subscriber.mark)
-    ORDER BY id LIMIT ?"""
+        AND NOT EXISTS (SELECT 1 FROM suppressed WHERE suppressed.mark = subscriber.mark)"""
+_NEXT = f"SELECT id, mark, address {_OWED} AND id > ? ORDER BY id LIMIT ?"
 _AT_A_TIME = 500
 
 
@@ -74,7 +74,7 @@ class Deliveries:
     def owed(self, issue: str) -> Iterator[Subscriber]:
         """Everybody who is confirmed and has no mark for this issue, those who come meanwhile included."""
         last = b""
-        while found := self._file.rows(_OWED, (last, issue, _AT_A_TIME)):
+        while found := self._file.rows(_NEXT, (issue, last, _AT_A_TIME)):
             for identity, mark, address in found:
                 yield Subscriber(id=identity, mark=mark, address=address)
             last = found[-1][0]
@@ -110,16 +110,16 @@ class Deliveries:
 
     def count_owed(self, issue: str) -> int:
         """How many addresses are still owed the issue."""
-        return sum(1 for _ in self.owed(issue))
+        return int(self._file.rows(f"SELECT count(*) {_OWED}", (issue,))[0][0])
 
     def standings(self) -> list[Standing]:
-        """Every issue, the newest first."""
+        """The newest issues, the newest first."""
         query = """
             SELECT name, subject, begun_at,
                 (SELECT count(*) FROM delivery WHERE issue = name AND state = 'sent'),
                 (SELECT count(*) FROM delivery WHERE issue = name AND state = 'refused'),
                 (SELECT count(*) FROM delivery WHERE issue = name AND state = 'sending')
-            FROM issue ORDER BY begun_at DESC, name DESC LIMIT 100"""
+            FROM issue ORDER BY begun_at DESC, name DESC LIMIT 20"""
         return [
             Standing(
                 name=name,

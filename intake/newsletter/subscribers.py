@@ -19,9 +19,12 @@ PENDING_DAYS = 7
 """An address that nobody confirms is erased after so many days."""
 
 WAITING_MAXIMUM = 20_000
+AN_HOUR_MAXIMUM = 500
+"""So many may wait, and so many confirmations are asked for in an hour: nobody floods others' mailboxes through us."""
+
 _MAILS_MAXIMUM = 3  # a stranger can have us write to somebody so often in PENDING_DAYS, and no more
 _AGAIN_SECONDS = 600
-_DAY = 86_400
+_HOUR, _DAY = 3600, 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +38,15 @@ class Subscriber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many addresses: confirmed, waiting for their owner's yes, of those still to be written to, and left."""
+    """How many addresses: confirmed, waiting for their owner's yes, of those still to be written to, and left.
+
+    ``to_write_since``: when the oldest of those to be written to asked; 0 for none.
+    """
 
     confirmed: int
     waiting: int
     to_write: int
+    to_write_since: int
     left: int
 
 
@@ -52,19 +59,21 @@ class Subscribers:
         self._random = random
 
     def ask(self, address: str, *, words: str, now: int) -> bool:
-        """Somebody typed this address. False: too many wait already. The same answer whether it is known or not."""
+        """Somebody typed this address. False: too many do. The same answer whether the address is known or not."""
         mark, identity = self.key.mark(address), self._random(ID_SIZE)
         with self.file.transaction() as connection:
+            # Looked at before the address is: a full house must not tell who is in it.
+            waiting, new = connection.execute(
+                "SELECT count(*), coalesce(sum(asked_at > ?), 0) FROM subscriber WHERE confirmed_at = 0",
+                (now - _HOUR,),
+            ).fetchone()
+            if waiting >= WAITING_MAXIMUM or new >= AN_HOUR_MAXIMUM:
+                return False
             number = _words(connection, words)
             known = connection.execute(
                 "SELECT confirmed_at, mails, mailed_at FROM subscriber WHERE mark = ?", (mark,)
             ).fetchone()
             if known is None:
-                if (
-                    _number(connection, "SELECT count(*) FROM subscriber WHERE confirmed_at = 0")
-                    >= WAITING_MAXIMUM
-                ):
-                    return False
                 connection.execute(
                     "INSERT INTO subscriber (id, mark, address, asked_at, asked_words, wants_mail)"
                     " VALUES (?, ?, ?, ?, ?, 1)",
@@ -75,7 +84,9 @@ class Subscribers:
             wants = not confirmed_at and mails < _MAILS_MAXIMUM and now - mailed_at >= _AGAIN_SECONDS
             # A row is written in any case, so that neither the answer nor its time tells who is known.
             connection.execute(
-                "UPDATE subscriber SET wants_mail = max(wants_mail, ?) WHERE mark = ?", (int(wants), mark)
+                "UPDATE subscriber SET wants_mail = iif(:wants, 1, wants_mail), asked_at = iif(:wants, :now, asked_at),"
+                " asked_words = iif(:wants, :words, asked_words) WHERE mark = :mark",
+                {"wants": wants, "now": now, "words": number, "mark": mark},
             )
             return True
 
@@ -159,12 +170,16 @@ class Subscribers:
 
     def counts(self) -> Counts:
         """For the administrator."""
-        query = (
-            "SELECT coalesce(sum(confirmed_at > 0), 0), coalesce(sum(confirmed_at = 0), 0), "
-            "coalesce(sum(wants_mail = 1 AND confirmed_at = 0), 0), (SELECT count(*) FROM suppressed) FROM subscriber"
+        query = """
+            SELECT coalesce(sum(confirmed_at > 0), 0), coalesce(sum(confirmed_at = 0), 0),
+                coalesce(sum(wants_mail = 1 AND confirmed_at = 0), 0),
+                coalesce(min(iif(wants_mail = 1 AND confirmed_at = 0, asked_at, NULL)), 0),
+                (SELECT count(*) FROM suppressed)
+            FROM subscriber"""
+        confirmed, waiting, to_write, since, left = self.file.rows(query)[0]
+        return Counts(
+            confirmed=confirmed, waiting=waiting, to_write=to_write, to_write_since=since, left=left
         )
-        confirmed, waiting, to_write, left = self.file.rows(query)[0]
-        return Counts(confirmed=confirmed, waiting=waiting, to_write=to_write, left=left)
 
 
 def _words(connection: sqlite3.Connection, text: str) -> int:

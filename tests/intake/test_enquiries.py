@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from intake.enquiries.answering import letter as answer_letter
 from intake.enquiries.desk import EnquiryDesk
-from intake.enquiries.form import CARD_NUMBER, LETTER_MAXIMUM, Letter, holds_card_number, read_letter
+from intake.enquiries.form import CARD_NUMBER, QUESTION_MAXIMUM, Question, holds_card_number, read_question
 from intake.housekeeping import Housekeeping
 from intake.sample_people import CARDS
 from tests.intake.answers import problem
@@ -67,9 +67,9 @@ def raw_bytes(state: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(state.glob("enquiries.db*")))
 
 
-def read(document: dict[str, object]) -> Letter:
-    letter = read_letter(document)
-    assert isinstance(letter, Letter), letter
+def read(document: dict[str, object]) -> Question:
+    letter = read_question(document)
+    assert isinstance(letter, Question), letter
     return letter
 
 
@@ -174,7 +174,7 @@ def test_a_task_that_fails_ends_neither_the_others_nor_the_thread() -> None:
         ({"email": "nobody"}, ["email"]),
         ({"text": " \n "}, ["text"]),
         ({"name": "x" * 201, "postcode": "x" * 21, "order": "x" * 65}, ["name", "order", "postcode"]),
-        ({"text": "x" * (LETTER_MAXIMUM + 1)}, ["text"]),
+        ({"text": "x" * (QUESTION_MAXIMUM + 1)}, ["text"]),
         ({"text": "a\x00b"}, ["text"]),
         ({"name": "a\nb"}, ["name"]),
         ({"name": "a\u202eb"}, ["name"]),
@@ -222,7 +222,7 @@ def test_json_takes_the_same_and_nothing_else(node: Node) -> None:
 
 
 def test_the_longest_letter_fits_into_a_request(node: Node) -> None:
-    letter = ASA | {"name": "語" * 200, "text": "語" * LETTER_MAXIMUM}
+    letter = ASA | {"name": "語" * 200, "text": "語" * QUESTION_MAXIMUM}
     assert write(node, letter).status == 200
 
 
@@ -320,8 +320,12 @@ def test_an_answer_that_is_empty_or_drives_a_terminal_is_refused(
         '[node]\nnode = "shop-t"\nstate = "state"\n'
         f'[mail]\nsender = "ask@shop.example"\nshop_url = "https://shop.example"\nport = {mail.port}\n'
     )
-    code, out, _ = run_intake("enquiries", "answer", number, "--config", config, "--json", typed="\x1b[2J\n")
-    assert (code, json.loads(out)["rule"]) == (2, "USAGE-ANSWER")
+    for number_of, text in enumerate((b"\x1b[2J\n", b"caf\xe9\n", b"\n")):
+        path = tmp_path / f"answer-{number_of}"
+        path.write_bytes(text)
+        arguments = ("enquiries", "answer", number, "--config", config, "--json", "--file", path)
+        code, out, _ = run_intake(*arguments)
+        assert (code, json.loads(out)["rule"]) == (2, "USAGE-ANSWER")
     assert mail.inbox == []
 
 
@@ -369,8 +373,8 @@ def test_looking_for_card_numbers_never_fails(text: str) -> None:
     )
 )
 def test_every_document_is_a_letter_or_has_faults(document: dict[str, object]) -> None:
-    found = read_letter(document)
-    if isinstance(found, Letter):
+    found = read_question(document)
+    if isinstance(found, Question):
         assert found.name
         assert found.text
         assert "@" in found.email

@@ -116,6 +116,13 @@ def test_a_server_without_tls_gets_nothing_when_tls_is_configured(
         assert refused(server, tls=tls, ca_file=certificate) in {"MAIL-TLS", "MAIL-UNREACHABLE"}
 
 
+def test_a_file_of_no_certificates_is_a_wrong_setting(server: MailServer, tmp_path: Path) -> None:
+    server.start()
+    (tmp_path / "empty.pem").touch()
+    for name in ("empty.pem", "nothing.pem"):
+        assert refused(server, tls=Tls.STARTTLS, ca_file=tmp_path / name) == "CONFIG-MAIL"
+
+
 @pytest.mark.parametrize("content", ["", "two\nlines", "a" * 2000, "\x00", "ü"])
 def test_a_password_file_holds_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "password"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,11 +24,18 @@ from intake.mail.line import MailLine
 from intake.newsletter.agreement import agreement
 from intake.newsletter.place import open_subscribers
 from intake.newsletter.sending import Sent, send_confirmations
-from intake.newsletter.subscribers import PENDING_DAYS, WAITING_MAXIMUM, Counts, Subscribers
+from intake.newsletter.subscribers import (
+    AN_HOUR_MAXIMUM,
+    PENDING_DAYS,
+    WAITING_MAXIMUM,
+    Counts,
+    Subscribers,
+)
 from intake.newsletter.tokens import LinkKey, Purpose
 from tests.intake.answers import problem
 from tests.intake.mail_server import Came, MailServer
 from tests.intake.node import Answer, Node
+from tests.source import ROOT
 
 Run = Callable[..., tuple[int, str, str]]
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
@@ -92,7 +102,9 @@ def test_only_who_says_yes_to_the_mailed_link_is_in(
 ) -> None:
     node = with_mail(new_node().configure().enrol(1).start(), mail)
     assert ask(node, " Asa.Olund@Example.ORG ").status == 200
-    assert counts(node) == Counts(confirmed=0, waiting=1, to_write=1, left=0)
+    made = counts(node)
+    assert made == Counts(confirmed=0, waiting=1, to_write=1, to_write_since=made.to_write_since, left=0)
+    assert abs(made.to_write_since - time.time()) < 30
     code, out, _ = run_intake("newsletter", "deliver", "--config", node.config, "--json")
     assert (code, json.loads(out)["taken"]) == (0, 1)
     [came] = mail.inbox
@@ -111,7 +123,7 @@ def test_only_who_says_yes_to_the_mailed_link_is_in(
     code, out, _ = run_intake("newsletter", "status", "--config", node.config, "--json")
     assert (code, json.loads(out)) == (
         0,
-        {"confirmed": 1, "waiting": 0, "to_write": 0, "left": 0, "issues": []},
+        {"confirmed": 1, "waiting": 0, "to_write": 0, "to_write_since": 0, "left": 0, "issues": []},
     )
     # Nothing but the address, the words, and the times is kept.
     database = sqlite3.connect(node.state / "newsletter.db")
@@ -277,6 +289,58 @@ def test_an_address_that_nobody_confirms_is_erased(subscribers: Subscribers, tmp
     assert b"silent@example.org" in raw_bytes(tmp_path)
     assert subscribers.erase_unconfirmed(now=PENDING_DAYS * DAY + 1) == 1
     assert b"silent@example.org" not in raw_bytes(tmp_path)
+
+
+def test_a_flood_of_addresses_is_turned_away_and_tells_nobody_who_is_known(subscribers: Subscribers) -> None:
+    subscribers.ask("known@example.org", words="", now=1)
+    [known] = subscribers.to_confirm()
+    subscribers.confirm(known.id, words="", now=1)
+    answers = [
+        subscribers.ask(f"a{number}@example.org", words="", now=2) for number in range(AN_HOUR_MAXIMUM + 1)
+    ]
+    assert answers == [True] * AN_HOUR_MAXIMUM + [False]
+    assert not subscribers.ask("known@example.org", words="", now=2)
+    assert subscribers.ask("known@example.org", words="", now=3603)
+    assert subscribers.ask("new@example.org", words="", now=3603)
+
+
+def test_confirmations_that_nobody_sends_are_a_persons_business(
+    subscribers: Subscribers, tmp_path: Path, run_intake: Run
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\nnode = "shop-t"\nstate = "."\n')
+    subscribers.ask("late@example.org", words="", now=int(time.time()) - 3700)
+    code, out, _ = run_intake("newsletter", "status", "--config", config)
+    assert code == 3
+    assert "Does `intake newsletter deliver --follow` run?" in out
+    assert "late@" not in out
+
+
+def test_confirmations_go_out_by_themselves_until_it_is_stopped(
+    subscribers: Subscribers, tmp_path: Path, mail: MailServer
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(
+        '[node]\nnode = "shop-t"\nstate = "."\n[mail]\nsender = "news@shop.example"\n'
+        f'shop_url = "https://shop.example"\nport = {mail.port}\n'
+    )
+    command = [sys.executable, "-m", "intake", "newsletter", "deliver", "--follow", "--config", str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "Ctrl-C ends it" in process.stderr.readline()
+        subscribers.ask("soon@example.org", words="", now=int(time.time()))
+        end = time.monotonic() + 20
+        while not mail.inbox and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert mail.counts == {"soon@example.org": 1}
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "newsletter.db").touch(0o644)
+    open_subscribers(tmp_path, random=bytes).file.close()
+    assert stat.S_IMODE((tmp_path / "newsletter.db").stat().st_mode) == 0o600
 
 
 def test_too_many_who_wait_are_an_answer_and_not_a_full_disk(subscribers: Subscribers) -> None:

