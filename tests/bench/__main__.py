@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import intake, line, offline, page, push
+from tests.bench import intake, line, offline, page, paper, push
 from tests.end_to_end.browser import NoBrowserError
 
 CONNECTIONS = 32
@@ -38,6 +38,7 @@ def bench(*, quick: bool) -> None:
     )
     console.print(table, "")
     _pages(console)
+    _paper(console, quick=quick)
 
     pushed = push.run(orders=10_000 if quick else push.ORDERS)
     table = Table(
@@ -108,6 +109,29 @@ def _pages(console: Console) -> None:
             f"{one.blocked_ms:.0f}",
         )
     console.print(table, "")
+
+
+def _paper(console: Console, *, quick: bool) -> None:
+    table = Table(
+        "paper and files",
+        "seconds",
+        "CPU s",
+        "us CPU an order",
+        "peak MiB",
+        "MB written",
+        title_justify="left",
+    )
+    table.title = "Packing slips and labels (PDF), the carrier's file (CSV), the day report (HTML and PDF)"
+    for made in paper.run(quick=quick):
+        table.add_row(
+            f"{made.what}, {made.orders:,} orders",
+            f"{made.seconds:.1f}",
+            f"{made.cpu_s:.1f}",
+            f"{1e6 * made.cpu_s / made.orders:.0f}",
+            f"{made.peak_mib:.0f}",
+            f"{made.bytes / 1e6:.1f}",
+        )
+    console.print(table)
 
 
 if __name__ == "__main__":
