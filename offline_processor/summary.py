@@ -15,23 +15,16 @@ from keys import console
 from keys.ring_index import KeyRole
 from offline_processor.control_total import money
 from offline_processor.key_state import Notice
-from offline_processor.ledger import subject_requests
+from offline_processor.ledger import cases, subject_requests
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import OrderState
 from offline_processor.workplace import RunReport
 
 
 def needs_person(report: RunReport, ledger: Ledger) -> bool:
-    """True when an order is held or quarantined, a stray was put aside, a bundle not finished, or somebody asked."""
-    waiting = ledger.row("SELECT 1 FROM orders WHERE state IN ('held', 'quarantined') LIMIT 1")
-    refused = ledger.row("SELECT 1 FROM operation WHERE state = 'failed' LIMIT 1")
+    """True when an order or a decision waits, a stray was put aside, a bundle not finished, or somebody asked."""
     asked = subject_requests.waiting(ledger)
-    return (
-        any(found is not None for found in (waiting, refused))
-        or bool(asked)
-        or report.acquirer_silent
-        or report.strays > 0
-    )
+    return cases.anything_waits(ledger) or bool(asked) or report.acquirer_silent or report.strays > 0
 
 
 def anything_done(report: RunReport) -> bool:

@@ -143,6 +143,17 @@ def refused(ledger: Ledger) -> list[operations.Operation]:
     return [item for item in operations.failed(ledger) if not is_closed(ledger, item.id)]
 
 
+def anything_waits(ledger: Ledger) -> bool:
+    """True when an order is held or quarantined, or a person has to settle a refusal, a difference or a decision."""
+    row = ledger.row(
+        "SELECT EXISTS (SELECT 1 FROM orders WHERE state IN ('held', 'quarantined'))"
+        " OR EXISTS (SELECT 1 FROM operation WHERE state = 'failed' AND id NOT IN (SELECT id FROM case_closed))"
+        " OR EXISTS (SELECT 1 FROM reconcile_exception WHERE closed_at = 0)"
+        " OR EXISTS (SELECT 1 FROM request WHERE state = 'asked')"
+    )
+    return row is not None and bool(row[0])
+
+
 def closable(ledger: Ledger) -> list[Closable]:
     """Every open case that a word can close."""
     found = [

@@ -296,3 +296,30 @@ def _run_and_kill(system: System, total: str, *, after: float) -> None:
         process.wait(timeout=after)
     process.kill()
     process.wait()
+
+
+def test_what_was_sent_and_what_was_given_back_reach_the_status_page(system: System) -> None:
+    with story.open_shop(system.shell, system.places, system.url):
+        made = sample_orders(load_catalogue(SHIPPED), count=2, seed=11, year=datetime.now(UTC).year)
+        receipts = list(post_orders(system.url, made, progress=lambda _: None))
+        _push(system)
+        total = control_total((receipt.amount, receipt.currency) for receipt in receipts)
+        _charge(system, "--confirm", total, expect=(ExitCode.DONE,))
+        sent, given_back = (receipt.order_id for receipt in receipts)
+        with system.places.offline_toml.open("a") as settings:
+            limits = ", ".join(f"{currency} = 1000000" for currency in {one.currency for one in receipts})
+            settings.write(f"[charging]\nsecond_person_above = {{ {limits} }}\n")
+        at = ("--config", system.places.offline_toml)
+        system.shell.offline("offline-processor", "dispatch", sent, *at)
+        why = ("--whole", "--reference", "R-1", "--who", "Ada", "--why", "scratched")
+        system.shell.offline("offline-processor", "refund", given_back, *why, *at)
+        _charge(system, expect=(ExitCode.DONE,))
+        _pull(system)
+        kept = [
+            orders.Receipt(
+                order_id=one.order_id, token=one.access_token, amount=one.amount, currency=one.currency
+            )
+            for one in receipts
+        ]
+        shown = {order: status.state for order, status in orders.statuses(system.url, kept).items()}
+        assert shown == {sent: "dispatched", given_back: "refunded"}
