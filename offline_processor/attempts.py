@@ -99,7 +99,7 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
             orders.settle(ledger, decided, now=now)
         answers = till.acquirer.authorise(
             [
-                Authorisation(reference=reference, card=item.card)
+                Authorisation(reference=reference, card=item.card, only_reserves=till.at_dispatch(item.order))
                 for item, reference in zip(ready, references, strict=True)
             ]
         )

@@ -28,7 +28,7 @@ from offline_processor.cli_wishes import (
 from offline_processor.control_total import minor_units
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.ledger.operations import WHOLE, Operation
+from offline_processor.ledger.operations import Operation
 from offline_processor.station import Station
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -74,7 +74,7 @@ def dispatch(
             "a part is of one order, has a name and an amount",
             "give one ORDER, --amount and --shipment",
         )
-    named = checked_word(shipment or WHOLE, "--shipment")
+    named = checked_word(shipment or dispatching.ALL_SENT, "--shipment")
     ids = order_ids(orders, listed)
 
     def wish(ledger: Ledger, order_id: str) -> Noted:

@@ -199,7 +199,6 @@ def open_till(work: AtWork) -> Iterator[tuple[Till, CardTable, int]]:
         ledger=work.ledger,
         rehearsal=work.keystore.rehearsal,
         clock=clock,
-        takes_at_once=settings.charging.capture == "sale",
     )
     acquirer = open_acquirer(settings.acquirer, desk)
     window = min(settings.processor.window, acquirer.window or settings.processor.window)

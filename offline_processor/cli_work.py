@@ -82,7 +82,6 @@ class AtWork:
             ledger=self.ledger,
             rehearsal=self.keystore.rehearsal,
             clock=self.station.clock,
-            takes_at_once=self.settings.charging.capture == "sale",
             before_screen=self.bars.stop,
         )
         opened = open_acquirer(self.settings.acquirer, desk)

@@ -22,6 +22,9 @@ from transfer.wire.ids import OrderId
 
 _DAY: Final = 86_400
 _STANDING: Final = (OperationState.PENDING, OperationState.DONE)
+ALL_SENT: Final = "sent"
+"""The name of a shipment that nobody named: all that is left of an order."""
+
 _REST: Final = "rest"
 _CANCELLED: Final = "cancelled"
 _AGAIN: Final = " again "
@@ -106,6 +109,12 @@ def ship(
     """
     if charge.state is OrderState.PAID and charge.authorised is not None:
         return _mark_sent(ledger, charge, charge.authorised, amount=amount, early=early, now=now)
+    if shipment == WHOLE:
+        raise ProcessorError(
+            "DISPATCH-NAME",
+            f"{WHOLE!r} names what is taken at once, and no shipment",
+            "give the shipment another name",
+        )
     if (before := _named(charge, OperationKind.CAPTURE, shipment)) is not None:
         _check_same(before, amount, "DISPATCH-NAME")
         return _owed(charge)

@@ -16,7 +16,7 @@ from offline_processor.cards import CardTable
 from offline_processor.charging import APPROVED_CODE, REVERSED_CODES, Answer, Event, Reference, matches
 from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.ledger.operations import Operation, OperationKind, OperationState
+from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState
 from offline_processor.ledger.orders import Move
 from offline_processor.outcomes import AUTHORISATION_EXPIRED, CANCELLED
 from offline_processor.stages import OrderState, Settled
@@ -200,6 +200,7 @@ def _capture(item: Operation, card: CardView | None, *, repeat: bool) -> Capture
         repeat=repeat,
         card=card,
         final=item.final,
+        at_once=item.reference == WHOLE,
     )
 
 

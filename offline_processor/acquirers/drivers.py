@@ -25,14 +25,12 @@ from offline_processor.ledger.ledger import Ledger
 class Desk:
     """What a command gives to its driver: the ledger, the keystore's ``rehearsal``, the clock (Unix seconds).
 
-    ``takes_at_once``: orders are captured when they are approved; ``before_screen`` is called before an operator is
-    shown another screen.
+    ``before_screen`` is called before an operator is shown another screen.
     """
 
     ledger: Ledger
     rehearsal: bool
     clock: Callable[[], int]
-    takes_at_once: bool = True
     before_screen: Callable[[], None] = lambda: None
 
 
@@ -70,7 +68,6 @@ def _open(config: AcquirerConfig, desk: Desk) -> Acquirer:
         case "operator":
             return OperatorAcquirer(
                 rehearsal=desk.rehearsal,
-                takes_at_once=desk.takes_at_once,
                 before_screen=desk.before_screen,
             )
         case "batch-file":

@@ -39,8 +39,8 @@ MARK: Final = "REHEARSAL - throwaway keys; nobody is charged. Do NOT key this in
 class OperatorAcquirer:
     """Orders are keyed one at a time. ``OPERATOR-TERMINAL`` where there is no terminal.
 
-    ``takes_at_once``: the terminal's sale takes the money, so that a capture of the whole has nothing left to do;
-    otherwise it is keyed as a pre-authorisation and the capture is asked for. ``before_screen`` is called before
+    What is taken at once is keyed as a sale, whose capture has nothing left to do; what is captured when the goods go
+    is keyed as a pre-authorisation, and its capture asked for. ``before_screen`` is called before
     the other screen is entered (progress bars must be still). ``shown_seconds``: how long a card stands there.
     """
 
@@ -48,7 +48,6 @@ class OperatorAcquirer:
         self,
         *,
         rehearsal: bool,
-        takes_at_once: bool = True,
         shown_seconds: int = SHOWN_SECONDS,
         before_screen: Callable[[], None] = lambda: None,
     ) -> None:
@@ -57,7 +56,6 @@ class OperatorAcquirer:
         except OSError as error:
             raise _no_terminal() from error
         self._rehearsal = rehearsal
-        self._takes_at_once = takes_at_once
         self._seconds = shown_seconds
         self._before_screen = before_screen
         self._page = KeyingPage()
@@ -89,7 +87,7 @@ class OperatorAcquirer:
     def _authorise(self, order: Authorisation, place: int, of: int) -> Answer | None:
         self._keyed += 1
         with self._screen("Keying an order") as screen:
-            kind = "sale" if self._takes_at_once else "pre-authorisation"
+            kind = "pre-authorisation" if order.only_reserves else "sale"
             screen.page(f"Next: order {self._keyed} of this run. Choose {kind}, card not present (MOTO).")
             screen.wait("When nobody else sees the screen and the terminal waits for the card")
             try:
@@ -104,11 +102,10 @@ class OperatorAcquirer:
         return [self._capture(item) for item in window]
 
     def _capture(self, item: Capture) -> Answer | None:
-        if self._takes_at_once and item.reference.amount == item.original.amount:
+        if item.at_once:
             return answer(item.reference, APPROVED_CODE, approval=item.approval)
         with self._screen("Completing an order") as screen:
-            what = "Take (complete the pre-authorisation)" if not self._takes_at_once else "Take"
-            return done_of(screen, item, what=what)
+            return done_of(screen, item, what="Take (complete the pre-authorisation)")
 
     def reverse(self, window: Sequence[Reversal]) -> Sequence[Answer | None]:
         """Ask whether each stands in the journal, and to void it."""

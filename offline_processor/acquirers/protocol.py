@@ -22,11 +22,13 @@ from transfer.wire.card import CardView
 class Authorisation:
     """One amount to reserve. ``card`` views locked memory and is wiped after the exchange.
 
-    Its ``cvv`` is empty when the authorisation repeats a declined one later: a CVV is sent once.
+    Its ``cvv`` is empty when the authorisation repeats a declined one later: a CVV is sent once. ``only_reserves``: it
+    is captured later, when the goods go; a terminal that tells sales from pre-authorisations has to know.
     """
 
     reference: Reference
     card: CardView = field(repr=False)
+    only_reserves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +51,13 @@ class Advice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture(Advice):
-    """Take ``reference.amount`` of what was reserved. ``final``: nothing of the rest will be taken."""
+    """Take ``reference.amount`` of what was reserved. ``final``: nothing of the rest will be taken.
+
+    ``at_once``: it is of an order that is taken whole as soon as it is approved, which a terminal's sale has done.
+    """
 
     final: bool
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

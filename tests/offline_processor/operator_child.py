@@ -37,7 +37,7 @@ def reference(number: int) -> Reference:
 
 
 def advice(kind: type[Advice], number: int) -> Advice:
-    more = {"final": True} if kind is Capture else {}
+    more = {"final": True, "at_once": sys.argv[1] != "dispatch"} if kind is Capture else {}
     return kind(
         operation=f"{number:032x}",
         reference=reference(number),
@@ -57,7 +57,13 @@ def act(driver: OperatorAcquirer, verb: str, slots: LockedBuffer) -> list[object
             answers: list[object] = []
             for number, view in enumerate(views, 1):
                 answers += driver.authorise(
-                    [Authorisation(reference=reference(number), card=decode_card(view))]
+                    [
+                        Authorisation(
+                            reference=reference(number),
+                            card=decode_card(view),
+                            only_reserves=sys.argv[1] == "dispatch",
+                        )
+                    ]
                 )
             return answers
         case "reverse":
@@ -88,7 +94,6 @@ def main() -> None:
     try:
         driver = OperatorAcquirer(
             rehearsal=True,
-            takes_at_once=mode != "dispatch",
             shown_seconds=int(seconds),
             before_screen=lambda: None,
         )

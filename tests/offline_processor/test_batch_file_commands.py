@@ -18,7 +18,8 @@ from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.batch import run
 from tests.offline_processor.commands import configure, processor
-from tests.offline_processor.shop import DECLINED_CARD, Shop, a_card, open_shop
+from tests.offline_processor.desk import Desk, desk
+from tests.offline_processor.shop import DECLINED_CARD, Shop, a_card, id_of, open_shop
 from tests.offline_processor.traces import Cards, files_under
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +139,42 @@ def test_exported_file_is_answered_and_the_answer_taken_once(handed: tuple[Shop,
     known = Cards(cvv_of={b"4242424242424242": b"123", DECLINED_CARD: b"123"})
     for path, content in files_under(shop.root).items():
         assert known.pans_in(content) == [], path
+
+
+def test_order_that_is_approved_in_a_file_is_captured_in_the_next_and_can_be_given_back(
+    tmp_path: Path,
+) -> None:
+    shop, _ = a_shop(tmp_path)
+    config = configure(shop)
+    driver = f'driver = "batch-file"\nmerchant = "M1"\nbatch_key = "acquirer/{PUBLIC_KEY}"'
+    signer = f'batch_signer = "acquirer/{SIGNING_PUBLIC}"'
+    text = config.read_text().replace('books = "books.db"', f"{driver}\n{signer}")
+    config.write_text(f"{text}[charging]\nsecond_person_above = {{ EUR = 10000 }}\n")
+
+    def exchange(at: Desk, number: int) -> None:
+        out = tmp_path / f"out-{number}"
+        out.mkdir()
+        assert at.say("batch-file", "export", "--out", str(out)).code == 0
+        (file,) = out.glob("*.batch")
+        answer = file.with_suffix(".answer")
+        assert batch_file("answer", file, "--keys", tmp_path / "acquirer", "--out", answer).code == 0
+        assert at.say("batch-file", "import", str(answer)).code == 0
+
+    with desk(config) as at:
+        assert at.say("run", "--confirm", "2 orders: EUR 49.98").code == 3
+        assert {case["rule"] for case in at.say("cases").document["cases"]} == {"CHARGE-SUBMITTED"}
+        exchange(at, 1)
+        assert shop.state(0)[0] == "paid"
+        assert at.say("run").document["operations"]["open"] == 1
+        exchange(at, 2)
+        at.say("run")
+        refund = ("--whole", "--reference", "R-1", "--who", "A", "--why", "scratched")
+        assert at.say("refund", id_of(0), *refund).document["open"] == 1
+        exchange(at, 3)
+        closed = at.say("close-day", "--who", "A").document["batches"]
+        assert [(one["captured"], one["refunded"], one["answer"]) for one in closed] == [
+            (2499, 2499, "in balance")
+        ]
+        assert at.say("cases").document["cases"] == []
+    assert shop.state(0)[0] == "refunded"
+    assert shop.state(1)[0] == "declined"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline_processor import dispatch, operations
-from offline_processor.acquirers.protocol import Acquirer, Reversal, Verb
+from offline_processor.acquirers.protocol import Acquirer, Authorisation, Capture, Reversal, Verb
 from offline_processor.attempts import Till
 from offline_processor.batch import run
 from offline_processor.cards import CardTable
@@ -73,7 +73,7 @@ def send(made: Till, now: int) -> Sent:
 
 
 def ship(
-    shop: Shop, number: int, *, shipment: str = "whole", amount: int | None = None, final: bool = False
+    shop: Shop, number: int, *, shipment: str = "sent", amount: int | None = None, final: bool = False
 ) -> Sent:
     with till(shop) as made:
         with made.ledger.atomic():
@@ -168,6 +168,8 @@ def test_paid_order_is_only_marked_when_it_goes(shop: Shop) -> None:
 def test_parts_are_captured_each_once_and_the_rest_is_released(shop: Shop) -> None:
     shop.bundle([shop.seal(0)])
     run_with(shop, DISPATCH)
+    with pytest.raises(ProcessorError, match="DISPATCH-NAME"):
+        ship(shop, 0, shipment="whole", amount=1_000)
     for _ in range(2):
         ship(shop, 0, shipment="parcel-1", amount=1_000)
     assert shop.state(0)[0] == "authorised"
@@ -309,12 +311,33 @@ def test_card_whose_capture_is_never_answered_is_erased_at_its_deadline(shop: Sh
     run_with(shop, DISPATCH)
     with shop.ledger() as ledger, ledger.atomic():
         charge = dispatch.find(ledger, id_of(0))
-        dispatch.ship(ledger, charge, shipment="whole", amount=None, final=False, early=False, now=shop.now)
+        dispatch.ship(ledger, charge, shipment="sent", amount=None, final=False, early=False, now=shop.now)
     silent_line = ["lost-after@capture"]
     for days, kept in ((29, 1), (2, 0)):
         shop.now += days * DAY
         run_with(shop, DISPATCH, SimulatedAcquirer(shop.books, faults=silent_line))
         assert shop.rows("SELECT count(vault) FROM live_attempt") == [(kept,)]
+
+
+def test_pre_order_is_only_reserved_though_all_else_is_taken_at_once(shop: Shop) -> None:
+    asked: list[tuple[bool, bool]] = []
+
+    class Watched(SimulatedAcquirer):
+        def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
+            asked.extend((one.only_reserves, False) for one in window)
+            return super().authorise(window)
+
+        def capture(self, window: Sequence[Capture]) -> Sequence[Answer | None]:
+            asked.extend((False, one.at_once) for one in window)
+            return super().capture(window)
+
+    keys, order = shop.keys_for(), an_order(1)
+    today = datetime.fromtimestamp(shop.now, UTC).date()
+    release = ChargingConfig(preorders={order.items[0].sku: today + timedelta(days=3)})
+    shop.bundle([shop.seal(0, keys=keys), shop.seal(1, keys=keys, order=order)])
+    run_with(shop, release, Watched(shop.books))
+    assert asked == [(False, False), (True, False), (False, True)]
+    assert (shop.state(0)[0], shop.state(1)[0]) == ("paid", "authorised")
 
 
 def test_release_of_the_rest_still_has_the_card_that_its_message_carries(shop: Shop) -> None:

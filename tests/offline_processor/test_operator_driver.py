@@ -245,6 +245,17 @@ def test_sale_is_taken_at_once_and_a_pre_authorisation_is_asked_for(tmp_path: Pa
     assert "code='00'" in later.answers[0]
 
 
+def test_order_that_is_captured_later_is_keyed_as_a_pre_authorisation(tmp_path: Path) -> None:
+    keying = Keying(tmp_path, CARDS[:1], mode="dispatch")
+    with keying.terminal as terminal:
+        keying.see(CARDS[0])
+        keying.press()
+        keying.choose(5)
+        keying.confirm()
+        assert terminal.end() == 0
+    assert b"Choose pre-authorisation, card not present" in terminal.shown
+
+
 def test_refund_that_the_terminal_refuses_has_its_code(tmp_path: Path) -> None:
     asked = Keying(tmp_path, CARDS[:1], verb="refund")
     with asked.terminal as terminal:

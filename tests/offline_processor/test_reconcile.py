@@ -251,7 +251,7 @@ def a_day(shop: Shop) -> None:
     with shop.ledger() as ledger, ledger.atomic():
         for number, amount in ((0, None), (2, 1_000), (3, None)):
             charge = dispatch.find(ledger, id_of(number))
-            name = "whole" if amount is None else "parcel"
+            name = "sent" if amount is None else "parcel"
             dispatch.ship(ledger, charge, shipment=name, amount=amount, final=True, early=False, now=shop.now)
         dispatch.cancel(ledger, dispatch.find(ledger, id_of(4)), now=shop.now)
     shop.now += HOUR
