@@ -226,8 +226,14 @@ def _letters() -> dict[str, Any]:
         "Ask the shop something. It is answered by email and erased after its time.",
         "Enquiry",
     )
+    page = {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}
     return {
         path: {
+            "get": {
+                "operationId": f"{operation}Page",
+                "summary": "The same for people.",
+                "responses": {"200": page, **_problems("405", "429", "500")},
+            },
             "post": {
                 "operationId": operation,
                 "summary": summary,
@@ -236,7 +242,7 @@ def _letters() -> dict[str, Any]:
                     "202": _answer("Kept.", _reference(taken)),
                     **_problems("400", "405", "408", "413", "415", "422", "429", "500"),
                 },
-            }
+            },
         }
         for path, (operation, summary, name), taken in (
             ("/newsletter", newsletter, "NewsletterAsked"),

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from intake.consent import advertising, choices
 from intake.page import basket
-from intake.page.changes import is_from_here, read_form
+from intake.page.changes import form_route, is_from_here, read_form
 from intake.page.guard import file_headers
 from intake.page.pages import BASKET_DAYS, Pages, choices_of
 
@@ -38,8 +38,7 @@ class ConsentPages:
     def routes(self) -> list[Route]:
         """The addresses of this room."""
         return [
-            Route(_COOKIES, self._show),
-            Route(_COOKIES, self._choose, methods=["POST"]),
+            form_route(_COOKIES, show=self._show, take=self._choose),
             Route("/.well-known/gpc.json", self._show_gpc),
         ]
 

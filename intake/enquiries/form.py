@@ -34,7 +34,15 @@ class EnquiryForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """An enquiry. ``order`` is an order's number, if it is about one; ``postcode`` helps to find it."""
 
     name: Annotated[str, Meta(min_length=1, max_length=TEXT_MAXIMUM, examples=["Zoë Müller"])]
-    email: Annotated[str, Meta(min_length=3, max_length=EMAIL_MAXIMUM, examples=["zoe.mueller@example.com"])]
+    email: Annotated[
+        str,
+        Meta(
+            min_length=3,
+            max_length=EMAIL_MAXIMUM,
+            examples=["zoe.mueller@example.com"],
+            extra_json_schema={"format": "email"},
+        ),
+    ]
     text: Annotated[str, Meta(min_length=1, max_length=QUESTION_MAXIMUM, examples=["Is side B in stereo?"])]
     order: Annotated[str, Meta(max_length=ORDER_MAXIMUM)] = ""
     postcode: Annotated[str, Meta(max_length=POSTCODE_MAXIMUM)] = ""

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from intake.asgi import read_json, single_headers
 from intake.enquiries.desk import EnquiryDesk
 from intake.enquiries.form import LABELS, QUESTION_MAXIMUM, EnquiryTaken, Question, read_question
-from intake.page.changes import is_form, is_from_here, read_form
+from intake.page.changes import form_route, is_form, is_from_here, read_form
 from intake.page.pages import Pages
 from intake.problems import NOT_JSON, Fault, Problem, faulty_letter, too_many
 from intake.refusals import problem_response
@@ -39,7 +39,7 @@ class EnquiryPages:
 
     def routes(self) -> list[Route]:
         """The address of this room."""
-        return [Route(_ENQUIRIES, self._show), Route(_ENQUIRIES, self._take, methods=["POST"])]
+        return [form_route(_ENQUIRIES, show=self._show, take=self._take)]
 
     async def _show(self, request: Request) -> Response:
         return self._page(request, {}, ())

@@ -17,7 +17,15 @@ from intake.forms import EMAIL_MAXIMUM
 class NewsletterForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that the newsletter needs."""
 
-    email: Annotated[str, Meta(min_length=3, max_length=EMAIL_MAXIMUM, examples=["zoe.mueller@example.com"])]
+    email: Annotated[
+        str,
+        Meta(
+            min_length=3,
+            max_length=EMAIL_MAXIMUM,
+            examples=["zoe.mueller@example.com"],
+            extra_json_schema={"format": "email"},
+        ),
+    ]
 
 
 class NewsletterAsked(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from intake.newsletter.agreement import agreement
 from intake.newsletter.form import NewsletterAsked
 from intake.newsletter.subscribers import PENDING_DAYS, Subscribers
 from intake.newsletter.tokens import Purpose
-from intake.page.changes import is_form, is_from_here, read_form
+from intake.page.changes import form_route, is_form, is_from_here, read_form
 from intake.page.pages import Pages
 from intake.problems import NOT_JSON, Fault, Problem, faulty_letter, too_many
 from intake.refusals import problem_response
@@ -47,12 +47,9 @@ class NewsletterPages:
     def routes(self) -> list[Route]:
         """The addresses of this room."""
         return [
-            Route(_NEWSLETTER, self._show),
-            Route(_NEWSLETTER, self._ask, methods=["POST"]),
-            Route(_CONFIRM, self._show_confirm),
-            Route(_CONFIRM, self._confirm, methods=["POST"]),
-            Route(_UNSUBSCRIBE, self._show_unsubscribe),
-            Route(_UNSUBSCRIBE, self._unsubscribe, methods=["POST"]),
+            form_route(_NEWSLETTER, show=self._show, take=self._ask),
+            form_route(_CONFIRM, show=self._show_confirm, take=self._confirm),
+            form_route(_UNSUBSCRIBE, show=self._show_unsubscribe, take=self._unsubscribe),
         ]
 
     async def _show(self, request: Request) -> Response:

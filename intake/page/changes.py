@@ -6,10 +6,12 @@ Must not: obey a form of another site, or show anything of a request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from intake.asgi import read_body
 from intake.catalogue import Catalogue
@@ -58,6 +60,18 @@ def is_from_here(request: Request) -> bool:
         return site in {"same-origin", "none"}
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def form_route(path: str, *, show: Answer, take: Answer) -> Route:
+    """One address for a page and for what its form sends, so that a refusal of another method names all that it has."""
+
+    async def answer(request: Request) -> Response:
+        return await (take if request.method == "POST" else show)(request)
+
+    return Route(path, answer, methods=["GET", "POST"])
 
 
 def is_form(request: Request) -> bool:

@@ -26,7 +26,7 @@ from intake.page import told
 from intake.page.address import countries
 from intake.page.assets import assets
 from intake.page.basket import Basket
-from intake.page.changes import changed, is_from_here, read_form
+from intake.page.changes import changed, form_route, is_from_here, read_form
 from intake.page.covers import ICON, cover
 from intake.page.guard import file_headers
 from intake.page.inventory import headers_of, inventory, scripts_of
@@ -98,8 +98,7 @@ class Pages:
         """Every address but ``/orders/{order_id}``, which programs use too."""
         return [
             Route("/", self._show_shop),
-            Route("/basket", self._show_basket),
-            Route("/basket", self._change_basket, methods=["POST"]),
+            form_route("/basket", show=self._show_basket, take=self._change_basket),
             Route("/checkout", self._show_checkout),
             Route("/thanks", self._show_thanks),
             Route("/scripts", self._show_scripts),
