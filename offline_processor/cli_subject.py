@@ -296,7 +296,7 @@ def _find(
 
 def _confirm(found: Found, given: str | None, done: str) -> None:
     """A person has seen which orders it touches. ``USAGE-CONFIRM``, ``SUBJECT-CONFIRM``."""
-    wanted = f"{len(found.orders)} orders"
+    wanted = "1 order" if len(found.orders) == 1 else f"{len(found.orders)} orders"
     console.warn(f"To be {done}: {wanted}", style="bold")
     for order in found.orders[:_SHOWN]:
         erased = ", erased before" if order.erased else ""

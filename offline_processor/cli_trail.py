@@ -31,6 +31,7 @@ ONLY_LOOK: Final = frozenset(
         "status",
         "verify-ledger",
         "batch-file status",
+        "cases",
         "export log",
         "legal-hold list",
         "report",

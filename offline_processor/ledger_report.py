@@ -88,6 +88,10 @@ class Verified:
                 f"signed up to entry {self.signed.entries} on {in_words(self.signed.signed_at)} by the offline identity"
                 f" {fingerprint(bytes.fromhex(self.signed.identity))}: compare it with the ceremony record"
             )
+            if newer := self.entries - self.signed.entries:
+                lines.append(
+                    f"{newer} newer entries are chained; the next command that opens the keys signs them"
+                )
         if self.unended is not None:
             entry, at, command = self.unended
             lines.append(

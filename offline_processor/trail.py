@@ -24,10 +24,12 @@ from keys.keystore import Keystore
 from keys.record import RECORD_NAME
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import anchor
-from offline_processor.ledger.ledger import CLOCK_JUMP, Ledger
+from offline_processor.ledger.ledger import Ledger
 
 BEGUN = "command-begun"
 ENDED = "command-ended"
+_AHEAD = 3 * 86_400
+"""Further from the newest entry a command's time is told as its ``clock`` and is not the ledger's (seconds)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,8 +92,8 @@ def unended(ledger: Ledger) -> tuple[int, int, str] | None:
 
 
 def _append(ledger: Ledger, kind: str, command: str, facts: dict[str, Any], *, now: int) -> None:
-    # A wrong clock must not become the ledger's: it would be refused ever after, or no longer be refused at all.
-    right = not ledger.newest or 0 <= now - ledger.newest <= CLOCK_JUMP
+    # A wrong clock must not become the ledger's: the right one would be refused ever after, or a wrong one no more.
+    right = not ledger.newest or 0 <= now - ledger.newest <= _AHEAD
     ledger.append(kind, command, now if right else ledger.newest, facts if right else {**facts, "clock": now})
 
 

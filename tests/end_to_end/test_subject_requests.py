@@ -93,10 +93,10 @@ def test_copy_and_erasure_of_a_person_cross_the_gap_and_only_a_word_comes_back(
     }
     assert touched[erasure] == [receipts[0].order_id]
 
-    count = f"{len(touched[copy])} orders"
+    count = "1 order" if len(touched[copy]) == 1 else f"{len(touched[copy])} orders"
     written = _subject(system, "export", "--request", copy, "--out", tmp_path, "--confirm", count, *WHO)
     assert address in (Path(written["export"]) / "data.txt").read_text()
-    erase = ("erase", "--request", erasure, "--confirm", "1 orders", "--undelivered", *WHO)
+    erase = ("erase", "--request", erasure, "--confirm", "1 order", "--undelivered", *WHO)
     assert _subject(system, *erase)["proof"]["holds"]
     assert street not in _bytes_of(ledger)
     _carry(system)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import os
+import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keys.console import ExitCode
 from offline_processor import backup, retention, subjects
 from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.disclosures import Disclosed, Export, record
+from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.snapshot import wipe_snapshot
-from tests.offline_processor.commands import configure
+from tests.offline_processor.commands import Ran, configure, in_process, processor
 from tests.offline_processor.disaster import back_up
 from tests.offline_processor.shop import (
     DECLINED_CARD,
@@ -29,6 +33,7 @@ from tests.offline_processor.shop import (
 )
 from tests.offline_processor.test_subjects import REQUEST, ask, carried, dispatched, raw
 from transfer.retention import RULES, SCHEDULE, Kept
+from transfer.wire.order import Customer, Delivery, Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,25 +194,24 @@ def test_commands_hold_release_and_erase(tmp_path: Path) -> None:
     shop.run()
     config = configure(shop)
 
-    def command(*arguments: str) -> Any:
-        words = [sys.executable, "-m", "offline_processor", *arguments, "--config", str(config)]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    def command(*arguments: str) -> Ran:
+        return in_process(config, *arguments)
 
     # The ledger is old: a person says that the clock is right before anything else is done.
-    assert command("run", "--clock-is-right").returncode in {ExitCode.DONE, ExitCode.NEEDS_PERSON}
+    assert processor("run", config, "--clock-is-right").code in {ExitCode.DONE, ExitCode.NEEDS_PERSON}
     why = ("--who", "A. Keeper", "--why", "dispute")
-    assert command("legal-hold", "add", id_of(0), *why).returncode == ExitCode.DONE
+    assert command("legal-hold", "add", id_of(0), *why).code == ExitCode.DONE
     held = command("retention", "run", "--who", "A. Keeper", "--json")
-    assert (held.returncode, json.loads(held.stdout)["kept"]) == (ExitCode.NOTHING_TO_DO, {"legal-hold": 1})
-    listed = json.loads(command("legal-hold", "list", "--json").stdout)
+    assert (held.code, held.document["kept"]) == (ExitCode.NOTHING_TO_DO, {"legal-hold": 1})
+    listed = command("legal-hold", "list", "--json").document
     assert [hold["order"] for hold in listed["holds"]] == [id_of(0)]
-    assert command("legal-hold", "add", "ab" * 16, *why).returncode == ExitCode.REFUSED
-    assert command("legal-hold", "remove", id_of(0), *why).returncode == ExitCode.DONE
+    assert command("legal-hold", "add", "ab" * 16, *why).code == ExitCode.REFUSED
+    assert command("legal-hold", "remove", id_of(0), *why).code == ExitCode.DONE
     done = command("retention", "run", "--who", "A. Keeper", "--json")
-    assert done.returncode == ExitCode.DONE, done.stderr
-    assert json.loads(done.stdout)["proof"]["holds"]
+    assert done.code == ExitCode.DONE, done.err
+    assert done.document["proof"]["holds"]
     assert b"asa0@example.org" not in raw(shop)
-    shown = json.loads(command("retention", "schedule", "--json").stdout)
+    shown = command("retention", "schedule", "--json").document
     assert [rule["kind"] for rule in shown["schedule"]] == [rule.kind.value for rule in SCHEDULE]
 
 
@@ -216,3 +220,87 @@ def test_every_kind_has_one_rule_and_the_readme_has_them_all() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     rows = [f"| {rule.what} | {rule.side} | {rule.kept} | {rule.ended_by} |" for rule in SCHEDULE]
     assert [row for row in rows if row not in readme] == []
+
+
+# Whatever happens in whatever order
+
+STATES = ("paid", "dispatched", "declined", "refunded", "held", "authorised")
+STEP = st.one_of(
+    st.tuples(st.just("state"), st.integers(1, 4), st.sampled_from(STATES)),
+    st.tuples(st.sampled_from(["hold", "free", "wish"]), st.integers(1, 4), st.none()),
+    st.tuples(st.just("run"), st.sampled_from([0, UNSOLD, SOLD]), st.booleans()),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(STEP, max_size=12))
+def test_no_course_of_events_erases_what_is_held_open_or_young(steps: list[tuple[str, int, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as place, closing(Ledger(Path(place) / "ledger.db")) as ledger:
+        begin(ledger)
+        now, states, held, wished, gone = (
+            1000,
+            dict.fromkeys(range(1, 5), "paid"),
+            set[int](),
+            set[int](),
+            set[int](),
+        )
+        for what, number, more in steps:
+            now += 1
+            order = (number, f"{number:032x}")
+            if what == "state":
+                states[number] = more
+                with ledger.atomic():
+                    ledger.execute("UPDATE orders SET state = ? WHERE number = ?", (more, number))
+            elif what in {"hold", "free"}:
+                change = erasure.add_hold if what == "hold" else erasure.remove_hold
+                (held.add if what == "hold" else held.discard)(number)
+                with ledger.atomic():
+                    change(ledger, [order], who="A", why="w", now=now)
+            elif what == "wish":
+                wished.add(number)
+                with ledger.atomic():
+                    erasure.wish(ledger, *order, who="A", request="", now=now)
+            else:
+                report = retention.run(ledger, who="A", now=now + number, dry=more)
+                due = {one for one in states if may_go(one, states, held, wished, after=number)}
+                assert report.erased["person"] == len(due - gone)
+                gone |= set() if more else due
+                assert report.proof is None or report.proof.holds
+        left = {number for (number,) in ledger.rows("SELECT number FROM person")}
+        assert left == set(states) - gone
+        assert ledger.verify_chain() >= 1
+        ledger.empty_log()
+        content = (Path(place) / "ledger.db").read_bytes()
+        assert {number for number in states if f"person-{number}@example.org".encode() in content} == left
+
+
+def may_go(number: int, states: dict[int, str], held: set[int], wished: set[int], *, after: int) -> bool:
+    state = states[number]
+    if number in held or state in {"held", "authorised"}:
+        return False
+    if number in wished:
+        return state != "paid"
+    return after == SOLD if state in {"paid", "dispatched", "refunded"} else after >= UNSOLD
+
+
+def begin(ledger: Ledger) -> None:
+    with ledger.atomic():
+        ledger.append("begun", "test", 1000, {})
+        for number in range(1, 5):
+            person = msgspec.json.encode(
+                (
+                    [Item(sku="S", quantity=1, price=1)],
+                    Customer(name=f"Person {number} Longname", email=f"person-{number}@example.org"),
+                    Delivery(lines=[f"Street of {number}"], city="C", region="", postcode="", country="SE"),
+                )
+            )
+            ledger.execute(
+                "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency,"
+                " state, reason, rule, card, attempts, changed_at, told)"
+                " VALUES (?, ?, 'n', 1, ?, x'00', 1, 'EUR', 'paid', 'none', '', '', 1, 1000, 0)",
+                (number, f"{number:032x}", number),
+            )
+            ledger.execute(
+                "INSERT INTO person (number, person, salt) VALUES (?, ?, ?)",
+                (number, person.decode(), os.urandom(16)),
+            )

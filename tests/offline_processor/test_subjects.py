@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.erasure import Against
 from offline_processor.opening import open_order
 from offline_processor.stages import Quarantined, SubjectAsked
-from tests.offline_processor.commands import configure
+from tests.offline_processor.commands import Ran, configure, in_process
 from tests.offline_processor.shop import (
     LOST_ANSWER_CARD,
     Shop,
@@ -392,37 +392,34 @@ def today(tmp_path: Path) -> Iterator[Shop]:
 def test_person_at_the_machine_settles_requests_by_the_commands(today: Shop, tmp_path: Path) -> None:
     config = configure(today)
 
-    def run(*arguments: str) -> Any:
-        words = [sys.executable, "-m", "offline_processor", "subject", *arguments, "--config", str(config)]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    def run(*arguments: str) -> Ran:
+        return in_process(config, "subject", *arguments)
 
-    listed = json.loads(run("list", "--json").stdout)
+    listed = run("list", "--json").document
     assert {request["kind"] for request in listed["requests"]} == {"erase", "export"}
     assert "asa" not in json.dumps(listed)
     erase = ("erase", "--request", REQUEST.hex(), *WHO)
     unconfirmed = run(*erase, "--json")
-    assert (unconfirmed.returncode, json.loads(unconfirmed.stdout)["rule"]) == (
+    assert (unconfirmed.code, unconfirmed.document["rule"]) == (
         ExitCode.USAGE,
         "USAGE-CONFIRM",
     )
     wrong = run(*erase, "--confirm", "2 orders", "--json")
-    assert json.loads(wrong.stdout)["rule"] == "SUBJECT-CONFIRM"
+    assert wrong.document["rule"] == "SUBJECT-CONFIRM"
     done = run(*erase, "--confirm", "0 orders", "--json")  # the order that was named is another person's
-    assert json.loads(done.stdout)["not_theirs"] == [id_of(0)]
+    assert done.document["not_theirs"] == [id_of(0)]
     other = run("erase", "--request", (b"e" * 16).hex(), *WHO, "--json")
-    assert json.loads(other.stdout)["rule"] == "SUBJECT-KIND"
-    out = ("--out", str(tmp_path), "--request", (b"e" * 16).hex(), *WHO, "--confirm", "1 orders")
+    assert other.document["rule"] == "SUBJECT-KIND"
+    out = ("--out", str(tmp_path), "--request", (b"e" * 16).hex(), *WHO, "--confirm", "1 order")
     written = run("export", *out)
-    assert written.returncode == ExitCode.DONE, written.stderr
-    assert "asa0" not in written.stdout + written.stderr
+    assert written.code == ExitCode.DONE, written.err
+    assert "asa0" not in written.out + written.err
     assert "asa0@example.org" in (tmp_path / f"subject-{(b'e' * 16).hex()[:12]}" / "data.txt").read_text()
-    local = run("erase", id_of(1), *WHO, "--confirm", "1 orders", "--json")
-    assert json.loads(local.stdout)["proof"]["holds"], local.stdout
-    assert json.loads(run("erase", "ab" * 16, *WHO, "--json").stdout)["rule"] == "ORDER-UNKNOWN"
-    assert json.loads(run("erase", *WHO, "--json").stdout)["rule"] == "USAGE-SUBJECT"
-    assert (
-        json.loads(run("refuse", "ab" * 16, *WHO, "--why", "x", "--json").stdout)["rule"] == "SUBJECT-UNKNOWN"
-    )
+    local = run("erase", id_of(1), *WHO, "--confirm", "1 order", "--json")
+    assert local.document["proof"]["holds"], local.out
+    assert run("erase", "ab" * 16, *WHO, "--json").document["rule"] == "ORDER-UNKNOWN"
+    assert run("erase", *WHO, "--json").document["rule"] == "USAGE-SUBJECT"
+    assert run("refuse", "ab" * 16, *WHO, "--why", "x", "--json").document["rule"] == "SUBJECT-UNKNOWN"
     today.now = int(time.time()) + 10
     today.reopen()
     assert sorted(answers(today)) == [(REQUEST.hex(), "done"), ((b"e" * 16).hex(), "done")]
