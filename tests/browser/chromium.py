@@ -87,13 +87,13 @@ class Browser:
     def scripts(self, *, allowed: bool) -> None:
         self.command("Emulation.setScriptExecutionDisabled", value=not allowed)
 
-    def size(self, width: int, height: int) -> None:
+    def size(self, width: int, height: int, *, mobile: bool = False) -> None:
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=False,
+            mobile=mobile,
         )
 
     def dark(self, is_dark: bool) -> None:
@@ -165,6 +165,18 @@ class Browser:
         field = self.command("DOM.querySelector", nodeId=root, selector=f"#{identity}")["nodeId"]
         place = self.command("DOM.describeNode", nodeId=field)["node"]["backendNodeId"]
         self.command("Autofill.trigger", fieldId=place, **known)
+
+    def tap(self, element: WebElement) -> None:
+        """With a finger, in its middle."""
+        place = self.driver.execute_script(
+            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'});"
+            "const box = arguments[0].getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2]",
+            element,
+        )
+        touch = [{"x": place[0], "y": place[1]}]
+        self.command("Input.dispatchTouchEvent", type="touchStart", touchPoints=touch)
+        self.command("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def value(self, identity: str) -> str:
         return str(self.one(f"#{identity}").get_property("value"))

@@ -26,10 +26,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Road:
-    """``lose``: how many answers to ``POST /orders`` get lost, ``lose_on_the_way``: how many never reach the shop;
-    ``is_cut``: nothing gets through at all.
+    """``lose``: how many answers to ``POST /orders`` get lost; ``is_cut``: nothing gets through at all.
 
-    ``before_order`` is done once, before the next order is passed on. ``replaced``: other contents by address.
+    ``lose_on_the_way``: how many orders never reach the shop. ``before_order`` is done once, before the next order is
+    passed on. ``replaced``: other contents by address. ``client``: whom it says it speaks for, as a proxy does.
     """
 
     target: int
@@ -38,6 +38,7 @@ class Road:
     is_cut: bool = False
     seen: list[Seen] = field(default_factory=list)
     replaced: dict[str, bytes] = field(default_factory=dict)
+    client: str = ""
     before_order: Callable[[], None] | None = None
     server: ThreadingHTTPServer | None = None
 
@@ -52,7 +53,7 @@ class Road:
 
     def forget(self) -> None:
         self.lose, self.lose_on_the_way, self.is_cut, self.seen = 0, 0, False, []
-        self.replaced, self.before_order = {}, None
+        self.replaced, self.before_order, self.client = {}, None, ""
 
     def open(self) -> Road:
         road = self
@@ -116,4 +117,5 @@ class Road:
     def _onward(self, handler: BaseHTTPRequestHandler) -> dict[str, str]:
         """Its headers; a conditional request would be answered with nothing to replace."""
         conditions = {"if-none-match", "if-modified-since"} if handler.path in self.replaced else set()
-        return {name: value for name, value in handler.headers.items() if name.lower() not in conditions}
+        named = {name: value for name, value in handler.headers.items() if name.lower() not in conditions}
+        return named | ({"X-Forwarded-For": self.client} if self.client else {})

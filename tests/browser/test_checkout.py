@@ -314,6 +314,63 @@ def test_keys_of_another_identity_are_not_sealed_to(browser: Browser, road: Road
         impostor.stop()
 
 
+def test_keys_that_run_out_while_the_form_is_filled_in_cost_nothing_that_was_typed(
+    browser: Browser, road: Road, tmp_path: Path
+) -> None:
+    shop = Node(tmp_path / "shop").configure().enrol(1).start()
+    try:
+        road.target = shop.port
+        go_to_checkout(browser, road)
+        fill(browser, MUELLER, CARD)
+        cut_current_key(shop)
+        pay(browser)
+        assert "What you typed is still here" in browser.wait("No cards are taken at the moment", "#message")
+        assert browser.value("number") == "4242 4242 4242 4242"
+        shop.new_roll(2, first=2)
+        pay(browser)
+        order_number(browser)
+        assert len(stored(shop)) == 1
+    finally:
+        shop.stop()
+
+
+def test_a_limit_is_told_with_its_time_and_takes_nothing(
+    browser: Browser, road: Road, tmp_path: Path
+) -> None:
+    shop = Node(tmp_path / "shop").configure().enrol(3)
+    shop.config.write_text(shop.config.read_text() + "[limits]\norders_per_hour = 1\n")
+    shop.start()
+    try:
+        road.target, road.client = shop.port, "203.0.113.7"
+        assert shop.post(good_order(), new_key(), **{"X-Forwarded-For": road.client}).status == 202
+        go_to_checkout(browser, road)
+        fill(browser, MUELLER, CARD)
+        pay(browser)
+        said = browser.wait("Too many orders from your connection", "#message")
+        assert re.search(r"Please wait \d+ minutes\.", said)
+        assert len(stored(shop)) == 1
+        assert browser.value("code") == CARD["code"]
+    finally:
+        shop.stop()
+
+
+def test_a_record_is_bought_on_a_phone(browser: Browser, road: Road, node: Node) -> None:
+    browser.size(390, 844, mobile=True)
+    browser.command("Emulation.setTouchEmulationEnabled", enabled=True)
+    browser.get(f"{road.url}/")
+    browser.tap(browser.one('form:has([value="LP-0001"]) button'))
+    browser.wait_for_path("/basket")
+    browser.tap(browser.one('a[href="/checkout"]'))
+    browser.wait("Pay", "#pay")
+    # A smaller letter makes phones zoom into the page at every field.
+    sizes = {field.value_of_css_property("font-size") for field in browser.all("main input, main select")}
+    assert {float(size.removesuffix("px")) >= 16 for size in sizes} == {True}
+    fill(browser, MUELLER, CARD)
+    browser.tap(browser.one("#pay"))
+    assert opened(node, order_number(browser)).order["customer"]["name"] == MUELLER["name"]
+    browser.command("Emulation.setTouchEmulationEnabled", enabled=False)
+
+
 def test_a_second_tab_does_not_buy_the_same_basket_again(browser: Browser, road: Road) -> None:
     go_to_checkout(browser, road)
     first = browser.driver.current_window_handle

@@ -19,6 +19,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from intake.money import control_total
+from keys.public.fingerprint import fingerprint
+from keys.public.minisign import MinisignPublicKey
 from tests.end_to_end import findings, orders, page_order, proof
 from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Shell, entered
 from tests.end_to_end.findings import Play, Proof
@@ -123,6 +125,8 @@ def take_orders(shell: Shell, places: Places, url: str, *, count: int) -> str:
 def buy_in_the_page(shell: Shell, places: Places, url: str) -> PageOrder:
     """One more order, by a customer with a browser; where there is none it is said, and nothing is installed."""
     shell.title("Online: one customer buys in the shop's own page, with a real browser")
+    identity = MinisignPublicKey.decode(places.offline_identity.read_text("ascii"))
+    shell.run("intake", "check-page", url, "--fingerprint", fingerprint(identity.public_key))
     page = page_order.place(shell, places, url)
     if page.receipt is None:
         shell.say(f"NOT SHOWN: {page.why}. The other orders go on.", "yellow")

@@ -22,7 +22,7 @@ const MESSAGES = {
   },
   limited: {
     heading: "Too many orders from your connection",
-    text: "Please wait a minute and press the button again. That is safe: the order is taken once at most, and you will not be charged twice. What you typed is still here.",
+    text: "When you then press the button again, the order is taken once at most, and you will not be charged twice. What you typed is still here.",
   },
   untrusted: {
     heading: "This page cannot encrypt safely",
@@ -122,7 +122,10 @@ function start() {
       form.showFaults([{ id: "line1", text: `Address line 1 ${rules.faults.size}` }]);
       return null;
     }
-    return MESSAGES[outcome.kind];
+    const message = MESSAGES[outcome.kind];
+    if (outcome.kind !== "limited") return message;
+    const minutes = Math.ceil(outcome.patience / 60);
+    return { ...message, text: `Please wait ${minutes > 1 ? `${minutes} minutes` : "a minute"}. ${message.text}` };
   }
 
   page.addEventListener("submit", async (event) => {

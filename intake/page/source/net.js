@@ -21,8 +21,13 @@ async function ask(path, options) {
     } catch {
       // a proxy's own page: only its status says something
     }
-    // A browser's clock is often wrong; the server's is the one that ends a key.
-    return { status: answer.status, document, now: Math.floor((Number.isNaN(date) ? Date.now() : date) / 1000) };
+    return {
+      status: answer.status,
+      document,
+      // A browser's clock is often wrong; the server's is the one that ends a key.
+      now: Math.floor((Number.isNaN(date) ? Date.now() : date) / 1000),
+      patience: Number(answer.headers.get("retry-after")) || 60,
+    };
   } catch {
     return null;
   }

@@ -13,7 +13,7 @@ const PASSING = [408, 425, TOO_MANY];
  * asks whether that order stands without sending it again, and is null while the form is as it was then.
  * `seal(keysDocument, now)` gives the request's text; `net` has `keys()`, `post(text)` and `wait(milliseconds)`.
  * The outcome: {kind: "taken", id, token, earlier}, "unreached" (nothing was sent), "unanswered" (with the text),
- * "limited" (with the text, where one may have been taken), "closed" (no cards now), "untrusted", "differs", "size" or
+ * "limited" (with the text, where one may have been taken, and the patience in seconds that is asked for), "closed" (no cards now), "untrusted", "differs", "size" or
  * "refused".
  */
 export async function place({ seal, net, unanswered, probe = null }) {
@@ -74,15 +74,16 @@ function isVerdict(answer) {
 
 const isClosed = ({ rule }) => ["INTAKE-KEYS-OUT", "INTAKE-RETIRED"].includes(rule);
 
-const undecided = (answer, text) => ({ kind: answer?.status === TOO_MANY ? "limited" : "unanswered", text });
+const undecided = (answer, text) =>
+  answer?.status === TOO_MANY ? { kind: "limited", text, patience: answer.patience } : { kind: "unanswered", text };
 
 function taken({ document }, earlier) {
   return { kind: "taken", id: document.order_id, token: document.access_token, earlier };
 }
 
-function refusal({ status, document }) {
+function refusal({ status, document, patience }) {
   if (isClosed(document)) return { kind: "closed", title: document.title, detail: document.detail };
   if (document.rule === "INTAKE-IDEMPOTENCY-CONFLICT") return { kind: "differs" };
-  if (status === TOO_MANY) return { kind: "limited", text: null };
+  if (status === TOO_MANY) return { kind: "limited", text: null, patience };
   return { kind: status >= 500 ? "unreached" : "refused" };
 }
