@@ -144,6 +144,24 @@ def decline_reason(decline: DeclineClass) -> Reason:
     return _REASON[decline]
 
 
+_FOLLOWS = {
+    DeclineClass.NEVER_RETRY: "the order ends; a card to be picked up is told in no other way",
+    DeclineClass.RETRY_LATER: "the order ends, or within `[charging] retry_declines` is tried again, without a CVV",
+    DeclineClass.NEW_CARD: "the order ends; its customer may order again with card data that are right",
+    DeclineClass.CALL_ISSUER: "the order ends, and is a case until a person has looked",
+    DeclineClass.OUR_FAULT: "the order ends, and is a case until a person has looked",
+}
+
+
+def decline_table() -> str:
+    """The decline classes as a Markdown table, for RULES.md."""
+    rows = [
+        f"| {decline} | {_CODES[decline]} | {_FOLLOWS[decline]} | {_REASON[decline]} |"
+        for decline in DeclineClass
+    ]
+    return "\n".join(["| class | codes | what follows | the customer is told |", "|---|---|---|---|", *rows])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """What names one message to the acquirer: trace number, retrieval reference, amount and our order reference.

@@ -29,9 +29,9 @@ from offline_processor.trail import Trail
 ONLY_LOOK: Final = frozenset(
     {
         "status",
+        "cases",
         "verify-ledger",
         "batch-file status",
-        "cases",
         "export log",
         "legal-hold list",
         "report",

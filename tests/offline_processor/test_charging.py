@@ -98,6 +98,12 @@ def test_diagram_in_the_rules_is_drawn_from_the_table() -> None:
     assert re.findall(r"```mermaid\n(.*?)\n```", text, re.DOTALL) == [charging.diagram()]
 
 
+def test_table_of_declines_in_the_rules_is_that_of_the_code() -> None:
+    text = (ROOM / "RULES.md").read_text("utf-8")
+    assert charging.decline_table() in text
+    assert set(Reason) >= {decline_reason(decline) for decline in DeclineClass}
+
+
 # Two live attempts
 
 
