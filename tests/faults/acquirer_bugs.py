@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 
-from offline_processor import cli
+from offline_processor import cli_work
 from offline_processor.acquirers.drivers import open_acquirer
+from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.connection import Connection
+from offline_processor.acquirers.iso8583.exchange import _key
 from offline_processor.charging import Answer
 from tests.faults.bugs import BUGS
 
 Patch = pytest.MonkeyPatch
+_PUT: dict[int, dict[int, Message]] = {}
 
 
 class _Around:
@@ -90,9 +94,32 @@ def _done(sent: Any) -> Answer:
 
 def _put_around(kind: type[_Around]) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        patch.setattr(cli, "open_acquirer", lambda *given, **named: kind(open_acquirer(*given, **named)))
+        patch.setattr(cli_work, "open_acquirer", lambda *given, **named: kind(open_acquirer(*given, **named)))
 
     return plant
+
+
+def _send_over_again(patch: Patch) -> None:
+    """The link takes back what was already sent, when a connection fails, and sends it over the next one."""
+    rightly_put, rightly_take_back = Connection.put, Connection.take_back
+
+    def put(self: Any, ticket: int, request: Any, *, deadline: float) -> bool:
+        taken = rightly_put(self, ticket, request, deadline=deadline)
+        if taken:
+            _PUT.setdefault(id(self), {})[ticket] = request.message
+        return taken
+
+    def take_back(self: Any) -> list[int]:
+        back = rightly_take_back(self)
+        open_keys = set(self.exchange._asked)
+        for ticket, message in _PUT.pop(id(self), {}).items():
+            if self.failed and ticket not in back and _key(message) in open_keys:
+                self.exchange.taken_back(message)
+                back.append(ticket)
+        return back
+
+    patch.setattr(Connection, "put", put)
+    patch.setattr(Connection, "take_back", take_back)
 
 
 LINE_BUGS: dict[str, Callable[[Patch], None]] = {
@@ -103,6 +130,7 @@ LINE_BUGS: dict[str, Callable[[Patch], None]] = {
     "take a capture without an answer for done": _put_around(_GivingUpCaptures),
     "take silence for a decline": _put_around(_SilenceIsADecline),
     "take silence for an approval": _put_around(_SilenceIsAnApproval),
+    "send over a new connection what was on its way over a failed one": _send_over_again,
     "send before the intent is recorded": BUGS["send before the intent is recorded"].plant,
     "skip the recovery of intents": BUGS["skip the recovery of intents"].plant,
 }

@@ -3,33 +3,38 @@
 Why here: what a kill leaves behind must be what the real command would leave, and the sweep must be able to find bugs.
 Must not: change anything else but the cost of the passphrase, and the person who confirms the control total.
 
-Usage: python -m tests.faults.acquirer_child BUG FAULTS COMMAND …      (BUG "-": none; FAULTS with commas between)
+Usage: python -m tests.faults.acquirer_child BUG MEMORY COMMAND …
+(BUG "-": none; MEMORY: a file for what is in this process's memory at its end, "-": none)
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
-from offline_processor import cli
-from offline_processor.acquirers import drivers
+from offline_processor import cli, cli_work
 from tests.faults.acquirer_bugs import LINE_BUGS
 from tests.faults.world import make_light
-from tests.offline_processor.simulated import SimulatedAcquirer
+from tests.keys.memory_child import dump
 
 
 def main() -> None:
-    bug, faults, *arguments = sys.argv[1:]
+    bug, out, *arguments = sys.argv[1:]
+    memory, maps = (os.open(f"/proc/self/{name}", os.O_RDONLY) for name in ("mem", "maps"))
     patch = pytest.MonkeyPatch()
     make_light(patch)
-    patch.setattr(cli, "_confirm", lambda total, given: None)
-    rules = [rule for rule in faults.split(",") if rule]
-    patch.setattr(drivers, "SimulatedAcquirer", lambda books: SimulatedAcquirer(books, faults=rules))
+    patch.setattr(cli_work, "confirm_total", lambda total, given, *, asks: None)
     if bug != "-":
         LINE_BUGS[bug](patch)
     sys.argv = ["offline-processor", *arguments]
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        if out != "-":
+            dump(memory, maps, Path(out))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An offline machine with many orders, and an acquirer's process at the other end of its line.
+"""An offline machine with many orders, and an acquirer's process of its own at the other end of a real line.
 
 Why here: the sweeps over the line kill, rerun and drain the same machine in the same way.
 Must not: look into the ledger while the processor runs; only the acquirer's books tell how far it is.
@@ -20,7 +20,8 @@ import pytest
 
 from tests.faults.acquirer_judge import rows
 from tests.faults.world import make_light
-from tests.offline_processor.commands import configure
+from tests.offline_processor.commands import configure, over_the_line
+from tests.offline_processor.line import Line, simulator
 from tests.offline_processor.shop import Shop, a_card, an_order, open_shop
 from tests.offline_processor.traces import Cards
 from tests.tools.known import ROOT
@@ -28,6 +29,8 @@ from transfer.wire.card import Card
 
 _ORDERS_A_BUNDLE = 500
 _WINDOW = 50
+_ANSWER = 0.3
+"""After so many seconds the acquirer's answer has not come."""
 _PATIENCE = 120.0
 _STEP = 0.002
 _SETTLED_CODES = (0, 3, 5)
@@ -45,21 +48,27 @@ class Machine:
 
     shop: Shop
     config: Path
-    books: Path
+    line: Line
     cards: Cards
     orders: int
     bug: str = "-"
-    faults: tuple[str, ...] = ()
     said: list[bytes] = field(default_factory=list)
     runs: int = 0
     kills: int = 0
 
     @property
+    def books(self) -> Path:
+        return self.line.books
+
+    @property
     def ledger(self) -> Path:
         return self.shop.root / "state" / "ledger.db"
 
-    def run(self, *, strike: Callable[[], bool] | None = None) -> int:
-        """One run of the command; killed without warning as soon as ``strike`` says so. Its exit code."""
+    def run(self, *, strike: Callable[[], bool] | None = None, memory: Path | None = None) -> int:
+        """One run of the command; killed without warning as soon as ``strike`` says so. Its exit code.
+
+        ``memory``: where it writes its memory at its end.
+        """
         log = self.shop.root.parent / "said.log"
         with log.open("w+b") as sink:
             process = subprocess.Popen(
@@ -68,7 +77,7 @@ class Machine:
                     "-m",
                     "tests.faults.acquirer_child",
                     self.bug,
-                    ",".join(self.faults),
+                    str(memory or "-"),
                     "run",
                     "--config",
                     str(self.config),
@@ -108,11 +117,12 @@ class Machine:
         except sqlite3.OperationalError:  # not there yet
             return 0
 
-    def drain(self) -> list[str]:
-        """Run until nothing is open any more; what is wrong with that."""
+    def drain(self, *, memory: Path | None = None) -> list[str]:
+        """Run without faults until nothing is open any more; what is wrong with that."""
+        self.line.faults()
         code = None
         for _ in range(_DRAINING):
-            code = self.run()
+            code = self.run(memory=memory)
             if code not in _SETTLED_CODES:
                 break
             if not any(rows(self.ledger, query)[0][0] for query in _OPEN):
@@ -144,11 +154,11 @@ def machine(
             ],
             batch_key_id=keys.batch_key_id,
         )
-    config = configure(shop, window=_WINDOW)
     known = Cards(cvv_of={card.pan: card.cvv for card in cards})
-    yield Machine(
-        shop=shop, config=config, books=shop.books, cards=known, orders=orders, bug=bug, faults=faults
-    )
+    with simulator(folder / "acquirer.db", "--late", str(_ANSWER * 2), "--seed", str(seed)) as line:
+        line.faults(*faults)
+        config = over_the_line(configure(shop, window=_WINDOW), line.address, answer=_ANSWER)
+        yield Machine(shop=shop, config=config, line=line, cards=known, orders=orders, bug=bug)
 
 
 def _card(chance: random.Random, number: int) -> Card:

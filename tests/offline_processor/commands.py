@@ -58,15 +58,33 @@ def configure(shop: Shop, *, window: int = 50) -> Path:
     return config
 
 
-def over_the_line(config: Path, address: str, *, answer: float = 30, profile: str = "ascii-1987") -> Path:
-    """The same configuration, with an ISO 8583 line to that address in place of the acquirer in the process."""
-    own = config.with_name(f"{profile}.toml")
-    shipped = (PROFILES / f"{profile}.toml").read_text("utf-8")
-    own.write_text(shipped.replace("answer = 30", f"answer = {answer}"), encoding="utf-8")
+def profile_with(folder: Path, *, answer: float, name: str = "ascii-1987", tls: bool = False) -> Path:
+    """A shipped profile in that folder, with another time to wait for an answer, and perhaps with TLS."""
+    own = folder / f"{name}.toml"
+    shipped = (PROFILES / f"{name}.toml").read_text("utf-8")
+    changed = shipped.replace("answer = 30", f"answer = {answer}")
+    own.write_text(changed.replace("tls = false", "tls = true") if tls else changed, encoding="utf-8")
+    return own
+
+
+def over_the_line(
+    config: Path,
+    address: str,
+    *,
+    answer: float = 30,
+    profile: str = "ascii-1987",
+    authority: Path | None = None,
+) -> Path:
+    """The same configuration, with an ISO 8583 line to that address in place of the acquirer in the process.
+
+    ``authority``: with TLS, to a host that this one certified as acquirer.example.
+    """
+    own = profile_with(config.parent, answer=answer, name=profile, tls=authority is not None)
+    tls = f'tls_authority = "{authority}"\ntls_name = "acquirer.example"\n' if authority else ""
     before, _, _ = config.read_text().partition("[acquirer]")
     config.write_text(
         f'{before}[acquirer]\ndriver = "iso8583"\nprofile = "{own}"\naddress = "{address}"\n'
-        'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n'
+        f'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n{tls}'
     )
     return config
 

@@ -6,12 +6,10 @@ import time
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_processor.acquirers.iso8583 import profile as profile_module
 from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer, open_iso8583
 from offline_processor.acquirers.iso8583.profile import SHIPPED
 from offline_processor.acquirers.protocol import (
@@ -28,13 +26,14 @@ from offline_processor.acquirers.simulator.faults import UNANSWERED, WIRE_FAULTS
 from offline_processor.charging import Reference, is_reversed, matches
 from offline_processor.config import AcquirerConfig
 from tests.faults.acquirer_judge import read_books
+from tests.offline_processor.commands import profile_with
 from tests.offline_processor.line import Line, start
 from transfer.wire.card import Card, decode_card, encode_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ANSWER, LATE = "0.3", "0.6"
+ANSWER, LATE = 0.3, "0.6"
 TRIES = 4
 UNHEARD = UNANSWERED | {Fault.LATE}
 
@@ -48,15 +47,10 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     with ExitStack() as ends:
 
         def line_of(name: str) -> tuple[Line, str]:
-            own = folder / f"{name}.toml"
             if name not in running:
-                shipped = Path(profile_module.__file__).parent / "profiles" / f"{name}.toml"
-                own.write_text(
-                    shipped.read_text("utf-8").replace("answer = 30", f"answer = {ANSWER}"), "utf-8"
-                )
                 running[name] = start(folder / f"{name}.db", "--profile", name, "--late", LATE)
                 ends.callback(running[name].end)
-            return running[name], str(own)
+            return running[name], str(profile_with(folder, answer=ANSWER, name=name))
 
         yield line_of
 
