@@ -1,25 +1,43 @@
-"""The acquirer's line without its driver: what bare encoding and decoding costs, and what the simulator can answer.
+"""The acquirer's line: the link's rate against window/latency, and against bare encoding and decoding.
 
-Both are the measure of the link: its rate is a ratio to the first, and the second says whom it waits for.
+At the link's other end is a small process that knows one message's layout and answers after a time, or at once: what it
+costs is not the link's. What the simulator, with its durable books, can answer at most is measured by itself.
 """
 
 from __future__ import annotations
 
+import json
+import select
 import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import iso8583
 
+from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.iso8583 import codec, messages, profile
+from offline_processor.acquirers.iso8583.acquirer_side import answered
+from offline_processor.acquirers.iso8583.driver import open_iso8583
+from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.charging import Reference
+from offline_processor.config import AcquirerConfig
 from tests.faults.sweep import scratch
 from tests.offline_processor.line import simulator
+from tests.tools.known import ROOT
+from transfer.wire.card import CARD_SIZE, Card, CardView, decode_card, encode_card
 
 MESSAGES = 4_000
+ROUNDS = 5
+COMMIT = 500
+"""Messages that the batch hands over at once."""
 LATENCY_MS = 5.0
 WINDOWS = (8, 32)
 _TERMS = messages.Terms(terminal="SHOP0001", merchant="RECORDSTORE0001", acquirer_id="000001")
@@ -44,6 +62,143 @@ def bare_rate() -> float:
         raw, _ = iso8583.encode(message, dialect.spec)
         iso8583.decode(raw, dialect.spec)
     return MESSAGES / (time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkFigures:
+    """What the link sent and had answered: with latency, and with a host that answers at once beside the bare rate."""
+
+    latency: list[Figure]
+    at_once: float
+    bare: float
+
+
+def link_figures() -> LinkFigures:
+    """Authorisations by the driver, in commits of ``COMMIT``; ``at_once`` and ``bare`` are medians of turns."""
+    with card() as one:
+        latency = []
+        with bare_host(latency=LATENCY_MS / 1000) as address:
+            for window in WINDOWS:
+                rate = sorted(_authorise(address, one, window=window) for _ in range(3))[1]
+                latency.append(Figure(window=window, rate=rate, most=window / (LATENCY_MS / 1000)))
+        rates, bares = [], []
+        with bare_host() as address:
+            for _ in range(ROUNDS):
+                rates.append(_authorise(address, one, window=WINDOWS[-1]))
+                bares.append(bare_rate())
+    middle = ROUNDS // 2
+    return LinkFigures(latency=latency, at_once=sorted(rates)[middle], bare=sorted(bares)[middle])
+
+
+def _authorise(address: str, one: CardView, *, window: int) -> float:
+    config = AcquirerConfig(
+        driver="iso8583",
+        address=address,
+        terminal=_TERMS.terminal,
+        merchant=_TERMS.merchant,
+        acquirer_id=_TERMS.acquirer_id,
+        in_flight=window,
+    )
+    at = int(time.time())
+    asked = [Authorisation(reference=_reference(number, at), card=one) for number in range(MESSAGES)]
+    now, sleep = lambda: at, time.sleep
+    with closing(open_iso8583(config, now=now, clock=time.monotonic, sleep=sleep)) as acquirer:
+        started = time.perf_counter()
+        approved = 0
+        for start in range(0, MESSAGES, COMMIT):
+            answers = acquirer.authorise(asked[start : start + COMMIT])
+            approved += sum(answer is not None and answer.code == "00" for answer in answers)
+        spent = time.perf_counter() - started
+    if approved != MESSAGES:
+        raise RuntimeError(f"{MESSAGES - approved} messages had no answer")
+    return MESSAGES / spent
+
+
+@contextmanager
+def card() -> Iterator[CardView]:
+    """One card in locked memory."""
+    given = Card(pan=b"4242424242424242", cvv=b"737", expiry_month=12, expiry_year=2031)
+    raw = encode_card(
+        given, header_digest=bytes(32), order_box_digest=bytes(32), amount=2_499, currency="EUR"
+    )
+    with LockedBuffer(CARD_SIZE) as place:
+        place.view[:] = raw
+        yield decode_card(place.view)
+
+
+@contextmanager
+def bare_host(*, latency: float = 0.0) -> Iterator[str]:
+    """The address of a host that copies trace number and retrieval reference into a prepared answer."""
+    dialect = profile.load("ascii-1987")
+    asked = _message(dialect, 1)
+    answer = answered(dialect, asked, code="00", approval="000001")
+    raw, places = codec.encode_with_layout(dialect, asked)
+    back, back_places = codec.encode_with_layout(dialect, answer)
+    signed = answered(dialect, messages.sign_on(dialect, _TERMS, 1, 0), code="00", simulator=True)
+    layout = {
+        "latency": latency,
+        "request": len(raw) + 2,
+        "copied": [(places[n].start + 2, back_places[n].start + 2, len(asked.fields[n])) for n in (11, 37)],
+        "answer": (codec.prefix(dialect, back) + bytes(back)).hex(),
+        "signed_on": (
+            codec.prefix(dialect, codec.encode(dialect, signed)) + codec.encode(dialect, signed)
+        ).hex(),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.line", json.dumps(layout)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.stdout is None:
+        raise RuntimeError("the host speaks through a pipe")
+    try:
+        yield f"127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _bare_host(text: str) -> None:
+    layout = json.loads(text)
+    signed_on = bytes.fromhex(layout["signed_on"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            connected, _ = listener.accept()
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.recv(_READ_SIZE)
+            connected.sendall(signed_on)
+            with suppress(ConnectionError):
+                _serve(connected, layout)
+            connected.close()
+
+
+def _serve(connected: socket.socket, layout: dict[str, Any]) -> None:
+    size, copied, latency = layout["request"], layout["copied"], layout["latency"]
+    template = bytes.fromhex(layout["answer"])
+    received = bytearray()
+    due: deque[tuple[float, bytearray]] = deque()
+    while True:
+        wait = max(0.0, due[0][0] - time.monotonic()) if due else None
+        if select.select([connected], [], [], wait)[0]:
+            part = connected.recv(_READ_SIZE)
+            if not part:
+                return
+            at = time.monotonic() + latency
+            received += part
+            whole = len(received) // size * size
+            for start in range(0, whole, size):
+                answer = bytearray(template)
+                for source, target, width in copied:
+                    answer[target : target + width] = received[start + source : start + source + width]
+                due.append((at, answer))
+            del received[:whole]
+        ready = bytearray()
+        while due and due[0][0] <= time.monotonic():
+            ready += due.popleft()[1]
+        if ready:
+            connected.sendall(ready)
 
 
 def simulator_figures() -> list[Figure]:
@@ -94,14 +249,22 @@ def _named(dialect: profile.Profile, number: int) -> dict[str, str]:
 
 
 def _message(dialect: profile.Profile, number: int) -> codec.Message:
-    sent = Reference(
+    sent = _reference(number, int(time.time()))
+    return messages.authorisation(dialect, _TERMS, sent, pan_digits=16, cvv_digits=3)
+
+
+def _reference(number: int, at: int) -> Reference:
+    return Reference(
         number=number,
         order_id=f"{number:032x}",
         attempt=1,
         stan=number + 1,
         rrn=f"01{number:010d}",
-        sent_at=int(time.time()),
+        sent_at=at,
         amount=2_499,
         currency="EUR",
     )
-    return messages.authorisation(dialect, _TERMS, sent, pan_digits=16, cvv_digits=3)
+
+
+if __name__ == "__main__":
+    _bare_host(sys.argv[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from iso4217 import Currency
@@ -121,6 +122,7 @@ def totals(profile: Profile, terms: Terms, batch: BatchTotals) -> Message:
     return Message(mti="0500", fields=fields)
 
 
+@lru_cache(maxsize=64)
 def response_mti(mti: str) -> str:
     """The type that answers one: 0100 by 0110, 0421 by 0430. A response is its own."""
     return f"{mti[:2]}{int(mti[2]) | 1}0"
@@ -196,7 +198,7 @@ def _network(profile: Profile, terms: Terms, stan: int, at: int, function: str) 
 
 def _names(terms: Terms, stan: int, at: int) -> dict[int, str]:
     fields = {
-        7: _at(at).strftime("%m%d%H%M%S"),
+        7: _times(at, 0)[0],
         11: f"{stan:06d}",
         41: terms.terminal.ljust(8),
         42: terms.merchant.ljust(15),
@@ -205,15 +207,15 @@ def _names(terms: Terms, stan: int, at: int) -> dict[int, str]:
 
 
 def _financial(profile: Profile, terms: Terms, reference: Reference, processing: str) -> dict[int, str]:
-    local = _at(reference.sent_at) + timedelta(minutes=profile.utc_offset_minutes)
+    _, local_date, local_time = _times(reference.sent_at, profile.utc_offset_minutes)
     return (
         {int(number): text for number, text in profile.constants.items()}
         | _names(terms, reference.stan, reference.sent_at)
         | {
             3: processing,
             4: f"{reference.amount:012d}",
-            12: local.strftime("%H%M%S"),
-            13: local.strftime("%m%d"),
+            12: local_time,
+            13: local_date,
             37: reference.rrn,
             49: _currency(reference.currency),
             profile.eci_field: profile.eci_value,
@@ -244,6 +246,14 @@ def _original(terms: Terms, original: Reference) -> str:
     """Element 90: type, trace number, time, acquirer and (none) forwarder of the authorisation."""
     sent = _at(original.sent_at).strftime("%m%d%H%M%S")
     return f"0100{original.stan:06d}{sent}{terms.acquirer_id:0>11}{'0' * 11}"
+
+
+@lru_cache(maxsize=64)
+def _times(seconds: int, offset_minutes: int) -> tuple[str, str, str]:
+    """(date and time in UTC, local date, local time); a window of messages has one time."""
+    at = _at(seconds)
+    local = at + timedelta(minutes=offset_minutes)
+    return at.strftime("%m%d%H%M%S"), local.strftime("%m%d"), local.strftime("%H%M%S")
 
 
 def _at(seconds: int) -> datetime:
