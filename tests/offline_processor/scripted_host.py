@@ -7,6 +7,7 @@ Must not: decide anything by itself, or end a test well when its script has fail
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -121,21 +122,24 @@ class Host:
         return [message.fields[11] for peer in self.peers for message in peer.seen if message.mti == mti]
 
 
+def _serve(host: Host, peer: Peer, script: Script, tls: ssl.SSLContext | None) -> None:
+    try:
+        if tls is not None:
+            peer.socket = tls.wrap_socket(peer.socket, server_side=True)
+        with peer.socket:
+            script(peer)
+    except (EOFError, ConnectionError, ssl.SSLError):
+        pass
+    except BaseException as fault:  # noqa: BLE001  raised again where the test ends
+        host.faults.append(fault)
+
+
 @contextmanager
-def scripted_host(dialect: Profile, *scripts: Script) -> Iterator[Host]:
+def scripted_host(dialect: Profile, *scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[Host]:
     """One connection after the other is given to one script after the other; the last serves all that follow."""
     listener = socket.create_server(("127.0.0.1", 0))
     host = Host(port=listener.getsockname()[1], listener=listener)
     threads: list[threading.Thread] = []
-
-    def serve(peer: Peer, script: Script) -> None:
-        try:
-            with peer.socket:
-                script(peer)
-        except (EOFError, ConnectionError):
-            pass
-        except BaseException as fault:  # noqa: BLE001  raised again where the test ends
-            host.faults.append(fault)
 
     def listen() -> None:
         while True:
@@ -147,7 +151,7 @@ def scripted_host(dialect: Profile, *scripts: Script) -> Iterator[Host]:
             peer = Peer(accepted, dialect)
             host.peers.append(peer)
             script = scripts[min(len(host.peers), len(scripts)) - 1]
-            thread = threading.Thread(target=serve, args=(peer, script), daemon=True)
+            thread = threading.Thread(target=_serve, args=(host, peer, script, tls), daemon=True)
             threads.append(thread)
             thread.start()
 

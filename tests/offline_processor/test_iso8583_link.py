@@ -22,6 +22,7 @@ from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer, open_iso
 from offline_processor.acquirers.iso8583.link import ATTEMPTS, Link, Settings
 from offline_processor.acquirers.iso8583.profile import SHIPPED, Profile, Timeouts, load
 from offline_processor.acquirers.iso8583.samples import AT, ORIGINAL, REVERSAL, TERMS, TOTALS
+from offline_processor.acquirers.iso8583.tls import Tls
 from offline_processor.acquirers.protocol import Authorisation, BatchAnswer, Reversal
 from offline_processor.charging import Answer
 from offline_processor.config import AcquirerConfig
@@ -82,6 +83,7 @@ def caller(
     connections: int = 1,
     in_flight: int = 32,
     clock: Callable[[], float] = time.monotonic,
+    tls: Tls | None = None,
 ) -> Iterator[Caller]:
     pauses: list[float] = []
     link = Link(
@@ -95,6 +97,7 @@ def caller(
             clock=clock,
             sleep=pauses.append,
             now=lambda: AT,
+            tls=tls,
         )
     )
     made = Caller(driver=Iso8583Acquirer(link, profile, TERMS), link=link, pauses=pauses)

@@ -8,10 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import iso8583
+import pytest
 
 from offline_processor.acquirers.iso8583 import codec
 from offline_processor.acquirers.iso8583.messages import SIMULATOR, response_mti
 from offline_processor.acquirers.iso8583.profile import load
+from tests.offline_processor.certificates import Authority, authority
 from tests.offline_processor.commands import Ran, configure, over_the_line, processor
 from tests.offline_processor.scripted_host import Peer, scripted_host
 from tests.offline_processor.test_memory import TOTAL, batch, cards, known
@@ -43,9 +45,13 @@ def codes_in(content: bytes) -> list[bytes]:
     return [code for code in found if code.strip(b"0")]
 
 
-def run_and_dump(shop: Shop, address: str, mode: str, *, profile: str) -> tuple[Ran, bytes]:
+def run_and_dump(
+    shop: Shop, address: str, mode: str, *, profile: str, tls: Authority | None
+) -> tuple[Ran, bytes]:
     dumped = shop.root.parent / f"{shop.root.name}-memory"
-    config = over_the_line(configure(shop), address, answer=1, profile=profile)
+    config = over_the_line(
+        configure(shop), address, answer=1, profile=profile, authority=None if tls is None else tls.pem
+    )
     child = (sys.executable, "-m", "tests.offline_processor.memory_child", mode, str(dumped))
     ran = processor("run", config, "--confirm", TOTAL, "--json", program=child)
     content = dumped.read_bytes()
@@ -89,10 +95,11 @@ class Parrot:
         return codec.prefix(self.dialect, answer) + bytes(answer)
 
 
-def played(shop: Shop, parrot: Parrot, mode: str, profile: str) -> bytes:
-    """The process's memory after the run; what it wrote is searched at once."""
-    with scripted_host(parrot.dialect, parrot) as host:
-        ran, memory = run_and_dump(shop, f"127.0.0.1:{host.port}", mode, profile=profile)
+def played(shop: Shop, parrot: Parrot, mode: str, profile: str, *, tls: Authority | None = None) -> bytes:
+    """The process's memory after the run, what it said and what it wrote."""
+    context = None if tls is None else tls.host(shop.root.parent, "acquirer.example")
+    with scripted_host(parrot.dialect, parrot, tls=context) as host:
+        ran, memory = run_and_dump(shop, f"127.0.0.1:{host.port}", mode, profile=profile, tls=tls)
     assert ran.code == 3, ran.err
     found = ran.document["orders"]
     assert sum(found.values()) == 200
@@ -115,9 +122,12 @@ def test_host_that_repeats_the_card_and_cuts_leaves_none_of_it_here(batch: Shop,
     assert _EXPIRY in parrot.heard
 
 
-def test_nor_does_one_that_speaks_bcd_and_a_deliberate_leak_is_found(batch: Shop, known: Cards) -> None:
+def test_nor_does_one_that_speaks_bcd_and_tls_and_a_deliberate_leak_is_found(
+    batch: Shop, known: Cards, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     parrot = Parrot(load("bcd-1987"))
-    content = played(batch, parrot, "leak", "bcd-1987")
+    tls = authority(tmp_path_factory.mktemp("authority"), "authority")
+    content = played(batch, parrot, "leak", "bcd-1987", tls=tls)
     assert len(set(known.pans_in(content))) == 1
     assert len(set(known.cvvs_in(content))) == 1
     some = list(known.cvv_of)[::8]

@@ -17,6 +17,7 @@ from offline_processor.acquirers.iso8583.codec import Message
 from offline_processor.acquirers.iso8583.exchange import Exchange, Reply
 from offline_processor.acquirers.iso8583.frame import FRAME_MOST, write_frame
 from offline_processor.acquirers.iso8583.profile import Profile
+from offline_processor.acquirers.iso8583.tls import BLOCKED, has_more, keeps_what_it_was_given
 from transfer.wire.card import CardView
 
 _BUFFER: Final = 32 * 1024
@@ -75,7 +76,7 @@ class Connection:
         self.failed = False
         self._profile = profile
         self._queue: deque[_Queued] = deque()
-        self._sent = self._filled = self._came = 0
+        self._sent = self._begun = self._filled = self._came = 0
 
     @property
     def to_send(self) -> bool:
@@ -98,23 +99,30 @@ class Connection:
         """Send what can be sent now."""
         while self.to_send and not self.failed:
             try:
-                sent = self.socket.send(self.memory.outgoing.view[self._sent : self._filled])
-            except BlockingIOError:
+                self._sent += self.socket.send(self.memory.outgoing.view[self._sent : self._filled])
+            except OSError as error:
+                if keeps_what_it_was_given(self.socket):
+                    self._begun = self._filled
+                if not isinstance(error, BLOCKED):
+                    self.stopped = self.failed = True  # what the host had answered before may still be read
                 return
-            except OSError:
-                self.stopped = self.failed = True  # what the host had answered before may still be read
-                return
-            self._sent += sent
+            self._begun = max(self._begun, self._sent)
             while self._queue and self._queue[0].end <= self._sent:
                 self._queue.popleft()
         if not self.to_send:
             self._forget_outgoing()
 
     def read(self, now: float) -> list[Reply]:
-        """The answers in what has come, at most one buffer of it; the end of the connection is noted."""
+        """The answers in what has come, not in what goes on coming; the end of the connection is noted."""
+        replies = self._read(now)
+        while not self.ended and has_more(self.socket):
+            replies += self._read(now)
+        return replies
+
+    def _read(self, now: float) -> list[Reply]:
         try:
             size = self.socket.recv_into(self.memory.incoming.view[self._came :])
-        except BlockingIOError:
+        except BLOCKED:
             return []
         except OSError:
             size = 0
@@ -139,10 +147,10 @@ class Connection:
 
         A frame that was sent in part is sent to its end, unless the connection has failed.
         """
-        back = [one for one in self._queue if one.start >= self._sent]
+        back = [one for one in self._queue if one.start >= self._begun]
         for one in back:
             self.exchange.taken_back(one.message)
-        begun = [one for one in self._queue if one.start < self._sent and not self.failed]
+        begun = [one for one in self._queue if one.start < self._begun and not self.failed]
         self._queue = deque(begun)
         if begun:
             end = begun[-1].end
@@ -165,7 +173,7 @@ class Connection:
     def _forget_outgoing(self) -> None:
         if self._filled:
             self.memory.outgoing.wipe()
-            self._sent = self._filled = 0
+            self._sent = self._begun = self._filled = 0
 
     def _shift(self, taken: int) -> None:
         """Keep only what is no whole frame yet, at the front."""

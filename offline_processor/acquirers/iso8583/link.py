@@ -25,6 +25,7 @@ from offline_processor.acquirers.iso8583.connection import Connection, Memory, R
 from offline_processor.acquirers.iso8583.exchange import Reply
 from offline_processor.acquirers.iso8583.messages import Terms
 from offline_processor.acquirers.iso8583.profile import Profile
+from offline_processor.acquirers.iso8583.tls import Tls, TlsError, shaken
 from offline_processor.errors import ProcessorError
 
 ATTEMPTS: Final = 5
@@ -33,6 +34,7 @@ ATTEMPTS: Final = 5
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 _FIRST_REST, _LONGEST_REST = 5.0, 600.0
 """While one connection works, a further one that cannot be had is tried again after such pauses only."""
+_TOGETHER: Final = 4
 _SIGN_ON: Final = -1
 _NETWORK_STANS: Final = 999
 """0800 counts 1 to 999 of its own: its answers are of a type of their own, and one at most is awaited anywhere."""
@@ -42,7 +44,7 @@ _NETWORK_STANS: Final = 999
 class Settings:
     """Whom to connect to, over how many connections, and how many requests may be unanswered over all of them.
 
-    ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    ``clock`` gives seconds that only go forward, ``now`` Unix seconds; ``tls`` None: the line is bare.
     """
 
     profile: Profile
@@ -54,6 +56,7 @@ class Settings:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     now: Callable[[], int]
+    tls: Tls | None
 
 
 class _NotConnectedError(Exception):
@@ -162,6 +165,8 @@ class Link:
                 continue
             todo.popleft()
             room -= 1
+            if not room % _TOGETHER:  # the host begins with these while we write the next
+                fresh[0].flush()
 
     def _turn(self, todo: deque[int], replies: list[Reply | None], wait: float | None = None) -> None:
         """Send, wait for something, and take what came."""
@@ -291,7 +296,13 @@ def _connected(settings: Settings) -> socket.socket:
     if fault:
         made.close()
         raise _NotConnectedError("connect", os.strerror(fault))
-    return made
+    if settings.tls is None:
+        return made
+    deadline = settings.clock() + settings.profile.timeouts.connect
+    try:
+        return shaken(settings.tls, made, deadline=deadline, clock=settings.clock)
+    except TlsError as error:
+        raise _NotConnectedError("tls", str(error)) from None
 
 
 def _refused(settings: Settings, stage: str, reason: str) -> ProcessorError:
@@ -301,6 +312,12 @@ def _refused(settings: Settings, stage: str, reason: str) -> ProcessorError:
             "ACQUIRER-UNREACHABLE",
             f"the acquirer at {where} cannot be reached: {reason}",
             "check the circuit and [acquirer] address; nothing was sent",
+        )
+    if stage == "tls":
+        return ProcessorError(
+            "ACQUIRER-TLS",
+            f"who answers at {where} is not shown to be the acquirer: {reason}",
+            "check [acquirer] tls_authority and tls_name with the acquirer; nothing was sent",
         )
     return ProcessorError(
         "ACQUIRER-SIGN-ON",

@@ -1,0 +1,198 @@
+"""TLS on the line: only a host that one authority certified under one name is spoken to, and no order is lost by it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import ssl
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from offline_processor.acquirers.iso8583.tls import pinned
+from offline_processor.errors import ProcessorError
+from tests.offline_processor.certificates import Authority, authority
+from tests.offline_processor.commands import PROFILES
+from tests.offline_processor.scripted_host import Peer, polite, scripted_host, signed_on
+from tests.offline_processor.test_iso8583_link import (
+    ASCII,
+    PATIENT,
+    SOON,
+    authorisation,
+    caller,
+    codes,
+    opened,
+    stans,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "acquirer.example"
+
+
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("trusted"), "authority")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_everything_goes_through_tls(tmp_path: Path, trusted: Authority, version: ssl.TLSVersion) -> None:
+    context = trusted.host(tmp_path, NAME)
+    context.minimum_version = context.maximum_version = version
+
+    def backwards(peer: Peer) -> None:
+        for _ in range(4):
+            # Many answers in one record: what TLS has decrypted already is read without waiting for more.
+            peer.send(b"".join(peer.framed(asked) for asked in reversed(peer.requests(50))))
+        peer.serve()
+
+    with (
+        scripted_host(ASCII, signed_on(backwards), tls=context) as host,
+        caller(host, PATIENT, in_flight=50, connections=1, tls=pinned(trusted.pem, NAME)) as ours,
+    ):
+        assert stans(ours.authorise(*range(1, 201))) == list(range(1, 201))
+        assert ours.link._connections[0].socket.version() == version.name.replace("_", ".")  # type: ignore[attr-defined]
+        assert ours.driver.echo()
+
+
+def test_faults_of_the_line_are_the_same(tmp_path: Path, trusted: Authority) -> None:
+    def cut(peer: Peer) -> None:
+        asked = peer.requests(2)
+        peer.answer(asked[0])
+        peer.send(peer.framed(asked[1])[:30])
+
+    def silent(peer: Peer) -> None:
+        peer.request()
+        peer.until_hung_up()
+
+    context = trusted.host(tmp_path, NAME)
+    with (
+        scripted_host(ASCII, signed_on(cut), signed_on(silent), polite, tls=context) as host,
+        caller(host, in_flight=2, tls=pinned(trusted.pem, NAME)) as ours,
+    ):
+        answers = codes(ours.authorise(1, 2))
+        assert answers == ["00", None]
+        assert codes(ours.authorise(3)) == [None]
+        assert codes(ours.authorise(4)) == ["00"]
+        assert max(Counter(host.seen("0100")).values()) == 1
+
+
+def test_what_waits_in_a_full_line_is_taken_back_only_when_no_byte_of_it_left(
+    tmp_path: Path, trusted: Authority
+) -> None:
+    def deaf(peer: Peer) -> None:
+        peer.sign_on()
+        time.sleep(SOON * 4)
+
+    context = trusted.host(tmp_path, NAME)
+    with (
+        scripted_host(ASCII, deaf, polite, tls=context) as host,
+        caller(host, in_flight=256, tls=pinned(trusted.pem, NAME)) as ours,
+    ):
+        ours.link._connections[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        answers = codes(ours.authorise(*range(1, 401)))
+        assert set(answers) == {None, "00"}
+        answered = {f"{number:06d}" for number, code in enumerate(answers, 1) if code}
+        second = {message.fields[11] for message in host.peers[1].seen if message.mti == "0100"}
+        assert second == answered
+    assert max(Counter(host.seen("0100")).values()) == 1
+
+
+def bad_hosts(folder: Path, trusted: Authority) -> dict[str, ssl.SSLContext]:
+    old = trusted.host(folder, NAME)
+    old.minimum_version = ssl.TLSVersion.TLSv1_1
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    return {
+        "another authority": authority(folder, "authority").host(folder, NAME),
+        "another name": trusted.host(folder, "other.example"),
+        "over": trusted.host(folder, NAME, age=dt.timedelta(days=3)),
+        "TLS 1.1": old,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
+@pytest.mark.parametrize("kind", ["another authority", "another name", "over", "TLS 1.1"])
+def test_whoever_is_not_the_acquirer_is_told_nothing(tmp_path: Path, trusted: Authority, kind: str) -> None:
+    context = bad_hosts(tmp_path, trusted)[kind]
+    with scripted_host(ASCII, polite, tls=context) as host:
+        with (
+            pytest.raises(ProcessorError) as refused,
+            caller(host, PATIENT, tls=pinned(trusted.pem, NAME)),
+        ):
+            pass
+        assert host.seen("0800") == []
+    assert refused.value.rule == "ACQUIRER-TLS"
+
+
+def test_host_without_tls_is_told_nothing(trusted: Authority) -> None:
+    with (
+        scripted_host(ASCII, lambda peer: peer.send(b"\x00\x10" + b"0" * 16)) as host,
+        pytest.raises(ProcessorError) as refused,
+        caller(host, tls=pinned(trusted.pem, NAME)),
+    ):
+        pass
+    assert refused.value.rule == "ACQUIRER-TLS"
+
+
+def test_host_that_is_silent_in_the_handshake_is_not_waited_for(trusted: Authority) -> None:
+    started, tls = time.monotonic(), pinned(trusted.pem, NAME)
+    with scripted_host(ASCII, lambda peer: time.sleep(2)) as host:
+        with pytest.raises(ProcessorError, match="in time") as refused, caller(host, tls=tls):
+            pass
+        assert time.monotonic() - started < 1.9
+    assert refused.value.rule == "ACQUIRER-TLS"
+
+
+def profile_of(folder: Path, *, tls: bool) -> str:
+    own = folder / "own.toml"
+    shipped = (PROFILES / "ascii-1987.toml").read_text("utf-8")
+    own.write_text(shipped.replace("tls = false", f"tls = {str(tls).lower()}"), "utf-8")
+    return str(own)
+
+
+@pytest.mark.parametrize(
+    ("tls", "settings"),
+    [
+        (True, {}),
+        (True, {"tls_name": NAME}),
+        (True, {"tls_authority": True}),
+        (False, {"tls_name": NAME}),
+        (False, {"tls_authority": True, "tls_name": NAME}),
+    ],
+)
+def test_profile_and_configuration_must_both_ask_for_tls(
+    tmp_path: Path, trusted: Authority, tls: bool, settings: dict[str, Any]
+) -> None:
+    given = {name: trusted.pem if value is True else value for name, value in settings.items()}
+    profile = profile_of(tmp_path, tls=tls)
+    with pytest.raises(ProcessorError) as refused:
+        opened(address="127.0.0.1:5000", terminal="T", merchant="M", profile=profile, **given)()
+    assert refused.value.rule == "CONFIG-TLS"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate", b"\xff" * 300_000])
+def test_authority_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    pem = tmp_path / "authority.pem"
+    if content is not None:
+        pem.write_bytes(content)
+    with pytest.raises(ProcessorError) as refused:
+        pinned(pem, NAME)
+    assert refused.value.rule == "CONFIG-TLS"
+
+
+def test_driver_speaks_tls_by_its_configuration(tmp_path: Path, trusted: Authority) -> None:
+    profile = profile_of(tmp_path, tls=True)
+    with scripted_host(ASCII, polite, tls=trusted.host(tmp_path, NAME)) as host:
+        acquirer = opened(
+            address=f"127.0.0.1:{host.port}",
+            terminal="SHOP0001",
+            merchant="RECORDSTORE0001",
+            profile=profile,
+            tls_authority=trusted.pem,
+            tls_name=NAME,
+        )()
+        assert codes(acquirer.authorise([authorisation(1)])) == ["00"]
+        acquirer.close()
