@@ -167,6 +167,7 @@ def export_carrier(
         now = station.clock()
         outcome = let_out(
             ledger,
+            Purpose.CARRIER,
             lambda: carrier_files(ledger, profile, wish, now=now),
             out,
             who=named_by(settings, who),
@@ -207,6 +208,7 @@ def export_feedback(
         now = station.clock()
         outcome = let_out(
             ledger,
+            Purpose.FEEDBACK,
             lambda: feedback_file(ledger, wish, now=now),
             out,
             who=named_by(settings, who),
@@ -319,14 +321,21 @@ def ledger_of(station: Station, settings: Settings) -> Iterator[Ledger]:
 
 
 def let_out(
-    ledger: Ledger, prepare: Callable[[], Ready], directory: Path, *, who: str, now: int, dry: bool
+    ledger: Ledger,
+    purpose: Purpose,
+    prepare: Callable[[], Ready],
+    directory: Path,
+    *,
+    who: str,
+    now: int,
+    dry: bool,
 ) -> Outcome:
     """Write what ``prepare`` makes ready into ``directory``, each file logged first; ``dry``: write and log nothing.
 
     What an earlier crash cut short is settled before: its orders are exported again unless its file is whole there.
     """
     put = into_directory(directory)
-    unsettled = [] if dry else settle_unfinished(ledger, directory, now=now)
+    unsettled = [] if dry else settle_unfinished(ledger, purpose, directory, now=now)
     outcome = Outcome(ready=prepare(), dry=dry, unsettled=unsettled, place=f"are in {directory}")
     if not dry:
         for prepared in outcome.ready.files:

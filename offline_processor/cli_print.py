@@ -6,7 +6,6 @@ Must not: read clock or environment (the station has them), open a key, or write
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,16 +17,14 @@ from keys.errors import RuleError
 from offline_processor.cli_export import Outcome, ledger_of, named_by, orders_options, shown, wish_of
 from offline_processor.errors import ProcessorError
 from offline_processor.exports import paper
-from offline_processor.exports.fonts import PACKAGES, FontBook
-from offline_processor.exports.making import Ready
+from offline_processor.exports.fonts import PACKAGES, FontBook, missing_in_words
 from offline_processor.exports.paper import Paper
-from offline_processor.exports.people import Wish
 from offline_processor.exports.printing import to_printer
+from offline_processor.exports.purposes import Purpose
 from offline_processor.exports.releasing import into_directory, release, settle_unfinished
-from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Settings, Station
 
-Kind = Callable[[Ledger, Paper, FontBook, Wish, int], Ready]
+_MAKERS: Final = {Purpose.SLIPS: paper.slips, Purpose.LABELS: paper.labels}
 _MEDIA: Final = {"a4": "A4", "a5": "A5", "letter": "Letter"}
 
 
@@ -60,7 +57,7 @@ def print_() -> None:
 @click.pass_obj
 def print_slips(station: Station, /, **given: Any) -> ExitCode:
     """Print a packing slip for every order that is to be sent: address, order id, goods. No prices, no email."""
-    return _print(station, lambda *wanted: paper.slips(*wanted[:4], now=wanted[4]), "", **given)
+    return _print(station, Purpose.SLIPS, **given)
 
 
 @print_.command(
@@ -73,13 +70,12 @@ def print_slips(station: Station, /, **given: Any) -> ExitCode:
 @click.pass_obj
 def print_labels(station: Station, /, **given: Any) -> ExitCode:
     """Print an address label for every order that is to be sent, one a page of the size in [exports] label."""
-    return _print(station, lambda *wanted: paper.labels(*wanted[:4], now=wanted[4]), "label", **given)
+    return _print(station, Purpose.LABELS, **given)
 
 
 def _print(
     station: Station,
-    kind: Kind,
-    media: str,
+    purpose: Purpose,
     *,
     config: Path,
     order_ids: tuple[str, ...],
@@ -97,14 +93,19 @@ def _print(
     if (printer is None) == (out is None):
         raise ProcessorError("USAGE-PRINTER", "where is it to be printed?", "give --printer or --out")
     form = paper_of(settings)
-    size = f"Custom.{form.label[0]}x{form.label[1]}mm" if media else _MEDIA[form.size]
+    width, height = form.label
+    size = f"Custom.{width}x{height}mm" if purpose is Purpose.LABELS else _MEDIA[form.size]
     let_out = to_printer(printer, size) if printer is not None else into_directory(out or Path())
     fonts = FontBook(settings.exports.fonts)
+    if lacking := fonts.lacking(form.sender):
+        raise ProcessorError(
+            "CONFIG-SENDER", missing_in_words(lacking), "or write [exports] sender in other letters"
+        )
     with ledger_of(station, settings) as ledger:
         now = station.clock()
         wish = wish_of(ledger, order_ids, listed, of_export, again=again)
-        unsettled = [] if dry_run else settle_unfinished(ledger, out, now=now)
-        ready = kind(ledger, form, fonts, wish, now)
+        unsettled = [] if dry_run else settle_unfinished(ledger, purpose, out, now=now)
+        ready = _MAKERS[purpose](ledger, form, fonts, wish, now=now)
         place = f"went to {printer}" if printer is not None else f"are in {out}"
         outcome = Outcome(ready=ready, dry=dry_run, unsettled=unsettled, place=place)
         if not dry_run:

@@ -15,6 +15,8 @@ import msgspec
 from transfer.config import Days, ShopName
 from transfer.wire.order import Sku
 
+_MILLIMETRES = "([5-9][0-9]|[12][0-9]{2})"
+LabelSize = Annotated[str, msgspec.Meta(pattern=rf"^{_MILLIMETRES}x{_MILLIMETRES}$(?!\n)")]
 SenderLine = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
 CurrencyCode = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 
@@ -101,13 +103,15 @@ class ExportsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """``[exports]``: the ``carrier`` (a shipped profile or a TOML file), and what stands on paper.
 
     ``sender``: the shop's name and address, line by line. ``paper`` of packing slips and reports, ``label`` in
-    millimetres (width x height). ``fonts``: a directory to look for fonts in, instead of the system's.
+    millimetres (width x height, 50 to 299). ``fonts``: a directory to look for fonts in, instead of the system's.
     """
 
     carrier: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] = "royal-mail"
     sender: Annotated[tuple[SenderLine, ...], msgspec.Meta(max_length=6)] = ()
     paper: Literal["a4", "a5", "letter"] = "a4"
-    label: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{1,2}x[1-9][0-9]{1,2}$(?!\n)")] = "100x150"
+    label: Annotated[
+        str, msgspec.Meta(pattern=r"^([5-9][0-9]|[12][0-9]{2})x([5-9][0-9]|[12][0-9]{2})$(?!\n)")
+    ] = "100x150"
     fonts: Path | None = None
 
 

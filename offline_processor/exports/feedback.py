@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from offline_processor.exports.cells import csv_bytes, defused, is_harmless
+from offline_processor.exports.cells import csv_bytes, defused, has_controls, is_harmless
+from offline_processor.exports.letters import without_directions
 from offline_processor.exports.people import Person, Reject
 
 HEADER: Final = ("email", "name", "reference")
@@ -22,8 +23,8 @@ def invitations(
     invited: list[tuple[Person, str]] = []
     rejects: list[Reject] = []
     for person in people:
-        if not is_harmless(person.email) or not person.name.isprintable():
-            why = "its email address would be run by a spreadsheet, and cannot be changed"
+        if not is_harmless(person.email) or has_controls(person.name):
+            why = "its email address would be run by a spreadsheet, or its name has a control character"
             rejects.append(Reject(order_id=person.order_id, rule="EXPORT-ROW-EXACT", why=why))
             continue
         invited.append((person, reference()))
@@ -32,5 +33,7 @@ def invitations(
 
 def invitation_bytes(invited: Sequence[tuple[Person, str]]) -> bytes:
     """The file: email, name and reference number in this order, UTF-8, as Trustpilot and others take it."""
-    rows = [(person.email, defused(person.name), reference) for person, reference in invited]
+    rows = [
+        (person.email, defused(without_directions(person.name)), reference) for person, reference in invited
+    ]
     return csv_bytes([HEADER, *rows])

@@ -6,6 +6,7 @@ Must not: drop a character in silence; what has no Roman letters makes the row a
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from enum import StrEnum
 from functools import lru_cache
@@ -14,6 +15,7 @@ from typing import Final
 from anyascii import anyascii
 
 _SPOKEN: Final = {"\N{ARABIC LETTER ALEF}": "a"}  # not one of the letters that are left out
+_DIRECTIONS: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _WORDS: Final = ("CJK ", "CUNEIFORM ")  # scripts whose characters are words
 
 
@@ -35,7 +37,7 @@ class Encoding(StrEnum):
 def in_letters(text: str, letters: Letters, encoding: Encoding = Encoding.UTF_8) -> str | None:
     """``text`` in the letters that are allowed, transliterated where it must be; None where that is impossible."""
     # One character composed of several would be judged in pieces.
-    composed = unicodedata.normalize("NFC", text)
+    composed = unicodedata.normalize("NFC", without_directions(text))
     written = []
     for character in composed:
         if _is_allowed(character, letters, encoding):
@@ -46,6 +48,11 @@ def in_letters(text: str, letters: Letters, encoding: Encoding = Encoding.UTF_8)
         elif not _is_silent(character):
             return None
     return "".join(written).strip()
+
+
+def without_directions(text: str) -> str:
+    """The text without what would turn the direction of everything after it: no letter of it is lost."""
+    return _DIRECTIONS.sub("", text)
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from offline_processor.exports.addresses import address_lines, country_name, is_right_to_left
 from offline_processor.exports.fonts import FontBook, missing_in_words
+from offline_processor.exports.letters import without_directions
 from offline_processor.exports.making import Prepared, Ready, ready_of
 from offline_processor.exports.people import Person, Reject, Wish, select
 from offline_processor.exports.purposes import PURPOSES, Declared, Field, Purpose
@@ -154,10 +155,10 @@ def _em(character: str) -> float:
 
 
 def breakable(line: str) -> str:
-    """The line, with places to break it in words that are longer than any real one; they are not seen."""
+    """The line as it is set: one kind of blank, its own direction, unseen places to break words of no language."""
     return " ".join(
         "\u200b".join(word[start : start + _PIECE] for start in range(0, len(word), _PIECE))
         if len(word) > _LONG
         else word
-        for word in line.split(" ")
+        for word in without_directions(line).split()
     )

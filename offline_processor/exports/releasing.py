@@ -17,6 +17,7 @@ from typing import Final
 from keys.durable import fsync_directory, write_all
 from offline_processor.errors import ProcessorError
 from offline_processor.exports.making import Prepared
+from offline_processor.exports.purposes import Purpose
 from offline_processor.ledger import disclosures
 from offline_processor.ledger.disclosures import Export
 from offline_processor.ledger.ledger import Ledger
@@ -38,7 +39,8 @@ def release(
 ) -> Export:
     """Record ``prepared`` as an export by ``who``, then ``let_out`` its name and bytes, and record that.
 
-    When letting out fails the export is withdrawn, its orders are free for another one, and the failure goes on.
+    When letting out fails the export is withdrawn, its orders are free for another one, and the failure goes on. When
+    it is broken off nobody knows whether it came out: ``settle_unfinished`` looks.
     """
     number = disclosures.next_export(ledger)
     declared = prepared.declared
@@ -61,7 +63,7 @@ def release(
         disclosures.record(ledger, export, prepared.disclosed)
     try:
         let_out(export.name, prepared.content)
-    except BaseException:
+    except Exception:
         with ledger.atomic():
             disclosures.withdraw(ledger, number, now=now)
         raise
@@ -70,13 +72,17 @@ def release(
     return export
 
 
-def settle_unfinished(ledger: Ledger, directory: Path | None, *, now: int) -> list[tuple[Export, bool]]:
-    """After a crash: each export of which nobody knows whether it came out, and whether it lies whole in ``directory``.
+def settle_unfinished(
+    ledger: Ledger, purpose: Purpose, directory: Path | None, *, now: int
+) -> list[tuple[Export, bool]]:
+    """After a crash: each export for ``purpose`` that may have come out or not, and whether it is in ``directory``.
 
     One that does is released; any other is withdrawn, so that its orders are exported again.
     """
     settled = []
     for export in disclosures.unfinished(ledger):
+        if export.purpose != purpose:
+            continue
         out = directory is not None and _is_whole(directory / export.name, export.sha256)
         with ledger.atomic():
             if out:
@@ -109,11 +115,18 @@ def into_directory(directory: Path) -> Callable[[str, bytes], None]:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a new file of mode 0600, durable on return, or nothing at all: ``EXPORT-EXISTS``, ``EXPORT-WRITE``."""
+    """Write a new file of mode 0600, durable on return, or nothing at all: ``EXPORT-EXISTS``, ``EXPORT-WRITE``.
+
+    On a stick's file system the mode is the system's for the whole stick.
+    """
     try:
         if not _put_unnamed(path, content):
             _put_named(path, content)
-        fsync_directory(path.parent)
+        try:
+            fsync_directory(path.parent)
+        except OSError:
+            os.unlink(path)
+            raise
     except FileExistsError as error:
         raise ProcessorError(
             "EXPORT-EXISTS",
@@ -124,7 +137,7 @@ def put(path: Path, content: bytes) -> None:
         raise ProcessorError(
             "EXPORT-WRITE",
             f"{path} could not be written: {error.strerror}",
-            "nothing was exported: free some space, or take another directory",
+            "its orders are still due: free some space, or take another directory, and repeat",
         ) from error
 
 
@@ -164,6 +177,7 @@ def _put_named(path: Path, content: bytes) -> None:
 
 
 def _fill(descriptor: int, content: bytes) -> None:
-    os.fchmod(descriptor, _MODE)  # the umask must not decide
+    with suppress(PermissionError):  # where the file system has no modes
+        os.fchmod(descriptor, _MODE)  # the umask must not decide
     write_all(descriptor, content)
     os.fsync(descriptor)

@@ -44,9 +44,14 @@ def typeset(
             "tagged": tagged,
         }
         child = subprocess.run(  # noqa: S603  ourselves, with no word from outside in the command
-            [sys.executable, "-m", __name__],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                __name__,
+            ],  # -P: a file in the current directory is no module of ours
             input=json.dumps(given).encode(),
-            stdout=subprocess.PIPE,
+            capture_output=True,  # what it says of a fault may quote a person
             check=True,
             timeout=_PATIENCE,
         )

@@ -32,6 +32,7 @@ from offline_processor.stages import OrderState
 from tests.offline_processor.commands import configure, processor
 from tests.offline_processor.parcels import WORLD, in_state, order_of, paid, world_order
 from tests.offline_processor.shop import NOW, Shop, an_order, id_of, open_shop
+from tests.transfer.file_systems import exfat
 
 ROYAL_MAIL = load_profile("royal-mail")
 WHO = "A. Keeper"
@@ -259,6 +260,15 @@ def test_address_that_a_spreadsheet_would_run_is_not_invited(shop: Shop) -> None
     assert read(ready.files[0].content)[1][1] == "'=1+1"
 
 
+def test_name_with_marks_between_its_letters_is_invited_without_those_that_turn_the_line(shop: Shop) -> None:
+    paid(shop, order_of(0, name="\u0639\u0644\u06cc\u200c\u0631\u0636\u0627 \u202eevil"))
+    in_state(shop, 0, OrderState.DISPATCHED)
+    with shop.ledger() as ledger:
+        ready = feedback_file(ledger, Wish(), now=NOW)
+    assert ready.rejects == []
+    assert read(ready.files[0].content)[1][1] == "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627 evil"
+
+
 # The disclosure log
 
 
@@ -360,10 +370,26 @@ def test_crash_between_log_and_file_loses_and_doubles_nothing(
         )
         with ledger.atomic():
             ledger.execute("UPDATE export SET state = 'recorded'")  # as if the machine had stopped here
-        ((export, found),) = settle_unfinished(ledger, tmp_path, now=NOW)
+        assert settle_unfinished(ledger, Purpose.SLIPS, tmp_path, now=NOW) == []  # not its business
+        ((export, found),) = settle_unfinished(ledger, Purpose.CARRIER, tmp_path, now=NOW)
         assert (export.id, found) == (1, out)
         assert carrier_files(ledger, ROYAL_MAIL, Wish(), now=NOW).orders == (0 if out else 1)
-        assert settle_unfinished(ledger, tmp_path, now=NOW) == []
+        assert settle_unfinished(ledger, Purpose.CARRIER, tmp_path, now=NOW) == []
+
+
+def test_interrupted_export_is_neither_lost_nor_believed(shop: Shop, tmp_path: Path) -> None:
+    def put_and_stop(name: str, content: bytes) -> None:
+        put(tmp_path / name, content)
+        raise KeyboardInterrupt
+
+    paid(shop, an_order(0))
+    with shop.ledger() as ledger:
+        (prepared,) = carrier_files(ledger, ROYAL_MAIL, Wish(), now=NOW).files
+        with pytest.raises(KeyboardInterrupt):
+            release(ledger, prepared, put_and_stop, who=WHO, now=NOW)
+        assert carrier_files(ledger, ROYAL_MAIL, Wish(), now=NOW).orders == 0
+        ((_, found),) = settle_unfinished(ledger, Purpose.CARRIER, tmp_path, now=NOW)
+    assert found
 
 
 # The file itself
@@ -390,6 +416,17 @@ def test_file_system_without_unnamed_files_gets_the_same(
     with pytest.raises(ProcessorError, match="EXPORT-EXISTS"):
         put(tmp_path / "a.csv", b"xyz")
     assert (tmp_path / "a.csv").read_bytes() == b"abc"
+
+
+@pytest.mark.needs_tool("exfat")
+def test_file_is_written_onto_a_real_exfat_stick(tmp_path: Path) -> None:
+    with exfat(tmp_path, megabytes=8) as stick:
+        put(stick / "a.csv", b"abc")
+        with pytest.raises(ProcessorError, match="EXPORT-EXISTS"):
+            put(stick / "a.csv", b"xyz")
+        with pytest.raises(ProcessorError, match="EXPORT-WRITE"):
+            put(stick / "b.csv", bytes(16 * 1024 * 1024))
+        assert [(path.name, path.read_bytes()) for path in stick.iterdir()] == [("a.csv", b"abc")]
 
 
 def test_full_disk_leaves_nothing_under_the_name() -> None:
@@ -478,6 +515,7 @@ def test_letters_are_of_the_kind_that_was_asked_for_or_there_are_none(
         ("Ke\u02bbalohi", Letters.ASCII, "Ke'alohi"),
         ("\ue000", Letters.ASCII, None),
         ("\ue000", Letters.ANY, "\ue000"),
+        ("\u202eabc\u2066", Letters.ANY, "abc"),
     ],
 )
 def test_letters_are_written_as_people_would(text: str, letters: Letters, written: str | None) -> None:

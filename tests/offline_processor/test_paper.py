@@ -281,6 +281,34 @@ def test_what_is_missing_is_said_without_a_name() -> None:
     )
 
 
+@fonts_needed
+def test_what_turns_the_direction_of_a_line_is_not_set(tool: Tool) -> None:
+    (page,) = pages(
+        tool, set_in_type([a_person(name="\u202eabc\u2067", lines=("12\u3000B\u2028C",))], "labels.typ")
+    )
+    assert {"abc", "12 B C"} <= set(page.splitlines())
+    assert not set("\u202e\u2067\u3000\u2028") & set(page)
+
+
+def test_module_in_the_current_directory_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("typst", "json", "offline_processor"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')")
+    monkeypatch.chdir(tmp_path)
+    assert set_in_type([a_person()], "slips.typ").startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"), [('sender = ["\u5c71"]', "CONFIG-SENDER"), ('label = "10x10"', "CONFIG-VALUE")]
+)
+def test_setting_that_cannot_be_set_in_type_is_refused(today: Shop, setting: str, rule: str) -> None:
+    paid(today, an_order(0))
+    config, empty = configure(today), today.root / "empty"
+    empty.mkdir()
+    config.write_text(f'{config.read_text()}[exports]\n{setting}\nfonts = "empty"\n')
+    ran = processor("print", config, "--who", WHO, "--out", str(empty), "--json", group="labels")
+    assert (ran.code, ran.document["rule"]) == (2, rule)
+
+
 # Printers
 
 
