@@ -226,7 +226,8 @@ def _letters() -> dict[str, Any]:
         "Ask the shop something. It is answered by email and erased after its time.",
         "Enquiry",
     )
-    page = {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}
+    html = {"text/html": {"schema": {"type": "string"}}}
+    page = {"description": "The page.", "content": html, "headers": _TRACE}
     return {
         path: {
             "get": {
