@@ -56,6 +56,7 @@ const ASKED = {
   code: ({ typed, digits, rules }) => judging.codeFault(typed, judging.brandOf(digits, rules)),
   text: ({ typed, limit }) => judging.textFault(typed, limit, true),
   judge: ({ form, country, rules }) => judging.judge(form, country, rules),
+  digits: ({ typed }) => judging.plainDigits(typed),
   contents: ({ form, country }) => judging.contentsOf(form, country),
   postcode: ({ typed, country }) => judging.postcodeFits(typed, country),
   grouped: ({ typed, caret, rules }) => judging.grouped(typed, caret, rules),

@@ -142,7 +142,7 @@ def test_faults_are_told_at_the_top_and_at_the_field_in_the_same_words(browser: 
 
 def test_a_key_that_is_cut_meanwhile_is_not_noticed(browser: Browser, road: Road, node: Node) -> None:
     go_to_checkout(browser, road)
-    fill(browser, AL_SABAH, AMEX)
+    fill(browser, AL_SABAH, AMEX | {"code": "١٢٣٤"})  # as her phone's number pad has them
     assert "on the front" in browser.one("#code-hint").text
     assert (browser.value("number"), browser.one("#brand").text) == ("3782 822463 10005", "American Express")
     old = node.get("/keys").json["batch_key"]["number"]
@@ -157,6 +157,7 @@ def test_a_key_that_is_cut_meanwhile_is_not_noticed(browser: Browser, road: Road
     assert found.order["customer"]["name"] == AL_SABAH["name"]
     assert found.order["delivery"]["lines"] == [AL_SABAH["line1"], AL_SABAH["line2"]]
     assert found.card[75:91] == b"\x0f378282246310005"
+    assert found.card[95:103] == b"\x01\x07\xef\x041234"
 
 
 def test_a_lost_answer_is_fetched_with_the_same_bytes(browser: Browser, road: Road, node: Node) -> None:

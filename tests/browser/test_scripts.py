@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+import unicodedata
 from base64 import b64decode
 from collections.abc import Callable
 from itertools import pairwise
@@ -209,6 +211,18 @@ def test_every_postcode_example_fits_its_own_country_and_nonsense_none(ask: Ask)
     ]
     assert len(known) > 150
     assert ask(asked) == [True, True, False] * len(known)
+
+
+def test_digits_of_every_script_are_digits(ask: Ask) -> None:
+    every = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Nd"]
+    assert len(every) > 600
+    answers = ask(
+        [
+            {"ask": "digits", "typed": "".join(every)},
+            {"ask": "digits", "typed": "\u0664\u0662 \u06f4 \uff14\uff12/x"},
+        ]
+    )
+    assert answers == ["".join(str(unicodedata.decimal(digit)) for digit in every), "42 4 42/x"]
 
 
 def test_people_of_the_whole_world_are_taken_as_they_write_themselves(ask: Ask) -> None:

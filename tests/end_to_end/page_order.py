@@ -25,6 +25,7 @@ _SKU, _CURRENCY = "LP-0001", "EUR"
 _CODE = "737"
 _YEARS_AHEAD = 3
 _COUNTRY = "Germany"
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,12 @@ def _buy(browser: Browser, places: Places, url: str) -> Receipt:
     browser.click('a[href="/checkout"]')
     words = f"Pay {money(price, _CURRENCY)}"
     browser.wait(f"document.querySelector('#pay:enabled')?.innerText === '{words}'", f"the button {words}")
-    browser.type("#country", _COUNTRY)
+    for _ in range(_TRIES):
+        browser.type(
+            "#country", _COUNTRY
+        )  # a list forgets what was typed a second ago, and a machine may be slow
+        if browser.look("document.querySelector('#country').selectedOptions[0].innerText") == _COUNTRY:
+            break
     browser.wait(
         "document.querySelector('#postcode-field label').innerText === 'Postcode'", "the country's address"
     )

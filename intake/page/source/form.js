@@ -2,7 +2,7 @@
 // Why here: the course of an order need not know a single element.
 // Must not: send anything, or write markup (only text and attributes).
 
-import { brandOf, digitsOf, grouped } from "./judging.js";
+import { brandOf, digitsOf, grouped, plainDigits } from "./judging.js";
 
 const element = (id) => document.getElementById(id);
 const FIELDS = ["name", "email", "country", "line1", "line2", "district", "city", "region", "postcode"];
@@ -12,7 +12,10 @@ const title = document.title;
 const regionInput = () => (element("region").hidden ? element("region-text") : element("region"));
 const input = (id) => (id === "region" ? regionInput() : element(id));
 
-export const typed = () => Object.fromEntries([...FIELDS, ...CARD].map((id) => [id, input(id).value]));
+export const typed = () => ({
+  ...Object.fromEntries(FIELDS.map((id) => [id, input(id).value])),
+  ...Object.fromEntries(CARD.map((id) => [id, plainDigits(element(id).value)])),
+});
 
 export function wipeCard() {
   for (const id of CARD) element(id).value = "";
@@ -23,7 +26,7 @@ export function wipeCard() {
 export function followCard(rules) {
   const number = element("number");
   const follow = () => {
-    const { text, caret } = grouped(number.value, number.selectionStart ?? number.value.length, rules);
+    const { text, caret } = grouped(plainDigits(number.value), number.selectionStart ?? number.value.length, rules);
     if (text !== number.value) {
       number.value = text;
       if (document.activeElement === number) number.setSelectionRange(caret, caret);

@@ -13,6 +13,19 @@ export function brandOf(digits, rules) {
   return rules.brands.find((brand) => brand.beginnings.some(isOf)) ?? rules.other;
 }
 
+/** A text with the digits of every script as 0 to 9: many phones' number pads have those of their language. */
+export const plainDigits = (text) => text.replace(/\p{Nd}/gu, plainDigit);
+
+function plainDigit(character) {
+  const folded = character.normalize("NFKC");
+  if (folded <= "9") return folded;
+  // A script's digits follow each other from its zero on.
+  const code = character.codePointAt(0);
+  let zero = code;
+  while (/\p{Nd}/u.test(String.fromCodePoint(zero - 1))) zero -= 1;
+  return String((code - zero) % 10);
+}
+
 /** The digits of a number typed with spaces or dashes, or null. */
 export function digitsOf(typed) {
   const digits = typed.replace(SPACING, "");

@@ -17,7 +17,7 @@ async function ask(path, options) {
     const text = await answer.text();
     let document = {};
     try {
-      document = JSON.parse(text);
+      document = Object(JSON.parse(text)); // whatever else JSON can be has no rule
     } catch {
       // a proxy's own page: only its status says something
     }

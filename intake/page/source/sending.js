@@ -13,8 +13,8 @@ const PASSING = [408, 425, TOO_MANY];
  * asks whether that order stands without sending it again, and is null while the form is as it was then.
  * `seal(keysDocument, now)` gives the request's text; `net` has `keys()`, `post(text)` and `wait(milliseconds)`.
  * The outcome: {kind: "taken", id, token, earlier}, "unreached" (nothing was sent), "unanswered" (with the text),
- * "limited" (with the text, where one may have been taken, and the patience in seconds that is asked for), "closed" (no cards now), "untrusted", "differs", "size" or
- * "refused".
+ * "limited" (with the text, where that may have been taken, and the patience in seconds that is asked for), "closed"
+ * (no cards now), "untrusted", "differs", "size" or "refused".
  */
 export async function place({ seal, net, unanswered, probe = null }) {
   if (unanswered !== null) {
