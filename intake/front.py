@@ -6,6 +6,7 @@ Must not: read a body, or let anything into a count or a log that the client can
 
 from __future__ import annotations
 
+from collections import Counter
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from starlette.middleware.cors import CORSMiddleware
 from intake import asgi
 from intake.app import Intake
 from intake.clients import Client
-from intake.limits import ORDERS, REQUESTS, TOKENS
-from intake.problems import AMBIGUOUS, NOT_FOUND, method_refused, too_many
+from intake.groups import WAITING_MAXIMUM
+from intake.limits import AT_ONCE, AT_ONCE_MAXIMUM, ORDERS, REQUESTS, TOKENS
+from intake.problems import AMBIGUOUS, BUSY, NOT_FOUND, Problem, method_refused, too_many
 from intake.request_log import RequestLine
 from intake.surroundings import Surroundings
 from intake.tallies import METHODS
@@ -31,6 +33,7 @@ _GONE = 499  # the client went away before there was an answer
 _SEVERE = 500
 _METHODS = frozenset(METHODS)
 _JUDGED = "intake.judged"
+_UNDER_WAY_MAXIMUM = WAITING_MAXIMUM + 256  # some are still being read or judged
 
 
 class _Exchange:
@@ -58,6 +61,8 @@ class Front:
     def __init__(self, application: Intake, surroundings: Surroundings) -> None:
         self.application = application
         self._around = surroundings
+        self._under_way: Counter[int] = Counter()
+        self._all_under_way = 0
         self._with_cors = CORSMiddleware(
             self._answer,
             allow_origins=tuple(origin.decode("ascii") for origin in surroundings.cors_origins),
@@ -86,10 +91,11 @@ class Front:
         exchange = _Exchange(send, trace_of(head.traceparent, around.outside.random(FRESH_SIZE)))
         client = around.clients.of((scope.get("client") or ("", 0))[0], head.forwarded_for)
         path, method = scope["path"], scope["method"]
-        limit, wait = self._beyond(client, method, path)
-        if wait:
-            around.tallies.limited(limit)
-        refused = too_many(wait) if wait else AMBIGUOUS if head.is_ambiguous else None
+        is_order = path == ORDERS_ROUTE
+        refused = self._beyond(client, method, path) or (AMBIGUOUS if head.is_ambiguous else None)
+        if is_order:
+            refused = refused or self._crowded(client)
+            self._enter(client)
         scope[_JUDGED] = client, refused
         try:
             # What is refused is shown to a page of a listed origin too, but for its preflights.
@@ -102,6 +108,8 @@ class Front:
             else:
                 await self._answer(scope, receive, exchange.send)
         finally:
+            if is_order:
+                self._leave(client)
             self._write_down(scope, exchange, client, around.outside.ticks() - started)
 
     async def _answer(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -113,16 +121,37 @@ class Front:
         else:
             await self.application(scope, receive, send)
 
-    def _beyond(self, client: Client, method: str, path: str) -> tuple[str, int]:
-        """The limit that this request is beyond, and for how many seconds (0: it is not)."""
+    def _beyond(self, client: Client, method: str, path: str) -> Problem | None:
+        """Why this request is beyond a limit, or None."""
         limits, now = self._around.limits, self._around.outside.now()
         if wait := limits.request(client, now):
-            return REQUESTS, wait
+            return self._limited(REQUESTS, wait)
         if path == ORDERS_ROUTE:
-            return ORDERS, limits.wait(client, ORDERS, now) if method == "POST" else 0
-        if path.startswith(_ORDER_PREFIX):
-            return TOKENS, limits.wait(client, TOKENS, now)
-        return "", 0
+            wait = limits.wait(client, ORDERS, now) if method == "POST" else 0
+            return self._limited(ORDERS, wait) if wait else None
+        if path.startswith(_ORDER_PREFIX) and (wait := limits.wait(client, TOKENS, now)):
+            return self._limited(TOKENS, wait)
+        return None
+
+    def _limited(self, limit: str, wait: int) -> Problem:
+        self._around.tallies.limited(limit)
+        return too_many(wait)
+
+    def _crowded(self, client: Client) -> Problem | None:
+        """Why no more orders fit in just now: who sends many slowly must not keep others out, nor may all together."""
+        if not client.is_shop and self._under_way[client.address] >= AT_ONCE_MAXIMUM:
+            return self._limited(AT_ONCE, 1)
+        return BUSY if self._all_under_way >= _UNDER_WAY_MAXIMUM else None
+
+    def _enter(self, client: Client) -> None:
+        self._all_under_way += 1
+        self._under_way[client.address] += 1
+
+    def _leave(self, client: Client) -> None:
+        self._all_under_way -= 1
+        self._under_way[client.address] -= 1
+        if not self._under_way[client.address]:
+            del self._under_way[client.address]
 
     async def _show_metrics(self, scope: asgi.Scope, send: asgi.Send, client: Client) -> None:
         if (

@@ -18,8 +18,10 @@ from intake.clients import Client
 from intake.rate_table import Rate, RateTable
 
 _MINUTE, _HOUR = 60, 3600
-REQUESTS, ORDERS, TOKENS = "requests", "orders", "tokens"
-NAMES = (REQUESTS, ORDERS, TOKENS)
+REQUESTS, ORDERS, TOKENS, AT_ONCE = "requests", "orders", "tokens", "at-once"
+NAMES = (REQUESTS, ORDERS, TOKENS, AT_ONCE)
+AT_ONCE_MAXIMUM = 32
+"""Orders of one address that one worker reads and stores at the same moment."""
 # Each limit counts under tags of its own, made from the client's.
 _MARKS = {REQUESTS: 0, ORDERS: 0x5A17_0C3D_9B6E_21F4, TOKENS: 0x37E2_81BC_44D0_F96B}
 _OF_PREFIX = 0x2C6F_9E15_D308_7A4B

@@ -60,6 +60,8 @@ _STOP_SECONDS = 10
 _UNDER_WAY_SECONDS = 0.05
 _HEAD_MILLISECONDS, _HEAD_SIZE = 10_000, 64 * 1024
 """A request's head that takes longer or more is given up."""
+_CONNECTIONS_MAXIMUM = 4 * WAITING_MAXIMUM
+"""Of one worker; idle ones count. Above it clients wait at the door, below it who is one too many is told so (503)."""
 
 _LOGGING = {
     "version": 1,
@@ -219,6 +221,8 @@ def enter_worker(parent: int) -> None:
     ``parent`` is the process that started it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * _CONNECTIONS_MAXIMUM), most))
     # A worker whose parent was killed would go on taking orders on a port that nobody watches any more. It is killed,
     # not asked: a request to stop that comes while the server starts can be lost, and a kill loses no answered order.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -265,7 +269,7 @@ def serve(intake: IntakeConfig, load: Callable[[], Front]) -> None:
         log_level=LogLevels.warning,
         log_dictconfig=_LOGGING,
         log_access=False,
-        backpressure=WAITING_MAXIMUM + 256,
+        backpressure=_CONNECTIONS_MAXIMUM,
         respawn_failed_workers=True,
         workers_kill_timeout=_STOP_SECONDS,
     )

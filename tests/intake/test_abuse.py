@@ -168,6 +168,22 @@ def test_slow_clients_hold_up_nobody_and_are_given_up(node: Node) -> None:
     assert len(stored(node)) == before + 10
 
 
+def test_one_address_that_sends_slowly_shuts_nobody_out(node: Node) -> None:
+    def order(address: str) -> int:
+        return node.post(good_order(), new_key(), **{"X-Forwarded-For": address}).status
+
+    with slow_clients(node, 40, head("X-Forwarded-For: 198.51.100.20") + BODY[:10]):
+        end = time.monotonic() + 5
+        while order("198.51.100.20") != 429 and time.monotonic() < end:
+            time.sleep(0.05)  # until all of them have come
+        assert order("198.51.100.20") == 429
+        assert order("198.51.100.21") == 202
+    end = time.monotonic() + 5
+    while order("198.51.100.20") != 202 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert order("198.51.100.20") == 202
+
+
 def test_one_key_sent_at_once_with_two_baskets_is_one_order(new_node: NewNode) -> None:
     node = new_node().configure(workers=2).enrol().start()
     other = good_order()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from intake.clients import Client, Clients, networks
 from intake.errors import IntakeError
-from intake.limits import NAMES, ORDERS, REQUESTS, TOKENS, Limits, LimitsConfig
+from intake.limits import ORDERS, REQUESTS, TOKENS, Limits, LimitsConfig
 from intake.rate_table import KEY_SIZE, Rate, RateTable, make_table
 from intake.surroundings import check_settings
 from keys.config import load
@@ -177,8 +177,8 @@ def test_each_limit_counts_for_itself(memory: int) -> None:
     )
     client = clients().of("192.0.2.1", b"")
     limits_of = {REQUESTS: 30, ORDERS: 3, TOKENS: 2}
-    for name in NAMES:
-        for _ in range(limits_of[name]):
+    for name, most in limits_of.items():
+        for _ in range(most):
             assert limits.wait(client, name, NOW) == 0
             limits.count(client, name, NOW)
         assert limits.wait(client, name, NOW) > 0
