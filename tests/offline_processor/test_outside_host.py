@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from offline_processor.acquirers.iso8583 import codec, messages, profile
-from offline_processor.acquirers.iso8583.driver import open_iso8583
 from offline_processor.acquirers.protocol import BatchAnswer, BatchTotals, Capture, Refund, Reversal
 from offline_processor.charging import Reference, SecurityCode
-from offline_processor.config import AcquirerConfig
 from tests.offline_processor.commands import configure, over_the_line, processor
 from tests.offline_processor.outside_host import Exchange, OutsideHost, outside_host
 from tests.offline_processor.shop import NOW, Shop, a_card, an_order, id_of, open_shop
@@ -208,11 +205,9 @@ def expected_messages(shop: Shop) -> list[dict[str, str]]:
         if kind == "refund":
             message["3"] = "200000"
         if kind == "void":
-            message["4"] = f"{whole:012d}"
-            if kept := sent[-1]:  # a part was captured, and with that the vault let go of the card
+            message |= CARD | {"4": f"{whole:012d}"}
+            if kept := sent[-1]:
                 message["95"] = f"{kept:012d}" + "0" * 12 + "C00000000" * 2
-            else:
-                message |= CARD
         expected.append(message)
     return expected
 
@@ -236,9 +231,11 @@ def charge_and_follow(shop: Shop, host: OutsideHost) -> list[Exchange]:
         processor("dispatch", config, orders[1], *part, "--json"),
         processor("cancel", config, orders[2], *who, "--json"),
         processor("refund", config, orders[0], "--amount", "EUR 4.00", "--reference", "R-1", *who, "--json"),
+        processor("approve", config, "R1", "--who", "B. Witness", "--json"),
+        processor("close-day", config, "--who", "A. Keeper", "--json"),
     ]
-    assert [act.code for act in acts] == [0, 0, 0, 0], [act.out + act.err for act in acts]
-    return said + heard(host, 9)
+    assert [act.code for act in acts] == [0, 0, 0, 3, 0, 0], [act.out + act.err for act in acts]
+    return said + heard(host, 11)
 
 
 @pytest.mark.needs_tool("node", "acquirer_js")
@@ -260,15 +257,6 @@ def test_commands_charge_capture_reverse_and_refund_at_a_host_of_another_make(
             shop.rows("SELECT order_id, approval FROM live_attempt JOIN orders USING (number)")
         )
         shop.keystore.close()
-        settings = AcquirerConfig(
-            driver="iso8583", address=host.address, terminal="SHOP0001", merchant="RECORDSTORE0001"
-        )
-        now, clock = lambda: int(time.time()), time.monotonic
-        with closing(open_iso8583(settings, now=now, clock=clock, sleep=time.sleep)) as acquirer:
-            ours = BatchTotals(
-                currency="EUR", captures=2, captured=3_499, refunds=1, refunded=400, stan=9, sent_at=shop.now
-            )
-            assert acquirer.close_batch(ours) is BatchAnswer.IN_BALANCE
 
     silent = next(one for one in said if not one.sent)
     undone = next(
@@ -276,6 +264,14 @@ def test_commands_charge_capture_reverse_and_refund_at_a_host_of_another_make(
     )
     assert undone.read["90"][4:20] == silent.read["11"] + silent.read["7"]
     assert undone.sent["39"] == "00"
+    (totals,) = [one for one in said if one.read["0"] == "0500"]
+    assert totals.sent["39"] == "00"
+    expected.append(
+        {name: totals.read[name] for name in ("7", "11", "15")}
+        | {"0": "0500", "32": "000001", "41": "SHOP0001", "42": "RECORDSTORE0001", "49": "978", "50": "978"}
+        | {"74": "0000000001", "76": "0000000002", "86": f"{400:016d}", "88": f"{3_499:016d}"}
+        | {"97": f"D{3_099:016d}"}
+    )
     compared = [dict(one.read) for one in said if one not in (silent, undone)]
 
     def place(message: dict[str, str]) -> tuple[str, str]:
