@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +20,7 @@ from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.snapshot import wipe_snapshot
 from tests.offline_processor.commands import Ran, configure, in_process, processor
 from tests.offline_processor.disaster import back_up
+from tests.offline_processor.people import four_people
 from tests.offline_processor.shop import (
     DECLINED_CARD,
     LOST_ANSWER_CARD,
@@ -33,7 +32,6 @@ from tests.offline_processor.shop import (
 )
 from tests.offline_processor.test_subjects import REQUEST, ask, carried, dispatched, raw
 from transfer.retention import RULES, SCHEDULE, Kept
-from transfer.wire.order import Customer, Delivery, Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,7 +234,7 @@ STEP = st.one_of(
 @given(steps=st.lists(STEP, max_size=12))
 def test_no_course_of_events_erases_what_is_held_open_or_young(steps: list[tuple[str, int, Any]]) -> None:
     with tempfile.TemporaryDirectory() as place, closing(Ledger(Path(place) / "ledger.db")) as ledger:
-        begin(ledger)
+        four_people(ledger)
         now, states, held, wished, gone = (
             1000,
             dict.fromkeys(range(1, 5), "paid"),
@@ -281,26 +279,3 @@ def may_go(number: int, states: dict[int, str], held: set[int], wished: set[int]
     if number in wished:
         return state != "paid"
     return after == SOLD if state in {"paid", "dispatched", "refunded"} else after >= UNSOLD
-
-
-def begin(ledger: Ledger) -> None:
-    with ledger.atomic():
-        ledger.append("begun", "test", 1000, {})
-        for number in range(1, 5):
-            person = msgspec.json.encode(
-                (
-                    [Item(sku="S", quantity=1, price=1)],
-                    Customer(name=f"Person {number} Longname", email=f"person-{number}@example.org"),
-                    Delivery(lines=[f"Street of {number}"], city="C", region="", postcode="", country="SE"),
-                )
-            )
-            ledger.execute(
-                "INSERT INTO orders (number, order_id, node, sequence, position, basket_digest, amount, currency,"
-                " state, reason, rule, card, attempts, changed_at, told)"
-                " VALUES (?, ?, 'n', 1, ?, x'00', 1, 'EUR', 'paid', 'none', '', '', 1, 1000, 0)",
-                (number, f"{number:032x}", number),
-            )
-            ledger.execute(
-                "INSERT INTO person (number, person, salt) VALUES (?, ?, ?)",
-                (number, person.decode(), os.urandom(16)),
-            )
