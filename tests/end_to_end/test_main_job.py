@@ -6,6 +6,7 @@ Must not: touch var/ of this checkout; every play has a folder of its own.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -75,6 +76,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
             url = story.set_up(shell, places, workers=2)
             with story.open_shop(shell, places, url):
                 day = story.day(shell, places, url, count=ORDERS)
+            story.paper(shell, places)
             found = story.evidence(shell, places, day)
     seconds = time.monotonic() - started
     return Played(places=places, day=day, proof=found, seconds=seconds, screen=screen.getvalue())
@@ -126,6 +128,22 @@ def test_the_proof_holds_in_every_line(played: Played) -> None:
     assert [line.promise for line in played.proof.lines if not line.holds] == not_shown
     assert len(played.proof.lines) == 14
     assert played.proof.places == []
+
+
+@pytest.mark.needs_tool("pdftotext", "fonts-noto", "fonts-noto-cjk")
+def test_every_paid_order_has_a_slip_and_a_row_and_all_are_in_the_report(
+    played: Played, tool: Callable[[str], Path]
+) -> None:
+    made = {path.suffix: path for path in played.places.paper.iterdir() if not path.name.startswith("day-")}
+    read = subprocess.run([tool("pdftotext"), made[".pdf"], "-"], capture_output=True, text=True, check=True)
+    slips = "".join(read.stdout.split())
+    paid = {receipt.order_id for receipt in played.day.receipts} & played.day.play.paid
+    with made[".csv"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["Order reference"] for row in rows} == paid == {order for order in paid if order in slips}
+    assert read.stdout.count("Packing slip") == len(paid)
+    (page,) = played.places.paper.glob("day-*.html")
+    assert f"<dt>approved</dt><dd>{len(paid)}</dd>" in page.read_text("utf-8")
 
 
 @pytest.mark.needs_tool("chromium")
