@@ -88,7 +88,7 @@ def told(hours: int, days: int) -> Mapping[OrderStatus, Told]:
         OrderStatus.DISPATCHED: Told(
             heading="Your records are on their way to you",
             text="We have handed the parcel to the post. How long the post takes depends on where you live, and this "
-            "page cannot see it: it does not change any more.",
+            "page cannot see it.",
             step=5,
         ),
         OrderStatus.REFUNDED: Told(
