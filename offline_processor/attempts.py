@@ -47,10 +47,10 @@ class Till:
     charging: ChargingConfig
 
     def keeps_card(self, order: orders.WaitingOrder) -> bool:
-        """True when an approved order's card is needed again: by a capture, a release, or a pre-order's next try."""
+        """True when an approved order's card is needed again: by a capture, a release, a refund, or a new try."""
         acquirer = self.acquirer
         later = self.at_dispatch(order) and (order.release_at > 0 or acquirer.needs_card(Verb.REVERSE))
-        return later or acquirer.needs_card(Verb.CAPTURE)
+        return later or acquirer.needs_card(Verb.CAPTURE) or acquirer.needs_card(Verb.REFUND)
 
     def at_dispatch(self, order: orders.WaitingOrder) -> bool:
         """True when the order is captured when its goods go, not at once."""

@@ -37,6 +37,8 @@ from offline_processor.station import Settings, Station, open_station
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,'/-]{0,63}", re.ASCII)
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
 _ORDERS_LIMIT: Final = 100_000
+_NEVER_WELL: Final = ("CHARGE-TRANSITION", "LEDGER-")
+"""A bug or a broken ledger is no acquirer that cannot be reached."""
 _FILE_LIMIT: Final = _ORDERS_LIMIT * 40
 who_option = click.option("--who", required=True, metavar="NAME", help="Who decides; kept in the ledger.")
 why_option = click.option("--why", required=True, metavar="TEXT", help="Why; kept in the ledger.")
@@ -151,6 +153,8 @@ def carry_out(work: AtWork, subjects: Sequence[str], wish: Wish, what: str) -> R
         try:
             send(work, made, report)
         except ProcessorError as error:
+            if error.rule.startswith(_NEVER_WELL):
+                raise
             report.unreachable = error
     return report
 

@@ -187,9 +187,10 @@ def _name(key: Key) -> str:
     return f"{kind.value} {rrn} {stan}"
 
 
-def keys_explained(done: Comparison) -> list[str]:
+def keys_explained(done: Comparison) -> frozenset[str]:
     """The keys of findings that this report has explained: what was missing is there now, and agrees."""
-    return [f"{rule} {name}" for name in done.agreed for rule in (MISSING, UNKNOWN, DIFFERS, OUTCOME)]
+    rules = (MISSING, UNKNOWN, DIFFERS, OUTCOME)
+    return frozenset(f"{rule} {name}" for name in done.agreed for rule in rules)
 
 
 def _rows(ours: Iterable[Entry], theirs: Iterable[ReportLine]) -> list[Row]:

@@ -37,8 +37,14 @@ class ControlTotal:
 
 
 def money(amount: int, currency: str) -> str:
-    """Minor units as people write them: "EUR 12.50", "JPY 1250", "KWD 1.250"."""
-    exponent = Currency(currency).exponent or 0
+    """Minor units as people write them: "EUR 12.50", "JPY 1250", "KWD 1.250".
+
+    A currency that is none (a strange report may name one) is shown as it stands, with the amount in minor units.
+    """
+    try:
+        exponent = Currency(currency).exponent or 0
+    except ValueError:
+        return f"{currency} {amount} (minor units)"
     whole, part = divmod(amount, 10**exponent)
     return f"{currency} {whole}.{part:0{exponent}d}" if exponent else f"{currency} {whole}"
 

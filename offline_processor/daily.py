@@ -109,15 +109,21 @@ class Reconciled:
 
 def period(ledger: Ledger, start: int | None, until: int | None) -> tuple[int, int]:
     """From when until when: as said, else from the last reconciliation to the newest close of day. ``USAGE-TIME``."""
-    begins = ledger.counter(RECONCILED_UNTIL) if start is None else start
+    begins = _begins(ledger) if start is None else start
     ends = closes.newest(ledger) if until is None else until
-    if begins >= ends:
+    if not ends or begins > ends:
         raise ProcessorError(
             "USAGE-TIME",
             "no time is left to reconcile: there was no close of day since the last reconciliation",
             "close the day first (offline-processor close-day), or say --from and --until",
         )
     return begins, ends
+
+
+def _begins(ledger: Ledger) -> int:
+    """The first second that no reconciliation has covered."""
+    until = ledger.counter(RECONCILED_UNTIL)
+    return until + 1 if until else 0
 
 
 def reconcile_day(
@@ -134,8 +140,8 @@ def reconcile_day(
     if not report.full:  # it tells of authorisations only
         ours = [entry for entry in ours if entry.kind is ReportKind.AUTHORISATION]
     done = compare(ours, with_schemes(report.lines, ours), start=start, until=until)
-    whole = report.full and ledger.counter(RECONCILED_UNTIL) == start and closes.newest(ledger) == until
-    batches = closes.between(ledger, start + 1, until)
+    whole = report.full and _begins(ledger) == start and closes.newest(ledger) == until
+    batches = closes.between(ledger, start, until)
     totals = _totals(done, batches)
     done.findings += _out_of_balance(batches)
     if whole and batches:

@@ -71,11 +71,15 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """What a decision is about: its order ("" for none) and what it may cost, minor units; "" where no money is."""
+    """What a decision is about: its order ("" for none) and what it may cost, minor units; "" where no money is.
+
+    ``before``: what of the same order was given back already, so that many small refunds weigh as a large one.
+    """
 
     order_id: str
     amount: int
     currency: str
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ def decide(ledger: Ledger, decision: Decision, said: Said, limits: ChargingConfi
         return _carry_out(ledger, decision, said, weight, limits, now=now)
     asked = Request(
         number=0,
-        document=msgspec.json.encode(decision).decode(),
+        document=msgspec.json.encode(_fixed(decision, weight)).decode(),
         amount=weight.amount,
         currency=weight.currency,
         order_id=weight.order_id,
@@ -111,9 +115,18 @@ def decide(ledger: Ledger, decision: Decision, said: Said, limits: ChargingConfi
     return Done(order_id=weight.order_id, changed=True, asked=number)
 
 
+def _fixed(decision: Decision, weight: Weight) -> Decision:
+    """A refund of all that is left is of so much as was left when it was decided, and never more."""
+    if decision.verb is not Verb.REFUND:
+        return decision
+    return msgspec.structs.replace(decision, amount=weight.amount, currency=weight.currency)
+
+
 def needs_second(weight: Weight, limits: ChargingConfig) -> bool:
     """True above the limit of the currency; a currency without one has the limit 0."""
-    return weight.amount > limits.second_person_above.get(weight.currency, 0)
+    return bool(weight.amount) and weight.amount + weight.before > limits.second_person_above.get(
+        weight.currency, 0
+    )
 
 
 def find_request(ledger: Ledger, number: int) -> Request:
@@ -187,7 +200,9 @@ def weigh(ledger: Ledger, decision: Decision) -> Weight:
             if repeated(ledger, decision):
                 return Weight(order_id=charge.order_id, amount=0, currency="")
             sent, wanted = dispatch.refundable(charge, amount=decision.amount, currency=decision.currency)
-            return Weight(order_id=charge.order_id, amount=wanted, currency=sent.currency)
+            return Weight(
+                order_id=charge.order_id, amount=wanted, currency=sent.currency, before=charge.refunded
+            )
         case Verb.AGAIN:
             item = _refused(ledger, decision.subject)
             pays = item.kind is operations.OperationKind.REFUND

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from offline_processor.charging import AttemptState, Reference
 from offline_processor.control_total import money
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger import operations, orders
+from offline_processor.ledger import cases, operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState, Wanted
 from offline_processor.outcomes import AUTHORISATION_EXPIRED, CANCELLED
@@ -159,8 +159,12 @@ def _mark_sent(
             "say that it was sent when the last of it goes, without --amount",
         )
     _check_released(charge, early=early, now=now)
-    whole = [item for item in charge.found if item.reference == WHOLE]
-    if charge.captured == 0 and any(item.state is OperationState.FAILED for item in whole):
+    unpaid = [
+        item
+        for item in charge.found
+        if item.kind is OperationKind.CAPTURE and item.state is OperationState.FAILED
+    ]
+    if charge.captured == 0 and any(not cases.is_closed(ledger, item.id) for item in unpaid):
         raise ProcessorError(
             "DISPATCH-UNPAID",
             f"the acquirer refused to take the money for order {charge.order_id}",

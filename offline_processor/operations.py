@@ -123,8 +123,16 @@ def _follow(till: Till, done: Sequence[Operation], *, now: int) -> None:
             case _:
                 assert_never(item.kind)
     orders.settle(ledger, ends, now=now)
-    over = [item for item in done if item.kind is OperationKind.VOID or item.final]
-    vault.erase_unneeded(ledger, [item.original.number for item in over])
+    # Where a refund carries the card, it stays until all is given back, or its deadline.
+    refundable = till.acquirer.needs_card(Verb.REFUND)
+    refunded = {settled.order_id for settled in ends if settled.state is OrderState.REFUNDED}
+    over = [
+        item.original.number
+        for item in done
+        if item.original.order_id in refunded
+        or (not refundable and (item.kind is OperationKind.VOID or item.final))
+    ]
+    vault.erase_unneeded(ledger, over)
 
 
 def _goes_on(ledger: Ledger, item: Operation) -> bool:

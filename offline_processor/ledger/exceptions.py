@@ -6,7 +6,7 @@ Must not: commit by itself, or forget a finding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,8 +26,27 @@ class OpenFinding:
 
 
 def note(ledger: Ledger, found: Sequence[Finding], *, now: int) -> int:
-    """Keep findings that are new; returns how many are."""
-    new = [item for item in found if _is_new(ledger, item.key)]
+    """Keep findings that are new, or were explained once and are here again; returns how many are.
+
+    What a person has closed stays closed.
+    """
+    new: list[Finding] = []
+    again = 0
+    for item in found:
+        row = ledger.row(
+            "SELECT number, closed_at, EXISTS (SELECT 1 FROM case_closed WHERE id = 'X' || number)"
+            " FROM reconcile_exception WHERE key = ?",
+            (item.key,),
+        )
+        if row is None:
+            new.append(item)
+        elif row[1] and not row[2]:
+            ledger.execute(
+                "UPDATE reconcile_exception SET closed_at = 0, ours = ?, theirs = ? WHERE number = ?",
+                (item.ours, item.theirs, row[0]),
+            )
+            ledger.append("exception-again", item.order_id, now, {"number": row[0]})
+            again += 1
     first = ledger.counter("exception") + 1
     ledger.execute_many(
         "INSERT INTO reconcile_exception (number, key, rule, what, order_id, rrn, stan, ours, theirs, currency, at,"
@@ -53,10 +72,10 @@ def note(ledger: Ledger, found: Sequence[Finding], *, now: int) -> int:
     for item in new:
         facts = {"rule": item.rule, "what": item.what, "rrn": item.rrn, "stan": item.stan}
         ledger.append("exception", item.order_id, now, facts)
-    return len(new)
+    return len(new) + again
 
 
-def explained(ledger: Ledger, keys: Sequence[str], *, now: int) -> int:
+def explained(ledger: Ledger, keys: Collection[str], *, now: int) -> int:
     """Close findings that a later report has explained; returns how many."""
     closed = 0
     for item in opened(ledger):
@@ -80,10 +99,6 @@ def close(ledger: Ledger, number: int, *, now: int) -> None:
     ledger.execute(
         "UPDATE reconcile_exception SET closed_at = ? WHERE number = ? AND closed_at = 0", (now, number)
     )
-
-
-def _is_new(ledger: Ledger, key: str) -> bool:
-    return ledger.row("SELECT 1 FROM reconcile_exception WHERE key = ?", (key,)) is None
 
 
 def _open(row: Row) -> OpenFinding:

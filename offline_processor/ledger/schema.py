@@ -373,10 +373,21 @@ _FOLLOWING = (
         at INTEGER NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, PRIMARY KEY (rrn, kind, stan)
         ) STRICT, WITHOUT ROWID""",
 )
+_KEPT_CARDS = (
+    # The boxes that stand beside an approval, by the time of their end.
+    """CREATE INDEX vault_of_approved ON live_attempt (vault_until) WHERE vault IS NOT NULL AND state = 'approved'""",
+)
 
 
 @migrations()
 def following(database: Database) -> None:
     """What followed a reported authorisation."""
     for statement in _FOLLOWING:
+        database.execute(statement)
+
+
+@migrations()
+def kept_cards(database: Database) -> None:
+    """Where the vault's boxes are found when their time is over."""
+    for statement in _KEPT_CARDS:
         database.execute(statement)

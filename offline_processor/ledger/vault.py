@@ -93,14 +93,13 @@ def erase_unneeded(ledger: Ledger, numbers: Sequence[int]) -> None:
 
 def erase_due(ledger: Ledger, *, now: int) -> int:
     """Erase every attempt's box that is at its end; the attempts go on without. Returns how many."""
-    # A box stands only beside an open attempt, an authorisation, or an operation that is not done: all are indexed.
+    # A box stands only beside an open attempt, whose order is held, or an approved one: both are indexed.
     rows = ledger.rows(
         "SELECT l.number, o.order_id FROM live_attempt AS l JOIN orders AS o USING (number)"
         " WHERE l.vault IS NOT NULL AND l.vault_until <= ? AND l.number IN ("
-        " SELECT number FROM orders WHERE state = 'held' UNION SELECT number FROM orders WHERE state = 'authorised'"
-        " UNION SELECT number FROM operation WHERE state = 'pending'"
-        " UNION SELECT number FROM operation WHERE state = 'failed')",
-        (now,),
+        " SELECT number FROM orders WHERE state = 'held' UNION SELECT number FROM live_attempt"
+        " WHERE vault IS NOT NULL AND state = 'approved' AND vault_until <= ?)",
+        (now, now),
     )
     due_now = list(rows)
     for number, order_id in due_now:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline_processor import decisions
+from offline_processor import decisions, dispatch
 from offline_processor.cases import GOES_ON, Case, CaseKind, meaning, open_cases
 from offline_processor.config import AcquirerConfig, ChargingConfig
 from offline_processor.decisions import Decision, Said, Verb
@@ -259,6 +259,53 @@ def test_database_itself_lets_nobody_approve_their_own_decision(shop: Shop) -> N
                 requests.end(ledger, found, approved=True, second=second, now=shop.now)
         with pytest.raises(sqlite3.IntegrityError, match="does not change"), ledger.atomic():
             ledger.execute("UPDATE request SET amount = 1")
+
+
+def test_many_small_refunds_of_an_order_weigh_as_one_large(shop: Shop) -> None:
+    next_bundle(shop, 0)
+    shop.run()
+    limits = ChargingConfig(second_person_above={"EUR": 1_000})
+    asked = []
+    for number in range(3):
+        with deciding(shop) as ledger:
+            part = Decision(
+                verb=Verb.REFUND, subject=id_of(0), reference=f"R-{number}", amount=400, currency="EUR"
+            )
+            asked.append(decisions.decide(ledger, part, SAID, limits, now=shop.now).asked)
+    assert asked == [0, 0, 1]
+
+
+def test_whole_refund_that_waits_is_of_what_was_left_when_it_was_decided(shop: Shop) -> None:
+    next_bundle(shop, 0)
+    run_with(shop, ChargingConfig(capture="dispatch"))
+    for parcel in ("p-1", "p-2"):
+        with deciding(shop) as ledger:
+            charge = dispatch.find(ledger, id_of(0))
+            dispatch.ship(
+                ledger, charge, shipment=parcel, amount=1_000, final=False, early=False, now=shop.now
+            )
+        shop.now += HOUR
+        run_with(shop, ChargingConfig(capture="dispatch"))
+        if parcel == "p-1":
+            with deciding(shop) as ledger:
+                whole = Decision(verb=Verb.REFUND, subject=id_of(0), reference="R")
+                decisions.decide(ledger, whole, SAID, ChargingConfig(), now=shop.now)
+    with deciding(shop) as ledger:
+        found = decisions.find_request(ledger, 1)
+        (made,) = decisions.approve(ledger, found, "B", ChargingConfig(), now=shop.now).operations
+    assert made.amount == 1_000
+
+
+def test_goods_go_once_a_person_has_closed_the_refused_capture(shop: Shop) -> None:
+    next_bundle(shop, 0)
+    shop.run(SimulatedAcquirer(shop.books, faults=["code-13@capture"]))
+    (case,) = listed(shop)
+    with deciding(shop) as ledger:
+        closed = Decision(verb=Verb.CLOSE, subject=case.id)
+        decisions.decide(ledger, closed, SAID, ONE_PERSON, now=shop.now)
+        charge = dispatch.find(ledger, id_of(0))
+        dispatch.ship(ledger, charge, shipment="sent", amount=None, final=False, early=False, now=shop.now)
+    assert shop.state(0)[0] == "dispatched"
 
 
 def test_what_was_refunded_meanwhile_is_not_refunded_by_a_late_approval(shop: Shop) -> None:

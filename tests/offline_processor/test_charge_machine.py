@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -210,8 +209,3 @@ def run_machine(*, examples: int, steps: int) -> None:
 
 def test_books_bound_and_agree_whatever_is_wished_and_lost() -> None:
     run_machine(examples=6, steps=15)
-
-
-@pytest.mark.faults
-def test_books_bound_and_agree_over_many_histories() -> None:
-    run_machine(examples=150, steps=40)

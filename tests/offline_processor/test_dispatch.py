@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline_processor import dispatch, operations
-from offline_processor.acquirers.protocol import Acquirer, Authorisation, Capture, Reversal, Verb
+from offline_processor.acquirers.protocol import Acquirer, Authorisation, Capture, Refund, Reversal, Verb
 from offline_processor.attempts import Till
 from offline_processor.batch import run
 from offline_processor.cards import CardTable
@@ -304,6 +304,38 @@ def test_card_stays_in_the_vault_only_while_something_can_need_it(shop: Shop) ->
     run_with(shop, DISPATCH, NeedsNoCard(shop.books))
     assert shop.state(0)[0] == "authorised"
     assert shop.rows("SELECT vault FROM live_attempt") == [(None,)]
+
+
+def test_card_that_a_refund_must_carry_stays_until_all_is_given_back_or_its_deadline(shop: Shop) -> None:
+    carried: list[bool] = []
+
+    class RefundsByCard(SimulatedAcquirer):
+        def needs_card(self, verb: Verb) -> bool:
+            return verb is Verb.REFUND
+
+        def refund(self, window: Sequence[Refund]) -> Sequence[Answer | None]:
+            carried.extend(one.card is not None for one in window)
+            return super().refund(window)
+
+    def boxes() -> list[int]:
+        return [row[0] for row in shop.rows("SELECT vault IS NOT NULL FROM live_attempt ORDER BY number")]
+
+    keys = shop.keys_for()
+    shop.bundle([shop.seal(0, keys=keys), shop.seal(1, keys=keys)])
+    shop.run(RefundsByCard(shop.books))
+    assert boxes() == [1, 1]
+    for amount, kept in ((1_000, 1), (None, 0)):
+        with shop.ledger() as ledger, ledger.atomic():
+            charge = dispatch.find(ledger, id_of(0))
+            name = f"R-{amount}"
+            dispatch.refund(ledger, charge, reference=name, amount=amount, currency=None, now=shop.now)
+        shop.now += 60
+        shop.run(RefundsByCard(shop.books))
+        assert boxes() == [kept, 1]
+    assert carried == [True, True]
+    shop.now += 31 * DAY
+    shop.run(RefundsByCard(shop.books))
+    assert boxes() == [0, 0]
 
 
 def test_card_whose_capture_is_never_answered_is_erased_at_its_deadline(shop: Shop) -> None:

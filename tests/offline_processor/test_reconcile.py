@@ -295,6 +295,8 @@ def test_each_difference_is_kept_once_and_goes_when_a_later_report_explains_it(s
         (left,) = exceptions.opened(ledger)
         assert left.finding.rule == "RECONCILE-UNKNOWN"
         assert ledger.verify_chain()
+    worse = reconciled(shop, wrong)
+    assert (worse.new, worse.exceptions) == (1, 2)  # it is missing again: no longer explained
 
 
 def test_report_of_authorisations_only_still_finds_what_they_can_show(shop: Shop) -> None:
@@ -333,6 +335,16 @@ def test_report_that_reaches_into_the_time_to_come_is_refused(shop: Shop) -> Non
     a_day(shop)
     with shop.ledger() as ledger, pytest.raises(ProcessorError, match="REPORT-PERIOD"):
         reconcile_day(ledger, full_report(shop), start=0, until=shop.now + 1, who="A. Keeper", now=shop.now)
+
+
+def test_report_in_a_currency_that_is_none_is_shown_and_does_not_break_the_list(shop: Shop) -> None:
+    a_day(shop)
+    lines = [replace(line, currency="ZZQ") for line in simulated_report(shop.books)]
+    assert {item.rule for item in reconciled(shop, lines).findings} == {"RECONCILE-DIFFERS"}
+    with desk(configure(shop)) as at:
+        shown = at.say("cases", "--all", as_json=False)
+        assert shown.code == NEEDS_PERSON
+        assert "RECONCILE-DIFFERS" in shown.out
 
 
 # After a restore
