@@ -12,9 +12,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import typst
+if TYPE_CHECKING:
+    import typst
 
 SYSTEM: Final = Path("/usr/share/fonts")
 CORE, CJK, DEJAVU = "fonts-noto-core", "fonts-noto-cjk", "fonts-dejavu-core"
@@ -123,6 +124,8 @@ class FontBook:
 
 def font_files(directory: Path | None) -> typst.Fonts:
     """All fonts in the directory, or in the system's, and the typesetter's own."""
+    import typst  # noqa: PLC0415  a large library, which a process that opens keys does not load
+
     return typst.Fonts(
         include_system_fonts=False, include_embedded_fonts=True, font_paths=[directory or SYSTEM]
     )

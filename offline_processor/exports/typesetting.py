@@ -16,8 +16,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import typst
-
 from offline_processor.exports.fonts import font_files
 
 _AT_ONCE: Final = 2
@@ -68,6 +66,8 @@ def hold_back() -> None:
 
 
 def _main() -> None:
+    import typst  # noqa: PLC0415  as in fonts.py
+
     hold_back()
     given = json.loads(sys.stdin.buffer.read())
     package, _, name = given["template"].partition(":")

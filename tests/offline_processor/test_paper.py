@@ -290,6 +290,11 @@ def test_what_turns_the_direction_of_a_line_is_not_set(tool: Tool) -> None:
     assert not set("\u202e\u2067\u3000\u2028") & set(page)
 
 
+def test_commands_that_open_keys_do_not_load_the_typesetter() -> None:
+    tried = "import sys, offline_processor.cli\nsys.exit('typst' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", tried], check=False).returncode == 0
+
+
 def test_module_in_the_current_directory_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("typst", "json", "offline_processor"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')")
