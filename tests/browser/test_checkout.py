@@ -278,6 +278,17 @@ def test_a_digit_put_in_between_keeps_the_caret(browser: Browser, road: Road) ->
     assert browser.value("number") == "4242 4242 4242 424"
 
 
+def test_spaces_do_not_stop_the_keys_that_delete(browser: Browser, road: Road) -> None:
+    go_to_checkout(browser, road)
+    number = browser.one("#number")
+    number.send_keys("123456789")
+    assert browser.value("number") == "1234 5678 9"
+    number.send_keys(Keys.HOME, *[Keys.RIGHT] * 4, Keys.DELETE, Keys.DELETE)
+    assert browser.value("number") == "1234 6789"
+    number.send_keys(Keys.RIGHT, Keys.BACKSPACE, Keys.BACKSPACE)
+    assert browser.value("number") == "1236 789"
+
+
 def test_the_server_never_holds_a_browser_sealed_card_or_address(
     browser: Browser, road: Road, node: Node
 ) -> None:

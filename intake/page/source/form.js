@@ -25,17 +25,23 @@ export function wipeCard() {
 /** Groups the card number as it is typed, and names its brand. */
 export function followCard(rules) {
   const number = element("number");
-  const follow = () => {
+  let shown = number.value;
+  const follow = (event) => {
+    if (event?.isComposing) return; // an input method is still at work on it
     const { text, caret } = grouped(plainDigits(number.value), number.selectionStart ?? number.value.length, rules);
     if (text !== number.value) {
+      // What the Delete key took was a space of ours: step over it, or the key would never come further.
+      const place = text === shown && event?.inputType === "deleteContentForward" ? caret + 1 : caret;
       number.value = text;
-      if (document.activeElement === number) number.setSelectionRange(caret, caret);
+      if (document.activeElement === number) number.setSelectionRange(place, place);
     }
+    shown = text;
     const digits = digitsOf(number.value) ?? "";
     showBrand(digits, brandOf(digits, rules));
   };
   number.addEventListener("input", follow);
   number.addEventListener("change", follow);
+  number.addEventListener("compositionend", follow);
   follow();
 }
 
