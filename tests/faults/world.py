@@ -40,7 +40,7 @@ from keys.keystore import Keystore
 from keys.private import sodium
 from keys.private.locked import LockedBuffer
 from offline_processor import cli as offline_cli
-from offline_processor import reporting
+from offline_processor import reporting, station
 from tests.faults.orders import CATALOGUE, DAYS, Wish
 from transfer import cli as sync_cli
 from transfer.config import NodeConfig
@@ -331,7 +331,10 @@ async def request(
 
 
 def make_light(patch: pytest.MonkeyPatch) -> None:
-    """Costs that say nothing about faults are made small: the stretching of passphrases, long key rolls, a document."""
+    """Costs that say nothing about faults are made small: the stretching of passphrases, long key rolls, a document.
+
+    The whole world is one process here, so it keeps its network; what a run gives up is shown by test_isolation.py.
+    """
     real = sodium.argon2id
 
     def light(*arguments: Any) -> Any:
@@ -340,6 +343,7 @@ def make_light(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(sodium, "argon2id", light)
     patch.setattr(reporting, "BATCH_KEYS_KEPT", KEYS_KEPT)
+    patch.setattr(station, "confine", lambda **needs: [])
     patch.setattr(server, "openapi_document", lambda: b"{}", raising=False)
 
 
