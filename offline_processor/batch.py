@@ -129,10 +129,14 @@ def charge_all(place: Workplace, report: RunReport) -> None:
 def _charge_bundles(
     place: Workplace, till: Till, tables: Tables, total: ControlTotal, report: RunReport
 ) -> None:
-    for bundle in at_work(place):
-        if not bundle.confirmed:
-            with place.ledger.atomic():
+    # The total was that of all of them: after a stop or a crash none is asked for again.
+    with place.ledger.atomic():
+        for bundle in list(at_work(place)):
+            if not bundle.confirmed:
                 bundles.mark_confirmed(place.ledger, bundle, str(total), now=place.clock())
+    for bundle in at_work(place):
+        if stops(place, report):
+            break
         charge_bundle(place, till, tables, bundle, report)
         if report.acquirer_silent or report.stopped:
             break

@@ -31,7 +31,7 @@ from offline_processor.preflight import Preflight
 from offline_processor.station import Station
 from offline_processor.workplace import RunReport
 from transfer.errors import TransferError
-from transfer.sync.medium import Direction, admit
+from transfer.sync.medium import Medium
 
 _NONE, _LATER, _STOP = "none", "later", "stop"
 _PAPER: Final = "Directory for the carrier's file, packing slips and labels (Enter: none today)"
@@ -100,6 +100,7 @@ class _Day:
             self.say(f"Expected: {line}")
         drop = self.work.settings.processor.drop_in
         question = f"Put the shop's IN medium into {drop} and press Enter ({_NONE!r}: there is none today)"
+        problems: list[RuleError] = []
         while True:
             if self.asks and self.answer(question) == _NONE:
                 if not self.contents:
@@ -107,12 +108,12 @@ class _Day:
                 break
             problems = self._take_in_one()
             if not self.asks:
-                self.unfinished += problems
                 break
             nodes = [node for node in self.work.keystore.ring.nodes() if node.retired_at is None]
             if not problems and self.contents[-1].new and len(nodes) == 1:
                 break
             question = f"Another IN medium: put it into {drop} and press Enter ({_NONE!r}: that was all)"
+        self.unfinished += problems  # of the last medium: those before it were exchanged
         self._screen_what_is_left()
 
     def _take_in_one(self) -> list[RuleError]:
@@ -123,7 +124,7 @@ class _Day:
             self.refuse(error)
         for line in found.lines():
             self.say(line)
-        if not found.there:
+        if found.medium is None:
             return found.refused
         report = cli_work.receive(self.work)
         shown = [(error.rule, error.message) for error in found.refused]
@@ -132,7 +133,7 @@ class _Day:
                 self.refuse(error)
         _add(self.received, report)
         self._say_received(report)
-        self._say_in_is_free(found)
+        self._say_in_is_free(found.medium)
         return report.refused
 
     def _say_received(self, report: RunReport) -> None:
@@ -148,20 +149,15 @@ class _Day:
                 f"Put aside, because their id cannot be read or is another order's: {report.strays}", "yellow"
             )
 
-    def _say_in_is_free(self, found: Contents) -> None:
+    def _say_in_is_free(self, medium: Medium) -> None:
         """The medium is still the one that was looked at, and nothing is on its way to it."""
-        settings = self.work.settings.processor
-        nodes = [node.node for node in self.work.keystore.ring.nodes()]
         try:
-            medium = admit(
-                settings.drop_in, Direction.IN, shop=settings.media_of, nodes=nodes, home=settings.state
-            )
-            medium.settle()
+            label = medium.settle()
         except TransferError as error:
             self.refuse(error)
             return
-        if found.label:
-            self.say(f"Safe to remove: {found.label}")
+        if label:
+            self.say(f"Safe to remove: {label}", "bold")
 
     def _screen_what_is_left(self) -> None:
         """What an earlier day took in and did not screen, also when no medium came today."""

@@ -83,12 +83,18 @@ class OnMedium:
 
 @dataclass(slots=True, kw_only=True)
 class Contents:
-    """All that is in the drop. ``label`` is "" for a plain directory; ``refused``: what is wrong with the medium."""
+    """All that is in the drop. ``label`` is "" for a plain directory; ``refused``: what is wrong with the medium.
 
-    there: bool = False
-    label: str = ""
+    ``medium``: None where there is none that may be used.
+    """
+
+    medium: Medium | None = None
     bundles: list[OnMedium] = field(default_factory=list)
     refused: list[RuleError] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return self.medium.marker.label if self.medium and self.medium.marker else ""
 
     @property
     def new(self) -> list[OnMedium]:
@@ -96,7 +102,7 @@ class Contents:
 
     def lines(self) -> Iterator[str]:
         """For a person. Bundles that were here before are counted, not listed: a medium may carry many."""
-        if not self.there:
+        if self.medium is None:
             return
         if self.label:
             yield f"Medium {self.label!r}"
@@ -142,8 +148,7 @@ def inspect(place: Workplace) -> Contents:
     )
     if medium is None:
         return found
-    found.there = True
-    found.label = medium.marker.label if medium.marker else ""
+    found.medium = medium
     for node in place.keystore.ring.nodes():
         if node.retired_at is None and medium.takes(node.node):
             _look_at_node(place, medium, NodeId(node.node), found)

@@ -6,6 +6,7 @@ answer and one that waits for a person. What the terminal showed is printed, so 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -21,6 +22,10 @@ import pytest
 from msgspec.structs import replace
 
 from offline_processor.acquirers.simulator.books import unreversed_approvals
+from offline_processor.batch import run
+from offline_processor.control_total import ControlTotal
+from offline_processor.stopping import StopSwitch
+from offline_processor.workplace import RunReport
 from tests.keys.terminal import Terminal
 from tests.offline_processor.commands import configure, processor
 from tests.offline_processor.line import Line, simulator
@@ -33,6 +38,7 @@ from tests.offline_processor.shop import (
     next_bundle,
     open_shop,
 )
+from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.sync.medium import Direction, Marker, format_medium
 from transfer.wire.order import Total
 
@@ -270,6 +276,46 @@ def judge(desk: Desk) -> None:
     assert charged == dict.fromkeys(others, 1)
     ran = processor("cases", desk.config, "--json")
     assert {case["kind"] for case in ran.document["cases"] if case["needs_person"]} == {"quarantined"}
+
+
+# Stopping
+
+
+def test_work_that_is_asked_to_stop_ends_after_the_window_and_asks_for_no_total_again(shop: Shop) -> None:
+    next_bundle(shop, *range(60))
+    keys = shop.keys_for(1)
+    envelopes = [shop.seal(number, keys=keys) for number in range(60, 120)]
+    shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
+    asked: list[ControlTotal] = []
+    shop.confirm = asked.append
+    shop.drop_out.mkdir()
+    report = run_until_stopped(shop)
+    assert (report.stopped, report.outcomes.total(), len(asked)) == (True, 50, 1)
+    assert shop.rows("SELECT count(*) FROM live_attempt WHERE state = 'intent'") == [(0,)]
+    assert report.returns == []
+    shop.run_later()
+    assert len(asked) == 1
+    assert shop.charges() == {id_of(number): 1 for number in range(120)}
+
+
+def run_until_stopped(shop: Shop) -> RunReport:
+    """A run that is asked to stop as soon as a window is charged."""
+    stop = StopSwitch()
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "charging":
+            assert (done, total) == (50, 60)
+            assert stop.ask()
+            assert not stop.ask()  # the second time nobody listens: stop at once
+
+    acquirer = SimulatedAcquirer(shop.books)
+    with closing(acquirer), shop.ledger() as ledger:
+        return run(dataclasses.replace(shop.workplace(ledger, acquirer), stop=stop, progress=progress))
+
+
+def test_nobody_listens_outside_of_the_work() -> None:
+    stop = StopSwitch()
+    assert not stop.ask()
 
 
 # Without a person
