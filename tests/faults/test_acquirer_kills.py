@@ -24,7 +24,13 @@ from tests.offline_processor.traces import files_under
 pytestmark = pytest.mark.faults
 
 _FAULTS = ("lost-before@authorisation/37", "mixed@authorisation/61", "mixed@reversal/13", "mixed@capture/61")
-_QUICK_ORDERS = 120
+_QUICK_FAULTS = (
+    "lost-before@authorisation/17",
+    "mixed@authorisation/23",
+    "mixed@reversal/7",
+    "mixed@capture/19",
+)
+_QUICK_ORDERS, _QUICK_STRIDE = 80, 50
 
 
 def _is_past(until: float) -> bool:
@@ -119,7 +125,7 @@ def test_planted_bug_is_caught(tmp_path: Path, say: Callable[[str], None], name:
 
 def _hunt(folder: Path, bug: str, number: int) -> list[str]:
     """What a small sweep finds."""
-    with machine(folder, orders=_QUICK_ORDERS, seed=number, bug=bug, faults=_FAULTS) as played:
-        wrong = killed_and_drained(played, stride=60, chance=random.Random(number))
+    with machine(folder, orders=_QUICK_ORDERS, seed=number, bug=bug, faults=_QUICK_FAULTS) as played:
+        wrong = killed_and_drained(played, stride=_QUICK_STRIDE, chance=random.Random(number))
         found = judge(played.ledger, played.books, drained=not wrong)
     return [*found.any, *wrong]
