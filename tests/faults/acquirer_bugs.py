@@ -113,7 +113,7 @@ def _send_over_again(patch: Patch) -> None:
         back = rightly_take_back(self)
         open_keys = set(self.exchange._asked)
         for ticket, message in _PUT.pop(id(self), {}).items():
-            if self.failed and ticket not in back and _key(message) in open_keys:
+            if self.failed and ticket not in back and _key(self.exchange.profile, message) in open_keys:
                 self.exchange.taken_back(message)
                 back.append(ticket)
         return back

@@ -212,6 +212,23 @@ def test_answers_to_totals_and_sign_on_may_have_a_reference_of_the_hosts_own() -
         assert [one.ticket for one in received(exchange, framed(said))] == [ticket]
 
 
+@pytest.mark.parametrize("echoes", [True, False])
+def test_reference_is_compared_unless_the_host_has_its_own(*, echoes: bool) -> None:
+    profile = msgspec.structs.replace(PROFILE, echoes_reference=echoes)
+    for own in ("H0STS0WN0001", None):
+        exchange = Exchange(profile=profile)
+        exchange.asked(3, request(0), deadline=TIME)
+        said = answered(PROFILE, request(0), code="00")
+        said.fields.pop(37)
+        if own:
+            said.fields[37] = own
+        replies = received(exchange, framed(said))
+        assert [one.ticket for one in replies] == ([3] if echoes is False else [])
+        sent = replace(ORIGINAL, stan=1, rrn=f"{1:012d}")
+        told = messages.answer(profile, request(0), said, sent=sent)
+        assert (told.rrn == sent.rrn) is not echoes
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 @given(sizes=st.lists(st.integers(1, 60), max_size=12), cuts=st.lists(st.integers(1, 90), max_size=30))
 def test_frames_are_found_in_any_pieces(name: str, sizes: list[int], cuts: list[int]) -> None:

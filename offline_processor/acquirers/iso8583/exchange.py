@@ -60,19 +60,19 @@ class Exchange:
 
     def knows(self, request: Message) -> bool:
         """True when an answer to such a request is awaited here, or was: a second one could not be told apart."""
-        key = _key(request)
+        key = _key(self.profile, request)
         return key in self._asked or key in self._over
 
     def asked(self, ticket: int, request: Message, *, deadline: float) -> None:
         """A request has been, or is being, sent; its key must not be known."""
-        key = _key(request)
+        key = _key(self.profile, request)
         if key in self._asked or key in self._over or self.tired or self.broken:
             raise AssertionError("this request must go over another connection")
         self._asked[key] = _Asked(ticket=ticket, deadline=deadline)
 
     def taken_back(self, request: Message) -> None:
         """Not one byte of it was sent."""
-        self._timed_out -= self._asked.pop(_key(request)).timed_out
+        self._timed_out -= self._asked.pop(_key(self.profile, request)).timed_out
 
     @property
     def waiting(self) -> int:
@@ -122,7 +122,7 @@ class Exchange:
         if not messages.is_response(message):
             self.strangers += 1
             return None
-        key = _key(message)
+        key = _key(self.profile, message)
         asked = self._asked.get(key)
         if asked is None:
             if key in self._over:
@@ -140,7 +140,7 @@ class Exchange:
         return Reply(ticket=asked.ticket, message=message, late=asked.timed_out)
 
 
-def _key(message: Message) -> Key:
+def _key(profile: Profile, message: Message) -> Key:
     kind, terminal, stan, rrn = messages.key(message)
     # What we send of these kinds has no retrieval reference; some hosts put their own into the answer.
-    return kind, terminal, stan, "" if kind in _WITHOUT_REFERENCE else rrn
+    return kind, terminal, stan, rrn if profile.echoes_reference and kind not in _WITHOUT_REFERENCE else ""

@@ -173,7 +173,7 @@ def answer(profile: Profile, request: Message, response: Message, *, sent: Refer
         stan = sent.stan
     return Answer(
         stan=stan,
-        rrn=said.get(37, ""),
+        rrn=(said if profile.echoes_reference else request.fields).get(37, ""),
         amount=int(echoed.get(4) or "0"),
         currency=CURRENCY_OF.get(number, number),
         code=_reversal_code(profile, said[39]) if is_reversal else _code(profile, said[39]),

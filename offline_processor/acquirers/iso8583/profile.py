@@ -87,6 +87,7 @@ class Profile(_Part, frozen=True, kw_only=True, dict=True):
     reversal_stan: Literal["new", "same"]
     pan_in: frozenset[Verb]
     echoes_amount: bool = True
+    echoes_reference: bool = True
     totals: bool
     mac: bool
     mac_field: Literal[64, 128] = 64
