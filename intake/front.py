@@ -16,7 +16,7 @@ from intake import asgi
 from intake.app import Intake
 from intake.clients import Client
 from intake.groups import WAITING_MAXIMUM
-from intake.limits import AT_ONCE, AT_ONCE_MAXIMUM, ORDERS, REQUESTS, TOKENS
+from intake.limits import AT_ONCE, AT_ONCE_MAXIMUM, LETTERS, ORDERS, REQUESTS, TOKENS
 from intake.problems import AMBIGUOUS, BUSY, NOT_FOUND, Problem, method_refused, too_many
 from intake.request_log import RequestLine
 from intake.surroundings import Surroundings
@@ -28,6 +28,7 @@ ORDER_ROUTE = "/orders/{order_id}"
 METRICS_ROUTE = "/metrics"
 _API = (ORDERS_ROUTE, "/keys", "/openapi.json")
 _ORDER_PREFIX = "/orders/"
+_LETTERS = ("/newsletter", "/enquiries")
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _GONE = 499  # the client went away before there was an answer
 _SEVERE = 500
@@ -131,6 +132,8 @@ class Front:
             return self._limited(ORDERS, wait) if wait else None
         if path.startswith(_ORDER_PREFIX) and (wait := limits.wait(client, TOKENS, now)):
             return self._limited(TOKENS, wait)
+        if path in _LETTERS and method == "POST" and (wait := limits.wait(client, LETTERS, now)):
+            return self._limited(LETTERS, wait)
         return None
 
     def _limited(self, limit: str, wait: int) -> Problem:
@@ -177,6 +180,8 @@ class Front:
             around.limits.count(client, ORDERS, around.outside.now())
         elif route == ORDER_ROUTE and status == HTTPStatus.NOT_FOUND:
             around.limits.count(client, TOKENS, around.outside.now())
+        elif route in _LETTERS and method == "POST" and status < HTTPStatus.BAD_REQUEST:
+            around.limits.count(client, LETTERS, around.outside.now())
         around.log.write(
             RequestLine(
                 time=round(around.outside.now(), 3),

@@ -1,4 +1,4 @@
-"""How much one client may ask for: requests, new orders, wrong tokens; by its address and by its network.
+"""How much one client may ask for: requests, new orders, wrong tokens, letters; by its address and by its network.
 
 Why here: all limits in one table of numbers, applied before a body is read.
 Must not: know a card (who tries stolen ones is seen by how many orders come from where), or be switched off.
@@ -18,24 +18,31 @@ from intake.clients import Client
 from intake.rate_table import Rate, RateTable
 
 _MINUTE, _HOUR = 60, 3600
-REQUESTS, ORDERS, TOKENS, AT_ONCE = "requests", "orders", "tokens", "at-once"
-NAMES = (REQUESTS, ORDERS, TOKENS, AT_ONCE)
+REQUESTS, ORDERS, TOKENS, LETTERS, AT_ONCE = "requests", "orders", "tokens", "letters", "at-once"
+NAMES = (REQUESTS, ORDERS, TOKENS, LETTERS, AT_ONCE)
 AT_ONCE_MAXIMUM = 32
 """Orders of one address that one worker reads and stores at the same moment."""
 # Each limit counts under tags of its own, made from the client's.
-_MARKS = {REQUESTS: 0, ORDERS: 0x5A17_0C3D_9B6E_21F4, TOKENS: 0x37E2_81BC_44D0_F96B}
+_MARKS = {
+    REQUESTS: 0,
+    ORDERS: 0x5A17_0C3D_9B6E_21F4,
+    TOKENS: 0x37E2_81BC_44D0_F96B,
+    LETTERS: 0x6B94_E3A0_17DF_528C,
+}
 _OF_PREFIX = 0x2C6F_9E15_D308_7A4B
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[limits]``: what one address (IPv6: one /64) may do; its network (/24, /48) ``network_factor`` times that.
 
+    ``letters_per_hour``: enquiries, and addresses for the newsletter.
     ``trusted_proxies``: whose X-Forwarded-For says who the client is. ``shop_addresses``: the shop's own software.
     """
 
     requests_per_minute: Annotated[int, Meta(ge=30, le=100_000)] = 600
     orders_per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 60
     wrong_tokens_per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 60
+    letters_per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 20
     network_factor: Annotated[int, Meta(ge=1, le=100)] = 10
     shop_requests_per_minute: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 600_000
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
@@ -51,6 +58,7 @@ class Limits:
             REQUESTS: Rate(limit=config.requests_per_minute, seconds=_MINUTE),
             ORDERS: Rate(limit=config.orders_per_hour, seconds=_HOUR),
             TOKENS: Rate(limit=config.wrong_tokens_per_hour, seconds=_HOUR),
+            LETTERS: Rate(limit=config.letters_per_hour, seconds=_HOUR),
         }
         self._of_address = one
         self._of_prefix = {

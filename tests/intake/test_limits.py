@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import threading
@@ -15,13 +16,13 @@ from hypothesis import strategies as st
 
 from intake.clients import Client, Clients, networks
 from intake.errors import IntakeError
-from intake.limits import ORDERS, REQUESTS, TOKENS, Limits, LimitsConfig
+from intake.limits import LETTERS, ORDERS, REQUESTS, TOKENS, Limits, LimitsConfig
 from intake.rate_table import KEY_SIZE, Rate, RateTable, make_table
 from intake.surroundings import check_settings
 from keys.config import load
 from keys.errors import RuleError
 from tests.intake.answers import problem
-from tests.intake.node import Node
+from tests.intake.node import Answer, Node
 from tests.intake.orders import good_order, new_key
 
 NewNode = Callable[[], Node]
@@ -176,7 +177,7 @@ def test_each_limit_counts_for_itself(memory: int) -> None:
         LimitsConfig(requests_per_minute=30, orders_per_hour=3, wrong_tokens_per_hour=2), RateTable(memory)
     )
     client = clients().of("192.0.2.1", b"")
-    limits_of = {REQUESTS: 30, ORDERS: 3, TOKENS: 2}
+    limits_of = {REQUESTS: 30, ORDERS: 3, TOKENS: 2, LETTERS: 20}
     for name, most in limits_of.items():
         for _ in range(most):
             assert limits.wait(client, name, NOW) == 0
@@ -226,6 +227,26 @@ def test_who_guesses_tokens_or_asks_too_often_is_stopped(new_node: NewNode) -> N
     asked = [node.get("/keys", X_Forwarded_For="203.0.113.10").status for _ in range(70)]
     assert 60 <= asked.count(200) <= 65  # a minute may end meanwhile
     assert asked.count(200) + asked.count(429) == 70
+
+
+def test_nobody_writes_letters_without_end(new_node: NewNode) -> None:
+    node = new_node().configure(more=LIMITS + "letters_per_hour = 3\n").enrol().start()
+
+    def ask(number: int, address: str) -> Answer:
+        body = json.dumps({"email": f"a{number}@example.org"}).encode()
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
+        return node.request("POST", "/newsletter", body, headers)
+
+    assert [ask(number, "198.51.100.7").status for number in range(3)] == [202] * 3
+    problem(ask(3, "198.51.100.7"), 429, "INTAKE-TOO-MANY")
+    enquiry = {"name": "N", "email": "n@example.org", "text": "Hej"}
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": "198.51.100.7"}
+    answer = node.request("POST", "/enquiries", json.dumps(enquiry).encode(), headers)
+    problem(answer, 429, "INTAKE-TOO-MANY")
+    # Reading stays free, and so does leaving.
+    assert node.get("/newsletter", X_Forwarded_For="198.51.100.7").status == 200
+    assert node.request("POST", "/newsletter/unsubscribe?token=x", b"", headers).status == 404
+    assert ask(4, "203.0.113.7").status == 202
 
 
 def test_a_stranger_cannot_speak_for_others(new_node: NewNode) -> None:
