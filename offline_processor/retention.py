@@ -71,6 +71,11 @@ def run(ledger: Ledger, *, who: str, now: int, dry: bool) -> Report:
     return report
 
 
+def is_due(ledger: Ledger, *, now: int) -> bool:
+    """True when a run would erase somebody."""
+    return bool(_due(ledger, Report(dry=True), now=now))
+
+
 def _due(ledger: Ledger, report: Report, *, now: int) -> list[tuple[int, str, str]]:
     """Number, order id and why of every person that goes now; counts what has to stay although its time is over."""
     found: dict[int, tuple[int, str, str]] = {}

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from keys import console
-from offline_processor import reconciliation, summary
+from offline_processor import duties, reconciliation, summary
 from offline_processor.acquirers.report import in_words
 from offline_processor.backup import LAST_BACKUP
 from offline_processor.errors import ProcessorError
@@ -124,7 +124,7 @@ def notices_of(
     if no_mirror is not None:
         message = f"{no_mirror.message}. {no_mirror.remedy}"
         found.append(Notice(rule=no_mirror.rule, message=message, needs_person=True))
-    return found + silent_nodes(ledger, active=active, days=days, now=now)
+    return found + silent_nodes(ledger, active=active, days=days, now=now) + duties.notices(ledger, now=now)
 
 
 def _show_keys(keys: KeyState, seen_at: int) -> None:

@@ -6,7 +6,7 @@ Must not: hold anything of a customer, or let a wrong clock into the ledger.
 ``command-begun`` (who, account, and the order or node that was named) is there, and anchored, before a command works
 with the open keys; ``command-ended`` (begun: the number of that entry, 0 for none; code; rule) when it is over. What
 lies between the two is the command's. An act of `key-ceremony` is told by the next command: ``key-act``, with the
-digest of its signed record.
+digest of its signed record, and who, what, when and result out of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from keys.act_record import records_of
+from keys.errors import RuleError
 from keys.keystore import Keystore
 from keys.record import RECORD_NAME
+from keys.record_form import decode_record
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import anchor
 from offline_processor.ledger.ledger import Ledger
@@ -106,6 +108,19 @@ def _say_key_acts(ledger: Ledger, records: Path, *, now: int) -> None:
         record = directory / RECORD_NAME
         if directory.name in known or not record.is_file():
             continue
-        digest = hashlib.sha256(record.read_bytes()).hexdigest()
-        _append(ledger, "key-act", directory.name, {"record": digest}, now=now)
+        _append(ledger, "key-act", directory.name, _act(record.read_bytes()), now=now)
         ledger.execute("INSERT INTO key_act (record) VALUES (?)", (directory.name,))
+
+
+def _act(raw: bytes) -> dict[str, Any]:
+    """Who did what and when, as the record says; of one that cannot be read, that there is one."""
+    facts: dict[str, Any] = {"record": hashlib.sha256(raw).hexdigest()}
+    with suppress(RuleError):
+        record = decode_record(raw)
+        facts |= {
+            "act": record.act.value,
+            "made_at": record.made_at,
+            "who": [person.name for person in record.people],
+            "result": [change.line() for change in record.changed],
+        }
+    return facts

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keys.console import ExitCode
-from offline_processor import backup, retention, subjects
+from offline_processor import backup, duties, retention, subjects
 from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.disclosures import Disclosed, Export, record
 from offline_processor.ledger.ledger import Ledger
@@ -182,6 +182,23 @@ def test_backup_made_after_an_erasure_holds_nothing_of_the_person(tmp_path: Path
     shop.keystore.close()
 
 
+def test_what_is_owed_to_people_shows_in_every_status(shop: Shop) -> None:
+    def said(after: int) -> list[tuple[str, bool, str]]:
+        with shop.ledger() as ledger:
+            found = duties.notices(ledger, now=shop.now + after)
+        return [(notice.rule, notice.needs_person, notice.message) for notice in found]
+
+    assert said(UNSOLD - 1) == []
+    assert [rule for rule, person, _ in said(UNSOLD) if person] == ["RETENTION-DUE"]
+    carried(shop, ask(shop, "export", "asa0@example.org"))
+    (due,) = said(9 * DAY)
+    assert due[:2] == ("SUBJECT-WAITING", True)
+    assert "due in 21 days" in due[2]
+    assert "OVERDUE by 5 days" in said(35 * DAY)[0][2]
+    run(shop, UNSOLD)
+    assert [rule for rule, _, _ in said(UNSOLD)] == ["SUBJECT-WAITING"]
+
+
 # The commands, and the table
 
 
@@ -213,11 +230,11 @@ def test_commands_hold_release_and_erase(tmp_path: Path) -> None:
     assert [rule["kind"] for rule in shown["schedule"]] == [rule.kind.value for rule in SCHEDULE]
 
 
-def test_every_kind_has_one_rule_and_the_readme_has_them_all() -> None:
+def test_every_kind_has_one_rule_and_the_page_of_rules_has_them_all() -> None:
     assert [rule.kind for rule in SCHEDULE] == list(Kept)
-    readme = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "offline_processor" / "RULES.md").read_text("utf-8")
     rows = [f"| {rule.what} | {rule.side} | {rule.kept} | {rule.ended_by} |" for rule in SCHEDULE]
-    assert [row for row in rows if row not in readme] == []
+    assert [row for row in rows if row not in page] == []
 
 
 # Whatever happens in whatever order

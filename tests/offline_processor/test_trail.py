@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import subprocess
+import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -137,14 +139,24 @@ def test_command_that_fails_before_the_keys_are_open_leaves_its_end(worked: Shop
 
 
 def test_act_of_the_ceremony_is_told_by_the_next_command_once(worked: Shop) -> None:
-    record = worked.root / "keystore.records" / "20270101T000000Z-rotation-ab12"
-    record.mkdir(parents=True)
-    (record / "record.json").write_bytes(b"{}")
+    config = configure(worked)
+    rotate = ("rotate", "order-key", "--config", str(config), "--who", "Åsa Keeper", "--json")
+    words = [sys.executable, "-m", "keys", *rotate]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    damaged = worked.root / "keystore.records" / "20270101T000000Z-rotation-ab12"
+    damaged.mkdir()
+    (damaged / "record.json").write_bytes(b"{}")
+    worked.reopen()
     for _ in range(2):
-        leave(worked, a_trail())
-    ((name, facts),) = entries(worked, "key-act")
-    assert name == record.name
-    assert facts["record"] == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+        leave(worked, a_trail(now=int(time.time()) + 5))
+    (name, facts), (other, bare) = entries(worked, "key-act")
+    assert (facts["act"], facts["who"]) == ("rotation", ["Åsa Keeper"])
+    assert any("order-key 2" in line for line in facts["result"])
+    record = worked.root / "keystore.records" / name / "record.json"
+    assert facts["record"] == hashlib.sha256(record.read_bytes()).hexdigest()
+    assert (other, list(bare)) == (damaged.name, ["record"])
+    with worked.ledger() as ledger:
+        ledger.verify_chain()
 
 
 @pytest.mark.parametrize("off", [-3600, 4 * 86_400])

@@ -1,0 +1,42 @@
+"""What is owed to people and will not be done by itself: requests that wait, and data whose time is over.
+
+Why here: every status, and every run, has to say it; a promise with a deadline is forgotten otherwise.
+Must not: do any of it, or name anybody.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from offline_processor import retention
+from offline_processor.key_state import Notice
+from offline_processor.ledger import subject_requests
+from offline_processor.ledger.ledger import Ledger
+
+_DAY: Final = 86_400
+_LEGAL_DAYS: Final = 30
+"""An answer is due within a month of the request (GDPR, Article 12(3))."""
+
+
+def notices(ledger: Ledger, *, now: int) -> list[Notice]:
+    """Requests first: they have a date."""
+    found = []
+    if asked := subject_requests.waiting(ledger):
+        left = _LEGAL_DAYS - (now - asked[0].came_at) // _DAY
+        due = f"the first is due in {left} days" if left > 0 else f"the first is OVERDUE by {-left} days"
+        found.append(
+            Notice(
+                rule="SUBJECT-WAITING",
+                message=f"{len(asked)} people asked about their data, {due}: offline-processor subject list",
+                needs_person=True,
+            )
+        )
+    if retention.is_due(ledger, now=now):
+        found.append(
+            Notice(
+                rule="RETENTION-DUE",
+                message="data of people is kept beyond its time: offline-processor retention run",
+                needs_person=True,
+            )
+        )
+    return found
