@@ -231,7 +231,14 @@ async def _accepted(send: asgi.Send, taken: Taken) -> None:
         (b"retry-after", _POLL_SECONDS.encode("ascii")),
         (b"cache-control", b"no-store"),
     ]
-    await asgi.answer(send, _ACCEPTED, body, headers, _JSON.encode("ascii"), asgi.NEW if taken.is_new else "")
+    await asgi.answer(
+        send,
+        _ACCEPTED,
+        body,
+        headers,
+        _JSON.encode("ascii"),
+        asgi.NEW + taken.order_id if taken.is_new else "",
+    )
 
 
 def _json(document: msgspec.Struct) -> Response:

@@ -32,8 +32,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-NEW = "new"
-"""The note of an answer that took an order which was not there before."""
+NEW = "new "
+"""The note of an answer that took an order which was not there before; its id follows."""
 BODY_LIMIT = 32 * 1024
 BODY_SECONDS = 15.0
 _JSON = b"application/json"

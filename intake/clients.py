@@ -29,25 +29,37 @@ _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"
 class Client:
     """``address`` and ``prefix`` are keyed digests (64 bits) of the narrow and the wide network that it is in.
 
+    ``caller`` is one of the narrow network too, by a key that outlives the server's start: under it is remembered how
+    orders fared.
     ``is_shop``: the shop's own software, which speaks for many customers. ``is_local``: a program of this machine, with
     no proxy in between.
     """
 
     address: int
     prefix: int
+    caller: int
     is_shop: bool
     is_local: bool
 
 
 class Clients:
-    """``trusted_proxies``: who may say in X-Forwarded-For for whom it asks. ``key``: 32 bytes, of this start only."""
+    """``trusted_proxies``: who may say in X-Forwarded-For for whom it asks. ``key``: 32 bytes, of this start only.
+
+    ``caller_key``: 32 bytes, of this node.
+    """
 
     def __init__(
-        self, *, trusted_proxies: Sequence[Network], shop_addresses: Sequence[Network], key: bytes
+        self,
+        *,
+        trusted_proxies: Sequence[Network],
+        shop_addresses: Sequence[Network],
+        key: bytes,
+        caller_key: bytes,
     ) -> None:
         self._proxies = tuple(trusted_proxies)
         self._shop = (*_LOOPBACK, *shop_addresses)
         self._key = key
+        self._caller_key = caller_key
         self._known: dict[tuple[str, bytes], Client] = {}
 
     def of(self, peer: str, forwarded_for: bytes) -> Client:
@@ -62,14 +74,15 @@ class Clients:
 
     def _look(self, peer: str, forwarded_for: bytes) -> Client:
         address = _address(peer)
-        if address is None:
-            return Client(address=self._tag(b"?"), prefix=self._tag(b"??"), is_shop=False, is_local=False)
-        client = self._behind(address, forwarded_for)
+        client = None if address is None else self._behind(address, forwarded_for)
+        narrow = b"?" if client is None else _network(client, _NARROW)
+        wide = b"??" if client is None else _network(client, _WIDE)
         return Client(
-            address=self._tag(_network(client, _NARROW)),
-            prefix=self._tag(_network(client, _WIDE)),
-            is_shop=_is_in(client, self._shop),
-            is_local=not forwarded_for and _is_in(address, _LOOPBACK),
+            address=_tag(narrow, self._key),
+            prefix=_tag(wide, self._key),
+            caller=_tag(narrow, self._caller_key),
+            is_shop=client is not None and _is_in(client, self._shop),
+            is_local=address is not None and not forwarded_for and _is_in(address, _LOOPBACK),
         )
 
     def _behind(self, address: Address, forwarded_for: bytes) -> Address:
@@ -83,10 +96,6 @@ class Clients:
                 break
             address = before
         return address
-
-    def _tag(self, network: bytes) -> int:
-        digest = hashlib.blake2b(network, key=self._key, digest_size=_TAG_SIZE, person=b"client").digest()
-        return int.from_bytes(digest, "big")
 
 
 def networks(setting: str, named: Iterable[str]) -> list[Network]:
@@ -102,6 +111,11 @@ def networks(setting: str, named: Iterable[str]) -> list[Network]:
                 "for example 192.0.2.7 or 2001:db8::/48",
             ) from None
     return found
+
+
+def _tag(network: bytes, key: bytes) -> int:
+    digest = hashlib.blake2b(network, key=key, digest_size=_TAG_SIZE, person=b"client").digest()
+    return int.from_bytes(digest, "big")
 
 
 def _address(text: str) -> Address | None:

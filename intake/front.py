@@ -6,6 +6,7 @@ Must not: read a body, or let anything into a count or a log that the client can
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ METRICS_ROUTE = "/metrics"
 _API = (ORDERS_ROUTE, "/keys", "/openapi.json")
 _ORDER_PREFIX = "/orders/"
 _LETTERS = ("/newsletter", "/enquiries")
+_LOOK_SECONDS = 30
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _GONE = 499  # the client went away before there was an answer
 _SEVERE = 500
@@ -64,6 +66,7 @@ class Front:
         self._around = surroundings
         self._under_way: Counter[int] = Counter()
         self._all_under_way = 0
+        self._next_look = 0.0
         self._with_cors = CORSMiddleware(
             self._answer,
             allow_origins=tuple(origin.decode("ascii") for origin in surroundings.cors_origins),
@@ -85,6 +88,7 @@ class Front:
             await self.application(scope, receive, send)
             if scope["type"] == "lifespan":
                 self._around.log.flush()
+                self._around.callers.flush(self._around.outside.now())
             return
         around = self._around
         started = around.outside.ticks()
@@ -169,6 +173,19 @@ class Front:
             headers = [(b"cache-control", b"no-store")]
             await asgi.answer(send, int(HTTPStatus.OK), body, headers, media_type.encode("ascii"))
 
+    def _remember(self, client: Client, order_id: bytes) -> None:
+        """A new order: it counts for its network now, and once it is known how it fared."""
+        around = self._around
+        now = around.outside.now()
+        around.limits.count(client, ORDERS, now)
+        if client.is_shop:
+            return
+        around.callers.note(order_id, client.caller, now)
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            around.callers.flush(now)
+            asyncio.get_running_loop().run_in_executor(None, around.suspects.look, now)
+
     def _write_down(self, scope: asgi.Scope, exchange: _Exchange, client: Client, seconds: float) -> None:
         around, status, trace = self._around, exchange.status, exchange.trace
         route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else METHODS[-1]
@@ -176,8 +193,8 @@ class Front:
         around.tallies.request(route, method, status, seconds)
         if rule:
             around.tallies.refusal(rule)
-        if exchange.note == asgi.NEW:
-            around.limits.count(client, ORDERS, around.outside.now())
+        if exchange.note.startswith(asgi.NEW):
+            self._remember(client, bytes.fromhex(exchange.note.removeprefix(asgi.NEW)))
         elif route == ORDER_ROUTE and status == HTTPStatus.NOT_FOUND:
             around.limits.count(client, TOKENS, around.outside.now())
         elif route in _LETTERS and method == "POST" and status < HTTPStatus.BAD_REQUEST:

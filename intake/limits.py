@@ -9,6 +9,7 @@ the shop's own software speak for many customers: of them only requests are coun
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated
 
 import msgspec
@@ -30,6 +31,8 @@ _MARKS = {
     LETTERS: 0x6B94_E3A0_17DF_528C,
 }
 _OF_PREFIX = 0x2C6F_9E15_D308_7A4B
+_OF_SUSPECT = 0x1D53_AA80_7F2C_E694
+_SUSPECT = Rate(limit=2, seconds=3600)
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,10 +53,11 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Limits:
-    """The limits of ``config``, counted in ``table``."""
+    """The limits of ``config``, counted in ``table``. ``suspects``: callers whose orders were nearly all declined."""
 
-    def __init__(self, config: LimitsConfig, table: RateTable) -> None:
+    def __init__(self, config: LimitsConfig, table: RateTable, suspects: Container[int] = ()) -> None:
         self._table = table
+        self._suspects = suspects
         one = {
             REQUESTS: Rate(limit=config.requests_per_minute, seconds=_MINUTE),
             ORDERS: Rate(limit=config.orders_per_hour, seconds=_HOUR),
@@ -84,7 +88,10 @@ class Limits:
 
     def _wanted(self, client: Client, name: str) -> list[tuple[int, Rate]]:
         mark = _MARKS[name]
-        return [
+        wanted = [
             (client.address ^ mark or 1, self._of_address[name]),
             (client.prefix ^ mark ^ _OF_PREFIX or 1, self._of_prefix[name]),
         ]
+        if name == ORDERS and client.caller in self._suspects:
+            wanted.append((client.address ^ _OF_SUSPECT or 1, _SUSPECT))
+        return wanted

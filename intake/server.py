@@ -186,7 +186,9 @@ def build(
             intake.cors_origins,
             routes=[*application.routes, METRICS_ROUTE],
             health=health,
-            webhooks=register.changes_waiting,
+            register=register,
+            token_key=token_key,
+            state=node.state,
             outside=outside,
         ),
     )

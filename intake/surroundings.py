@@ -6,12 +6,15 @@ Must not: read the clock or the environment (it is given both).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from intake import problems
 from intake.clients import Clients, Network, networks
+from intake.declines import Callers, Suspects
 from intake.errors import IntakeError
 from intake.health import Health
 from intake.limits import NAMES, Limits, LimitsConfig
@@ -20,6 +23,10 @@ from intake.problems import Problem, faulty_fields, method_refused
 from intake.rate_table import KEY_SIZE, RateTable, make_table
 from intake.request_log import RequestLog
 from intake.tallies import Tallies, layout_of, make_tallies
+from transfer.register import Register
+from transfer.sync.node import LAST_RETURN
+
+_CALLERS = "callers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,8 @@ class Surroundings:
 
     clients: Clients
     limits: Limits
+    callers: Callers
+    suspects: Suspects
     tallies: Tallies
     metrics: Metrics
     log: RequestLog
@@ -72,18 +81,29 @@ def surround(
     *,
     routes: Sequence[str],
     health: Health,
-    webhooks: Callable[[], Mapping[str, int]],
+    register: Register,
+    token_key: bytes,
+    state: Path,
     outside: Outside,
 ) -> Surroundings:
     """One worker's. ``routes``: the templates of all addresses that the application has."""
     table = RateTable(shared.rates)
+    callers = Callers(state / _CALLERS, outside.worker)
+    suspects = Suspects(
+        callers,
+        news=lambda: str((register.fact(LAST_RETURN) or {}).get("name", "")),
+        statuses=register.statuses_of,
+    )
+    caller_key = hashlib.blake2b(token_key, digest_size=KEY_SIZE, person=b"callers").digest()
     proxies, shop = _networks(limits)
     tallies = Tallies(shared.tallies, layout_of(routes=routes, rules=_rules(), limits=NAMES))
     return Surroundings(
-        clients=Clients(trusted_proxies=proxies, shop_addresses=shop, key=table.key),
-        limits=Limits(limits, table),
+        clients=Clients(trusted_proxies=proxies, shop_addresses=shop, key=table.key, caller_key=caller_key),
+        limits=Limits(limits, table, suspects),
+        callers=callers,
+        suspects=suspects,
         tallies=tallies,
-        metrics=Metrics(tallies=tallies, health=health, webhooks=webhooks),
+        metrics=Metrics(tallies=tallies, health=health, webhooks=register.changes_waiting),
         log=RequestLog(outside.log_to),
         cors_origins=_origins(cors_origins),
         outside=outside,

@@ -6,7 +6,8 @@ Must not: decide which return counts; whoever calls takes them in by (epoch, num
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 
 from transfer.register_file import RegisterFile, chunks
 from transfer.wire.records import Receipt, StatusRecord
@@ -39,6 +40,11 @@ class Answers(RegisterFile):
                 known += connection.executemany(_UPDATE, rows).rowcount
                 total += len(rows)
         return known, total - known
+
+    def statuses_of(self, order_ids: Sequence[str]) -> dict[str, str]:
+        """What returns told of those of these orders (ids, hex) that are known here; empty before any did."""
+        query = "SELECT order_id, state FROM orders WHERE order_id IN (SELECT value FROM json_each(?))"
+        return dict(self._rows(query, (json.dumps(list(order_ids)),)))
 
     def told_charged(self, order_ids: Iterable[str]) -> list[str]:
         """Those of these orders (ids, hex) of which an earlier return said that they were charged."""

@@ -102,7 +102,12 @@ def test_processes_count_together(memory: int) -> None:
 
 
 def clients(*, proxies: tuple[str, ...] = (), shop: tuple[str, ...] = (), key: bytes = bytes(32)) -> Clients:
-    return Clients(trusted_proxies=networks("p", proxies), shop_addresses=networks("s", shop), key=key)
+    return Clients(
+        trusted_proxies=networks("p", proxies),
+        shop_addresses=networks("s", shop),
+        key=key,
+        caller_key=b"\2" * 32,
+    )
 
 
 PROXIES = ("10.0.0.0/8", "fd00::/8")
