@@ -149,17 +149,19 @@ def _put_unnamed(path: Path, content: bytes) -> bool:
         if error.errno in _NO_UNNAMED_FILES:
             return False
         raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _fill(descriptor, content)
-        try:
-            os.link(f"/proc/self/fd/{descriptor}", path, follow_symlinks=True)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            if error.errno in (*_NO_UNNAMED_FILES, errno.EXDEV):
-                return False
-            raise
+        # With a directory named Python asks for linkat, which alone can follow the way to a file without a name.
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in (*_NO_UNNAMED_FILES, errno.EXDEV):
+            return False
+        raise
     finally:
+        os.close(directory)
         os.close(descriptor)
     return True
 

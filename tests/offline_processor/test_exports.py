@@ -407,6 +407,13 @@ def test_file_is_new_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"abc"]
 
 
+def test_file_has_no_name_before_it_is_whole(tmp_path: Path) -> None:
+    assert releasing._put_unnamed(tmp_path / "a.csv", b"abc")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"abc"]
+    with pytest.raises(FileExistsError):
+        releasing._put_unnamed(tmp_path / "a.csv", b"xyz")
+
+
 def test_file_system_without_unnamed_files_gets_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
