@@ -18,6 +18,7 @@ import pytest
 from offline_processor.acquirers.iso8583 import codec, messages
 from offline_processor.acquirers.iso8583 import profile as profile_module
 from offline_processor.acquirers.iso8583.connection import Request
+from offline_processor.acquirers.iso8583.dialling import Line
 from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer, open_iso8583
 from offline_processor.acquirers.iso8583.link import ATTEMPTS, Link, Settings
 from offline_processor.acquirers.iso8583.profile import SHIPPED, Profile, Timeouts, load
@@ -90,14 +91,12 @@ def caller(
         Settings(
             profile=profile,
             terms=TERMS,
-            address=ip_address("127.0.0.1"),
-            port=host.port,
+            line=Line(address=ip_address("127.0.0.1"), port=host.port, tls=tls),
             connections=connections,
             in_flight=in_flight,
             clock=clock,
             sleep=pauses.append,
             now=lambda: AT,
-            tls=tls,
         )
     )
     made = Caller(driver=Iso8583Acquirer(link, profile, TERMS), link=link, pauses=pauses)

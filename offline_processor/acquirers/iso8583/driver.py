@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from offline_processor.acquirers.iso8583 import messages
 from offline_processor.acquirers.iso8583.codec import Message
 from offline_processor.acquirers.iso8583.connection import Request
+from offline_processor.acquirers.iso8583.dialling import Line
 from offline_processor.acquirers.iso8583.exchange import Reply
 from offline_processor.acquirers.iso8583.link import Link, Settings
 from offline_processor.acquirers.iso8583.messages import Terms
@@ -155,14 +156,12 @@ def open_iso8583(
     settings = Settings(
         profile=profile,
         terms=terms,
-        address=address,
-        port=port,
+        line=Line(address=address, port=port, tls=_tls(config, profile)),
         connections=config.connections,
         in_flight=config.in_flight,
         clock=clock,
         sleep=sleep,
         now=now,
-        tls=_tls(config, profile),
     )
     return Iso8583Acquirer(Link(settings), profile, terms)
 

@@ -1,7 +1,7 @@
 """The link to the acquirer: connections that are signed on, requests pipelined over them, and none of them sent twice.
 
-Why here: the one place of the offline side that opens a connection, and only to the configured address.
-Must not: look up a name, send an authorisation again, or connect to another host than the one it signed on to first.
+Why here: which of many requests goes over which connection, and what is known of each when one of them ends.
+Must not: send an authorisation again, or go on with another kind of host than the one it signed on to first.
 
 A request of which a byte was sent and no answer came is answered by None: the caller reverses. One of which nothing was
 sent goes over the next connection, unless none can be had.
@@ -9,23 +9,19 @@ sent goes over the next connection, unless none can be had.
 
 from __future__ import annotations
 
-import errno
-import os
 import selectors
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from keys.private.locked import zero_stack
 from offline_processor.acquirers.iso8583 import messages
 from offline_processor.acquirers.iso8583.connection import Connection, Memory, Request
+from offline_processor.acquirers.iso8583.dialling import Line, NotConnectedError, connect, refused
 from offline_processor.acquirers.iso8583.exchange import Reply
 from offline_processor.acquirers.iso8583.messages import Terms
 from offline_processor.acquirers.iso8583.profile import Profile
-from offline_processor.acquirers.iso8583.tls import Tls, TlsError, shaken
 from offline_processor.errors import ProcessorError
 
 ATTEMPTS: Final = 5
@@ -44,23 +40,17 @@ _NETWORK_STANS: Final = 999
 class Settings:
     """Whom to connect to, over how many connections, and how many requests may be unanswered over all of them.
 
-    ``clock`` gives seconds that only go forward, ``now`` Unix seconds; ``tls`` None: the line is bare.
+    ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
     """
 
     profile: Profile
     terms: Terms
-    address: IPv4Address | IPv6Address
-    port: int
+    line: Line
     connections: int
     in_flight: int
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     now: Callable[[], int]
-    tls: Tls | None
-
-
-class _NotConnectedError(Exception):
-    """No connection, or not signed on; ``args`` say why."""
 
 
 class Link:
@@ -78,9 +68,9 @@ class Link:
         self._others_from, self._rest = 0.0, _FIRST_REST
         try:
             self._connect()
-        except _NotConnectedError as error:
+        except NotConnectedError as error:
             self.close()
-            raise _refused(settings, *map(str, error.args)) from None
+            raise refused(settings.line, error) from None
         except BaseException:
             self.close()
             raise
@@ -203,7 +193,7 @@ class Link:
                 self._settings.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (self._failures - 1)))
             try:
                 self._connect()
-            except _NotConnectedError:
+            except NotConnectedError:
                 self._failures += 1
             else:
                 self._connect_others()
@@ -218,7 +208,7 @@ class Link:
         try:
             while len(self._connections) < settings.connections:
                 self._connect()
-        except _NotConnectedError:
+        except NotConnectedError:
             self._others_from = settings.clock() + self._rest
             self._rest = min(_LONGEST_REST, self._rest * 2)
         else:
@@ -229,7 +219,7 @@ class Link:
         settings = self._settings
         used = [one.memory for one in self._connections]
         memory = next(one for one in self._memories if one not in used)
-        connected = _connected(settings)
+        connected = connect(settings.line, settings.profile.timeouts.connect, clock=settings.clock)
         connection = Connection(settings.profile, connected, memory)
         try:
             simulator = self._signed_on(connection)
@@ -243,7 +233,7 @@ class Link:
 
     def _check_same_as_before(self, *, simulator: bool) -> None:
         if self._simulator not in (None, simulator):
-            raise _NotConnectedError("sign-on", "the other end is no longer the one it was")
+            raise NotConnectedError("sign-on", "the other end is no longer the one it was")
 
     def _signed_on(self, connection: Connection) -> bool:
         """Sign on; True when a simulator is at the other end."""
@@ -259,10 +249,10 @@ class Link:
                 for reply in connection.read(settings.clock()):
                     code = reply.message.fields.get(39, "")
                     if code not in settings.profile.codes.approved or reply.late:
-                        raise _NotConnectedError("sign-on", f"it answered with code {code[:2]!r}")
+                        raise NotConnectedError("sign-on", f"it answered with code {code[:2]!r}")
                     return messages.is_simulator(settings.profile, reply.message)
                 connection.run_out(settings.clock())
-        raise _NotConnectedError("sign-on", "it did not answer, or not with a message of this profile")
+        raise NotConnectedError("sign-on", "it did not answer, or not with a message of this profile")
 
     def _next_stan(self) -> int:
         self._stan = self._stan % _NETWORK_STANS + 1
@@ -276,51 +266,3 @@ class Link:
     def _hang_up(self) -> None:
         for connection in list(self._connections):
             self._drop(connection)
-
-
-def _connected(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if settings.address.version == 6 else socket.AF_INET  # noqa: PLR2004
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setblocking(False)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        fault = made.connect_ex((str(settings.address), settings.port))
-        if fault == errno.EINPROGRESS:
-            with selectors.DefaultSelector() as selector:
-                selector.register(made, selectors.EVENT_WRITE)
-                ready = selector.select(settings.profile.timeouts.connect)
-            fault = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if ready else errno.ETIMEDOUT
-    except BaseException:
-        made.close()
-        raise
-    if fault:
-        made.close()
-        raise _NotConnectedError("connect", os.strerror(fault))
-    if settings.tls is None:
-        return made
-    deadline = settings.clock() + settings.profile.timeouts.connect
-    try:
-        return shaken(settings.tls, made, deadline=deadline, clock=settings.clock)
-    except TlsError as error:
-        raise _NotConnectedError("tls", str(error)) from None
-
-
-def _refused(settings: Settings, stage: str, reason: str) -> ProcessorError:
-    where = f"{settings.address} port {settings.port}"
-    if stage == "connect":
-        return ProcessorError(
-            "ACQUIRER-UNREACHABLE",
-            f"the acquirer at {where} cannot be reached: {reason}",
-            "check the circuit and [acquirer] address; nothing was sent",
-        )
-    if stage == "tls":
-        return ProcessorError(
-            "ACQUIRER-TLS",
-            f"who answers at {where} is not shown to be the acquirer: {reason}",
-            "check [acquirer] tls_authority and tls_name with the acquirer; nothing was sent",
-        )
-    return ProcessorError(
-        "ACQUIRER-SIGN-ON",
-        f"the acquirer at {where} did not sign us on: {reason}",
-        "check [acquirer] profile, terminal and merchant with the acquirer; no order was sent",
-    )
