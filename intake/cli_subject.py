@@ -96,6 +96,8 @@ def _ask(*, kind: str, orders: tuple[str, ...], out: Path | None, config: Path, 
     envelope = seal_request(
         kind=kind, email=address, orders=orders, request_id=request, order_key=key, now=now
     )
+    if out is not None:
+        write_new_file(out, [_kept_here(node, address)])
     with _register(node) as register_:
         # The row first: a request that is sent and not listed would be answered to nobody.
         register_.note_request(request.hex(), kind, now=now)
@@ -104,8 +106,6 @@ def _ask(*, kind: str, orders: tuple[str, ...], out: Path | None, config: Path, 
         except BaseException:
             register_.forget_requests([request.hex()])
             raise
-    if out is not None:
-        write_new_file(out, [_kept_here(node, address)])
     erased = _erase_here(node, address, now) if kind == "erase" else {}
     if as_json:
         console.print_json({"request": request.hex(), "kind": kind, "erased_here": erased, "kept_here": out})

@@ -59,9 +59,8 @@ def subject() -> None:
 def list_requests(station: Station, *, config: Path, as_json: bool) -> ExitCode:
     """Show the requests that wait, with the orders that each would touch, and erasures that wait for their time."""
     with ledger_of(station, station.settings(config)) as ledger:
-        found = [
-            (request, subjects.of_request(ledger, request)) for request in subject_requests.waiting(ledger)
-        ]
+        asked = subject_requests.waiting(ledger)
+        found = list(zip(asked, subjects.of_requests(ledger, asked), strict=True))
         wishes = erasure.wishes(ledger)
         stands = {wish.order_id: erasure.against(ledger, wish.number).value for wish in wishes}
     if as_json:

@@ -21,13 +21,14 @@ _LEGAL_DAYS: Final = 30
 def notices(ledger: Ledger, *, now: int) -> list[Notice]:
     """Requests first: they have a date."""
     found = []
-    if asked := subject_requests.waiting(ledger):
-        left = _LEGAL_DAYS - (now - asked[0].came_at) // _DAY
+    asked, oldest = subject_requests.tally(ledger)
+    if asked:
+        left = _LEGAL_DAYS - (now - oldest) // _DAY
         due = f"the first is due in {left} days" if left > 0 else f"the first is OVERDUE by {-left} days"
         found.append(
             Notice(
                 rule="SUBJECT-WAITING",
-                message=f"{len(asked)} people asked about their data, {due}: offline-processor subject list",
+                message=f"{asked} people asked about their data, {due}: offline-processor subject list",
                 needs_person=True,
             )
         )

@@ -125,6 +125,8 @@ def _words(person: str) -> set[bytes]:
 
 def _present(files: Iterable[Path], needles: Sequence[bytes]) -> set[bytes]:
     """Those of ``needles`` that any of the files holds."""
+    # To close a file ends the system's locks that SQLite has on it in this process. The ledger's own lock, which is on
+    # another file, keeps every other process away all the same.
     found: set[bytes] = set()
     for path in files:
         if not path.exists() or path.stat().st_size == 0:

@@ -6,6 +6,7 @@ Must not: hold a name that is not an operator's, or be written over an earlier r
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,6 +112,9 @@ def write(
     ledger: Ledger, keystore: Keystore, path: Path, *, account: str, who: str, now: int
 ) -> LedgerReport:
     """Sign what a verified ledger holds; ``path`` and its ``.minisig`` are new files (``REPORT-EXISTS``)."""
+    for taken in (path, _signature_of(path)):
+        if os.path.lexists(taken):
+            raise ProcessorError("REPORT-EXISTS", f"{taken} exists", "choose another name")
     kinds = Counter[str](dict(ledger.rows("SELECT kind, count(*) FROM entry GROUP BY kind")))
     report = LedgerReport(
         epoch=keystore.epoch,
@@ -126,13 +130,8 @@ def write(
     )
     document = canonical.encode(report)
     signature = sign_file(keystore.identity, document, COMMENT)
-    try:
-        create_durable(_signature_of(path), signature.encode(), 0o644)
-        create_durable(path, document, 0o644)
-    except FileExistsError as error:
-        raise ProcessorError(
-            "REPORT-EXISTS", f"{path} or its signature exists", "choose another name"
-        ) from error
+    create_durable(_signature_of(path), signature.encode(), 0o644)
+    create_durable(path, document, 0o644)
     return report
 
 

@@ -23,8 +23,8 @@ from offline_processor.workplace import RunReport
 
 def needs_person(report: RunReport, ledger: Ledger) -> bool:
     """True when an order or a decision waits, a stray was put aside, a bundle not finished, or somebody asked."""
-    asked = subject_requests.waiting(ledger)
-    return cases.anything_waits(ledger) or bool(asked) or report.acquirer_silent or report.strays > 0
+    asked = subject_requests.tally(ledger)[0]
+    return cases.anything_waits(ledger) or asked > 0 or report.acquirer_silent or report.strays > 0
 
 
 def anything_done(report: RunReport) -> bool:
@@ -100,7 +100,7 @@ def show(report: RunReport, ledger: Ledger) -> None:
         console.report_error(error, as_json=False)
     for line in _lines(report):
         console.say(line)
-    if asked := len(subject_requests.waiting(ledger)):
+    if asked := subject_requests.tally(ledger)[0]:
         console.warn(
             f"{asked} people asked about their data and wait: offline-processor subject list", style="yellow"
         )

@@ -391,3 +391,11 @@ def kept_cards(database: Database) -> None:
     """Where the vault's boxes are found when their time is over."""
     for statement in _KEPT_CARDS:
         database.execute(statement)
+
+
+@migrations()
+def subjects_waiting(database: Database) -> None:
+    """The requests that wait are counted in every status."""
+    database.execute(
+        "CREATE INDEX subject_requests_waiting ON subject_request (came_at) WHERE state = 'waiting'"
+    )

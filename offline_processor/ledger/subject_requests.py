@@ -16,7 +16,15 @@ from offline_processor.ledger.ledger import Ledger
 from offline_processor.stages import SubjectAsked
 from transfer.wire.records import SubjectState
 
+WAITING_LIMIT = 10_000
+"""So many may wait; what comes beyond is refused at once, so that a flood buries nobody's request."""
+
 _WAITING = "waiting"
+_INSERT = (
+    "INSERT INTO subject_request (request, node, kind, email, orders, state, came_at, changed_at, told)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_COLUMNS = "request, node, kind, email, orders, came_at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +42,27 @@ class Request:
 def record(ledger: Ledger, asked: Sequence[SubjectAsked], *, node: str, now: int) -> int:
     """Take in what came in a bundle; how many are new. One that came before changes nothing, and is told again."""
     new = 0
+    room = WAITING_LIMIT - tally(ledger)[0] if asked else 0
     for each in asked:
         known = ledger.row("SELECT node, state FROM subject_request WHERE request = ?", (each.request,))
-        if known is None:
-            ledger.execute(
-                "INSERT INTO subject_request (request, node, kind, email, orders, state, came_at, changed_at, told)"
-                " VALUES (?, ?, ?, ?, ?, 'waiting', ?, ?, 0)",
-                (each.request, node, each.kind, each.email, json.dumps(each.orders), now, now),
+        if known is None and room <= 0:
+            told = chain_of(ledger, node).return_number + 1
+            ledger.execute(_INSERT, (each.request, node, each.kind, "", "[]", "refused", now, now, told))
+            ledger.append("subject-refused", each.request, now, {"node": node, "rule": "SUBJECT-CROWD"})
+        elif known is None:
+            room -= 1
+            values = (
+                each.request,
+                node,
+                each.kind,
+                each.email,
+                json.dumps(each.orders),
+                _WAITING,
+                now,
+                now,
+                0,
             )
+            ledger.execute(_INSERT, values)
             ledger.append(
                 "subject-asked",
                 each.request,
@@ -58,17 +79,23 @@ def record(ledger: Ledger, asked: Sequence[SubjectAsked], *, node: str, now: int
 def waiting(ledger: Ledger) -> list[Request]:
     """The requests that nobody has decided on yet, the oldest first."""
     rows = ledger.rows(
-        "SELECT request, node, kind, email, orders, came_at FROM subject_request WHERE state = 'waiting'"
-        " ORDER BY came_at, request"
+        f"SELECT {_COLUMNS} FROM subject_request WHERE state = 'waiting' ORDER BY came_at, request"  # noqa: S608
     )
     return [_request(row) for row in rows]
+
+
+def tally(ledger: Ledger) -> tuple[int, int]:
+    """How many wait, and since when the oldest does (Unix seconds; 0 for none)."""
+    row = ledger.row(
+        "SELECT count(*), coalesce(min(came_at), 0) FROM subject_request WHERE state = 'waiting'"
+    )
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 def find(ledger: Ledger, request: str) -> Request:
     """The waiting request of this id (32 hexadecimal digits); ``SUBJECT-UNKNOWN``."""
     row = ledger.row(
-        "SELECT request, node, kind, email, orders, came_at FROM subject_request"
-        " WHERE request = ? AND state = 'waiting'",
+        f"SELECT {_COLUMNS} FROM subject_request WHERE request = ? AND state = 'waiting'",  # noqa: S608
         (request,),
     )
     if row is None:

@@ -135,6 +135,17 @@ def test_request_that_comes_again_changes_nothing_and_is_answered_again(sold: Sh
     assert sold.rows("SELECT count(*) FROM entry WHERE kind = 'subject-asked'") == [(1,)]
 
 
+def test_flood_of_requests_is_refused_and_those_that_came_first_wait(
+    sold: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject_requests, "WAITING_LIMIT", 2)
+    wishes = [ask(sold, "erase", "asa1@example.org", request=bytes([number]) * 16) for number in range(4)]
+    carried(sold, *wishes)
+    assert sold.rows("SELECT count(*) FROM subject_request WHERE state = 'waiting'") == [(2,)]
+    assert answers(sold) == [((bytes([number]) * 16).hex(), "refused") for number in (2, 3)]
+    assert sold.rows("SELECT email FROM subject_request WHERE state = 'refused'") == [("",), ("",)]
+
+
 def test_only_orders_of_the_address_are_touched_whatever_ids_are_named(sold: Shop) -> None:
     carried(sold, ask(sold, "erase", "asa1@example.org", id_of(0), id_of(1), "ab" * 16))
     with sold.ledger() as ledger:
