@@ -24,7 +24,7 @@ from intake.texts import clean, email_address, is_harmful
 ORDER_MAXIMUM = 64
 QUESTION_MAXIMUM = 3000  # as a form's field in any script it fits into what a request may have
 CARD_NUMBER = "must not hold a card number; we never need it, and it would be read by people"
-_BETWEEN = r"[ \t.\-]{1,3}"
+_BETWEEN = r"[\s.\-]{1,3}"
 _GROUPS = re.compile(rf"\d+(?:{_BETWEEN}\d+)*")
 _ORDER_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _PAN_SHORTEST = 12

@@ -19,6 +19,8 @@ from intake.newsletter.subscribers import PENDING_DAYS, Subscriber, Subscribers
 from intake.newsletter.tokens import LinkKey, Purpose
 
 Clock = Callable[[], int]
+PUT_OFF_MAXIMUM = 50
+"""So many "later" one after another mean the server, not the addresses: the run ends, and is given again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +55,15 @@ def send_issue(
     """To everybody who has no mark for it. What the mail line raises stops it where it is; it can be given again."""
     deliveries = Deliveries(subscribers.file)
     deliveries.begin(issue, now=now())
-    sent = Sent()
+    sent, put_off = Sent(), 0
     for subscriber in deliveries.owed(issue.name):
         letter = issue_letter(issue, subscriber, subscribers.key, shop=shop, shop_url=shop_url)
         fate = _send_one(issue, subscriber, letter, deliveries, line, now)
         if fate is not None:
             sent = sent.plus(fate)
+        put_off = put_off + 1 if fate is Fate.LATER else 0
+        if put_off >= PUT_OFF_MAXIMUM:
+            break
         progress()
     return sent
 
@@ -113,7 +118,7 @@ def send_confirmations(
 ) -> Sent:
     """One message to each address that was typed in and may be written to."""
     sent = Sent()
-    for subscriber in subscribers.to_confirm():
+    for subscriber in subscribers.to_confirm(now=now()):
         letter = confirmation(subscriber, subscribers.key, shop=shop, shop_url=shop_url, now=now())
         fate = line.send(letter, now=now())
         match fate:
@@ -122,7 +127,7 @@ def send_confirmations(
             case Fate.REFUSED:
                 subscribers.drop(subscriber.id)
             case Fate.LATER:
-                pass
+                subscribers.was_put_off(subscriber.id, now=now())
         sent = sent.plus(fate)
     return sent
 

@@ -24,6 +24,7 @@ AN_HOUR_MAXIMUM = 500
 
 _MAILS_MAXIMUM = 3  # a stranger can have us write to somebody so often in PENDING_DAYS, and no more
 _AGAIN_SECONDS = 600
+_RETRY_SECONDS = 300
 _HOUR, _DAY = 3600, 86_400
 
 
@@ -137,12 +138,14 @@ class Subscribers:
         found = self.file.rows(query, (self.key.mark(address),))
         return {"asked_at": found[0][0], "confirmed_at": found[0][1]} if found else None
 
-    def to_confirm(self) -> list[Subscriber]:
+    def to_confirm(self, *, now: int) -> list[Subscriber]:
         """Those to whom a confirmation is to be sent, the longest waiting first."""
-        query = "SELECT id, mark, address FROM subscriber WHERE wants_mail = 1 AND confirmed_at = 0 ORDER BY asked_at"
+        query = """
+            SELECT id, mark, address FROM subscriber
+            WHERE wants_mail = 1 AND confirmed_at = 0 AND (mailed_at = 0 OR mailed_at <= ?) ORDER BY asked_at"""
         return [
             Subscriber(id=identity, mark=mark, address=address)
-            for identity, mark, address in self.file.rows(query)
+            for identity, mark, address in self.file.rows(query, (now - _RETRY_SECONDS,))
         ]
 
     def was_mailed(self, identity: bytes, *, now: int) -> None:
@@ -152,6 +155,11 @@ class Subscribers:
                 "UPDATE subscriber SET wants_mail = 0, mails = mails + 1, mailed_at = ? WHERE id = ?",
                 (now, identity),
             )
+
+    def was_put_off(self, identity: bytes, *, now: int) -> None:
+        """The mail server wants a confirmation later: it is left in peace for a while."""
+        with self.file.transaction() as connection:
+            connection.execute("UPDATE subscriber SET mailed_at = ? WHERE id = ?", (now, identity))
 
     def drop(self, identity: bytes) -> None:
         """The mail server will not have a confirmation for this address: it is erased."""

@@ -333,7 +333,13 @@ def test_an_answer_that_is_empty_or_drives_a_terminal_is_refused(
 def test_card_numbers_are_found_however_they_are_written(card: object) -> None:
     digits = str(getattr(card, "number", card)).replace(" ", "").replace("-", "")
     grouped = " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
-    for written in (digits, grouped, grouped.replace(" ", "-"), grouped.replace(" ", " - ")):
+    for written in (
+        digits,
+        grouped,
+        grouped.replace(" ", "-"),
+        grouped.replace(" ", " - "),
+        grouped.replace(" ", "\n"),
+    ):
         for text in (
             written,
             f"It is {written}.",

@@ -266,22 +266,42 @@ def subscribers(tmp_path: Path) -> Iterator[Subscribers]:
 
 
 def waiting(subscribers: Subscribers) -> list[str]:
-    return [one.address for one in subscribers.to_confirm()]
+    return [one.address for one in subscribers.to_confirm(now=10**10)]
 
 
 def test_a_stranger_can_have_us_write_to_somebody_three_times_and_no_more(subscribers: Subscribers) -> None:
     mails = 0
     for minute in range(0, 6 * 24 * 60, 5):
         assert subscribers.ask("victim@example.org", words="", now=minute * 60)
-        for one in subscribers.to_confirm():
+        for one in subscribers.to_confirm(now=10**10):
             mails += 1
             subscribers.was_mailed(one.id, now=minute * 60)
     assert mails == 3
 
 
+def test_a_confirmation_that_was_put_off_is_not_pressed_on_the_server(
+    subscribers: Subscribers, mail: MailServer
+) -> None:
+    subscribers.ask("grey@example.org", words="", now=1000)
+    mail.rcpt["grey@example.org"] = "450 greylisted"
+    settings = checked(
+        MailConfig(sender="news@shop.example", shop_url="https://shop.example", port=mail.port)
+    )
+
+    def at(now: int) -> Sent:
+        with MailLine(settings, name=SHOP) as line:
+            return send_confirmations(
+                subscribers, line, shop=SHOP, shop_url="https://shop.example", now=lambda: now
+            )
+
+    assert [at(now) for now in (1000, 1002, 1299)] == [Sent(later=1), Sent(), Sent()]
+    mail.rcpt.clear()
+    assert [at(now) for now in (1299, 1300, 1302)] == [Sent(), Sent(taken=1), Sent()]
+
+
 def test_an_address_that_nobody_confirms_is_erased(subscribers: Subscribers, tmp_path: Path) -> None:
     subscribers.ask("silent@example.org", words="w", now=0)
-    [one] = subscribers.to_confirm()
+    [one] = subscribers.to_confirm(now=10**10)
     assert subscribers.erase_unconfirmed(now=PENDING_DAYS * DAY) == 0
     assert subscribers.is_waiting(one.id, now=PENDING_DAYS * DAY)
     assert not subscribers.is_waiting(one.id, now=PENDING_DAYS * DAY + 1)
@@ -293,7 +313,7 @@ def test_an_address_that_nobody_confirms_is_erased(subscribers: Subscribers, tmp
 
 def test_a_flood_of_addresses_is_turned_away_and_tells_nobody_who_is_known(subscribers: Subscribers) -> None:
     subscribers.ask("known@example.org", words="", now=1)
-    [known] = subscribers.to_confirm()
+    [known] = subscribers.to_confirm(now=10**10)
     subscribers.confirm(known.id, words="", now=1)
     answers = [
         subscribers.ask(f"a{number}@example.org", words="", now=2) for number in range(AN_HOUR_MAXIMUM + 1)
@@ -358,7 +378,7 @@ def test_who_left_and_asks_again_is_in_again(subscribers: Subscribers) -> None:
     one = None
     for now in (1, 1000):
         subscribers.ask("again@example.org", words="w", now=now)
-        [one] = subscribers.to_confirm()
+        [one] = subscribers.to_confirm(now=10**10)
         assert subscribers.confirm(one.id, words="w", now=now)
         assert (subscribers.counts().confirmed, subscribers.counts().left) == (1, 0)
         subscribers.leave(one.id, now=now)

@@ -22,7 +22,7 @@ from intake.mail.line import MailLine
 from intake.newsletter.deliveries import Deliveries
 from intake.newsletter.issue import Issue, read_issue
 from intake.newsletter.place import open_subscribers
-from intake.newsletter.sending import Sent, send_issue
+from intake.newsletter.sending import PUT_OFF_MAXIMUM, Sent, send_issue
 from intake.newsletter.subscribers import Subscribers
 from intake.newsletter.tokens import Purpose
 from tests.intake.mail_server import MailServer
@@ -56,7 +56,7 @@ class Shop:
         for number in range(len(self.addresses), len(self.addresses) + count):
             self.addresses.append(f"reader{number}@example.org")
             self.subscribers.ask(self.addresses[-1], words="w", now=1)
-        for one in self.subscribers.to_confirm():
+        for one in self.subscribers.to_confirm(now=10**10):
             assert self.subscribers.confirm(one.id, words="w", now=2)
         return self
 
@@ -140,7 +140,7 @@ def test_an_issue_that_went_out_goes_to_those_who_came_since_and_to_nobody_again
     assert shop.send().taken == 1
     shop.subscribers.leave_address(shop.addresses[0], now=4)
     shop.subscribers.ask(shop.addresses[0].upper(), words="w", now=5)
-    [again] = shop.subscribers.to_confirm()
+    [again] = shop.subscribers.to_confirm(now=10**10)
     shop.subscribers.confirm(again.id, words="w", now=6)
     assert shop.send() == Sent()  # who left and came back has this issue already
     assert set(shop.mail.counts.values()) == {1}
@@ -173,6 +173,14 @@ def test_what_surely_was_not_taken_is_tried_again_and_nothing_else(
     [standing] = Deliveries(shop.subscribers.file).standings()
     assert (standing.unknown, standing.refused) == (first.unknown, first.refused)
     assert standing.owed == 0
+
+
+def test_a_server_that_takes_nothing_now_is_left_in_peace(shop: Shop) -> None:
+    shop.add(PUT_OFF_MAXIMUM + 5)
+    shop.mail.rcpt = dict.fromkeys(shop.addresses, "450 slow down")
+    assert shop.send() == Sent(later=PUT_OFF_MAXIMUM)
+    shop.mail.rcpt = {}
+    assert shop.send() == Sent(taken=PUT_OFF_MAXIMUM + 5)
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
