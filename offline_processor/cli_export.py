@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from keys import console
+from keys import console, master_key
 from keys.console import ExitCode
+from keys.errors import RuleError
 from offline_processor.errors import ProcessorError
 from offline_processor.exports.making import Ready, carrier_files, feedback_file
 from offline_processor.exports.people import Wish
@@ -45,11 +46,13 @@ class Outcome:
     made: list[Export] = field(default_factory=list)
     unsettled: list[tuple[Export, bool]] = field(default_factory=list)
     place: str = ""
+    mark: str = ""
 
     def as_document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
             "dry_run": self.dry,
+            "mark": self.mark,
             **self.ready.as_document(),
             "exports": [export.as_document() for export in self.made],
             "cut_short": [
@@ -59,6 +62,8 @@ class Outcome:
 
     def show(self) -> None:
         """In words."""
+        if self.mark:
+            console.warn(self.mark, style="bold yellow")
         for export, out in self.unsettled:
             found = (
                 "it is whole and counts" if out else "its orders are exported again; remove it if you find it"
@@ -173,6 +178,7 @@ def export_carrier(
             who=named_by(settings, who),
             now=now,
             dry=dry_run,
+            mark=mark_of(settings),
         )
     return shown(outcome, as_json=as_json)
 
@@ -214,6 +220,7 @@ def export_feedback(
             who=named_by(settings, who),
             now=now,
             dry=dry_run,
+            mark=mark_of(settings),
         )
     return shown(outcome, as_json=as_json)
 
@@ -329,6 +336,7 @@ def let_out(
     who: str,
     now: int,
     dry: bool,
+    mark: str,
 ) -> Outcome:
     """Write what ``prepare`` makes ready into ``directory``, each file logged first; ``dry``: write and log nothing.
 
@@ -336,11 +344,20 @@ def let_out(
     """
     put = into_directory(directory)
     unsettled = [] if dry else settle_unfinished(ledger, purpose, directory, now=now)
-    outcome = Outcome(ready=prepare(), dry=dry, unsettled=unsettled, place=f"are in {directory}")
+    outcome = Outcome(ready=prepare(), dry=dry, unsettled=unsettled, place=f"are in {directory}", mark=mark)
     if not dry:
         for prepared in outcome.ready.files:
-            outcome.made.append(release(ledger, prepared, put, who=who, now=now))
+            outcome.made.append(release(ledger, prepared, put, who=who, now=now, rehearsal=bool(mark)))
     return outcome
+
+
+def mark_of(settings: Settings) -> str:
+    """What stands on everything that a rehearsal makes; "" with real keys. Needs no passphrase."""
+    try:
+        rehearsal = master_key.claims_rehearsal(settings.keystore.path)
+    except (RuleError, OSError):
+        rehearsal = settings.acquirer.driver == "simulator"
+    return "REHEARSAL: nobody was charged" if rehearsal else ""
 
 
 def shown(outcome: Outcome, *, as_json: bool) -> ExitCode:

@@ -11,10 +11,9 @@ from typing import Any, Final
 
 import click
 
-from keys import console, master_key
+from keys import console
 from keys.console import ExitCode
-from keys.errors import RuleError
-from offline_processor.cli_export import Outcome, ledger_of, named_by, orders_options, shown, wish_of
+from offline_processor.cli_export import Outcome, ledger_of, mark_of, named_by, orders_options, shown, wish_of
 from offline_processor.errors import ProcessorError
 from offline_processor.exports import paper
 from offline_processor.exports.fonts import PACKAGES, FontBook, missing_in_words
@@ -107,10 +106,12 @@ def _print(
         unsettled = [] if dry_run else settle_unfinished(ledger, purpose, out, now=now)
         ready = _MAKERS[purpose](ledger, form, fonts, wish, now=now)
         place = f"went to {printer}" if printer is not None else f"are in {out}"
-        outcome = Outcome(ready=ready, dry=dry_run, unsettled=unsettled, place=place)
+        outcome = Outcome(ready=ready, dry=dry_run, unsettled=unsettled, place=place, mark=form.mark)
         if not dry_run:
             for prepared in ready.files:
-                outcome.made.append(release(ledger, prepared, let_out, who=name, now=now))
+                outcome.made.append(
+                    release(ledger, prepared, let_out, who=name, now=now, rehearsal=bool(form.mark))
+                )
     if fonts.is_bare and not as_json:
         console.warn(f"This machine has no fonts but for Latin letters: apt-get install {' '.join(PACKAGES)}")
     return shown(outcome, as_json=as_json)
@@ -125,15 +126,6 @@ def paper_of(settings: Settings) -> Paper:
         sender=settings.exports.sender,
         mark=mark_of(settings),
     )
-
-
-def mark_of(settings: Settings) -> str:
-    """What stands on everything that a rehearsal makes; "" with real keys. Needs no passphrase."""
-    try:
-        rehearsal = master_key.claims_rehearsal(settings.keystore.path)
-    except (RuleError, OSError):
-        rehearsal = settings.acquirer.driver == "simulator"
-    return "REHEARSAL: nobody was charged" if rehearsal else ""
 
 
 COMMANDS: Final = (print_,)

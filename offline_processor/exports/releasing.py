@@ -35,10 +35,17 @@ _MODE: Final = 0o600
 
 
 def release(
-    ledger: Ledger, prepared: Prepared, let_out: Callable[[str, bytes], None], *, who: str, now: int
+    ledger: Ledger,
+    prepared: Prepared,
+    let_out: Callable[[str, bytes], None],
+    *,
+    who: str,
+    now: int,
+    rehearsal: bool = False,
 ) -> Export:
     """Record ``prepared`` as an export by ``who``, then ``let_out`` its name and bytes, and record that.
 
+    A ``rehearsal``'s is called so: its parcels must not be ordered from a carrier.
     When letting out fails the export is withdrawn, its orders are free for another one, and the failure goes on. When
     it is broken off nobody knows whether it came out: ``settle_unfinished`` looks.
     """
@@ -53,7 +60,7 @@ def release(
         ground=declared.ground,
         at=now,
         who=who,
-        name=f"{declared.purpose}-{prepared.recipient}-{number:06d}.{prepared.kind}",
+        name=f"{'REHEARSAL-' if rehearsal else ''}{declared.purpose}-{prepared.recipient}-{number:06d}.{prepared.kind}",
         sha256=hashlib.sha256(prepared.content).hexdigest(),
     )
     undeclared = prepared.fields - declared.fields

@@ -630,7 +630,8 @@ def test_commands_export_once_and_say_what_is_missing(today: Shop) -> None:
     assert list(place.iterdir()) == []
     made = processor("export", config, *words, group="carrier")
     assert (made.code, made.document["rejects"][0]["rule"]) == (3, "EXPORT-ROW-LENGTH")
-    assert [path.name for path in place.iterdir()] == ["carrier-royal-mail-000001.csv"]
+    assert [path.name for path in place.iterdir()] == ["REHEARSAL-carrier-royal-mail-000001.csv"]
+    assert made.document["mark"].startswith("REHEARSAL")
     again = processor("export", config, *words, id_of(0), group="carrier")
     assert (again.code, again.document["rejects"][0]["rule"]) == (3, "EXPORT-ROW-REPEATED")
     log = processor("export", config, "--json", group="log")
@@ -658,6 +659,15 @@ def test_people_who_opted_out_by_command_are_not_invited(today: Shop) -> None:
     assert "asa1" not in made.out + made.err
 
 
+@pytest.fixture(scope="module")
+def due(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A configured shop with one order to export, for the commands that refuse to."""
+    made = open_shop(tmp_path_factory.mktemp("due"), now=int(time.time()))
+    paid(made, an_order(0))
+    configure(made)
+    return made
+
+
 @pytest.mark.parametrize(
     ("group", "words", "rule"),
     [
@@ -670,8 +680,7 @@ def test_people_who_opted_out_by_command_are_not_invited(today: Shop) -> None:
         ("opt-out", ("--file", "/dev/null", "--who", WHO), "USAGE-EMAILS"),
     ],
 )
-def test_wrong_words_export_nothing(today: Shop, group: str, words: tuple[str, ...], rule: str) -> None:
-    paid(today, an_order(0))
-    ran = processor("export", configure(today), *words, "--json", group=group)
+def test_wrong_words_export_nothing(due: Shop, group: str, words: tuple[str, ...], rule: str) -> None:
+    ran = processor("export", due.root / "offline.toml", *words, "--json", group=group)
     assert (ran.code, ran.document["rule"]) == (2, rule)
-    assert today.rows("SELECT * FROM export") == []
+    assert due.rows("SELECT * FROM export") == []
