@@ -85,10 +85,10 @@ def wish(ledger: Ledger, number: int, order_id: str, *, who: str, request: str, 
 
 
 def wishes(ledger: Ledger) -> list[Wish]:
-    """All erasures that wait, the oldest order first."""
+    """All erasures that wait, the oldest order first; a person who is gone waits for nothing."""
     rows = ledger.rows(
         "SELECT w.number, o.order_id, w.who, w.request FROM erasure_wish AS w JOIN orders AS o USING (number)"
-        " ORDER BY w.number"
+        " WHERE EXISTS (SELECT 1 FROM person AS p WHERE p.number = w.number) ORDER BY w.number"
     )
     return [
         Wish(number=number, order_id=order, who=who, request=request) for number, order, who, request in rows
