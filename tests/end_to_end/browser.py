@@ -40,7 +40,7 @@ _FLAGS = (
     # Nothing but this machine has a name.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
-_START_PATIENCE, _PATIENCE, _END_PATIENCE, _STEP = 20.0, 20.0, 5.0, 0.02
+_START_PATIENCE, _PATIENCE, _END_PATIENCE, _STEP = 30.0, 60.0, 5.0, 0.02
 _CHUNK = 1 << 16
 _SENT_LIMIT = 1 << 20
 _KEYS = {"Enter": (13, "\r"), "Tab": (9, "")}

@@ -124,7 +124,9 @@ def take_orders(shell: Shell, places: Places, url: str, *, count: int) -> str:
 
 def buy_in_the_page(shell: Shell, places: Places, url: str) -> PageOrder:
     """One more order, by a customer with a browser; where there is none it is said, and nothing is installed."""
-    shell.title("Online: one customer buys in the shop's own page, with a real browser")
+    shell.title(
+        "Online: are the live pages as they were shipped? Then one customer buys there, with a real browser"
+    )
     identity = MinisignPublicKey.decode(places.offline_identity.read_text("ascii"))
     shell.run("intake", "check-page", url, "--fingerprint", fingerprint(identity.public_key))
     page = page_order.place(shell, places, url)
