@@ -84,6 +84,7 @@ class Outcome:
             (self.ready.changed, "written in Roman letters, one by one: look at them"),
             (self.ready.waiting, "wait for the release of their goods"),
             (self.ready.opted_out, "left out: their people do not want this"),
+            (self.ready.erased, "left out: their people's data was erased"),
         ):
             if count:
                 console.say(f"  {count} {words}")

@@ -71,28 +71,29 @@ def _row(profile: Profile, person: Person) -> tuple[list[str], Reject | None, bo
     for column in profile.columns:
         text = column.value if column.field is None else _text(column, profile, person)
         written = None if text is None else in_letters(text, profile.letters, profile.encoding)
-        refused = _refused(column, profile, person, text, written)
+        cell = None if written is None else defused(written)
+        refused = _refused(column, profile, person, text, cell)
         if refused is not None:
             return [], refused, False
         changed = changed or written != (text or "").strip()
-        row.append(defused(written or ""))
+        row.append(cell or "")
     return row, None, changed
 
 
 def _refused(
-    column: Column, profile: Profile, person: Person, text: str | None, written: str | None
+    column: Column, profile: Profile, person: Person, text: str | None, cell: str | None
 ) -> Reject | None:
-    """Why this text cannot go into this column; None when it can."""
+    """Why this text, written as ``cell``, cannot go into this column; None when it can."""
     if text is None:
         why = f"{person.country} has no such code for {column.name}"
         return _reject(person, "EXPORT-ROW-COUNTRY", why)
-    if written is None or has_controls(written):
+    if cell is None or has_controls(cell):
         why = f"{column.name} has a character that {profile.title} cannot take"
         return _reject(person, "EXPORT-ROW-LETTERS", why)
-    if not written and (column.required or person.country in column.required_in):
+    if not cell and (column.required or person.country in column.required_in):
         return _reject(person, "EXPORT-ROW-EMPTY", f"{column.name} is empty")
-    if len(written) > column.limit:
-        why = f"{column.name} has {len(written)} characters, {column.limit} at most"
+    if len(cell) > column.limit:
+        why = f"{column.name} has {len(cell)} characters, {column.limit} at most"
         return _reject(person, "EXPORT-ROW-LENGTH", why)
     return None
 

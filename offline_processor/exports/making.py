@@ -42,6 +42,7 @@ class Ready:
     rejects: list[Reject] = field(default_factory=list)
     waiting: int = 0
     opted_out: int = 0
+    erased: int = 0
     changed: int = 0
 
     @property
@@ -56,6 +57,7 @@ class Ready:
             "rejects": [reject.as_document() for reject in self.rejects],
             "waiting": self.waiting,
             "opted_out": self.opted_out,
+            "erased": self.erased,
             "transliterated": self.changed,
         }
 
@@ -108,4 +110,9 @@ def feedback_file(ledger: Ledger, wish: Wish, *, now: int) -> Ready:
 
 def ready_of(found: Selection, rejects: Sequence[Reject]) -> Ready:
     """What selection and writing together could not take."""
-    return Ready(rejects=[*found.rejects, *rejects], waiting=found.waiting, opted_out=found.opted_out)
+    return Ready(
+        rejects=[*found.rejects, *rejects],
+        waiting=found.waiting,
+        opted_out=found.opted_out,
+        erased=found.erased,
+    )

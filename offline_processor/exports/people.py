@@ -81,12 +81,16 @@ class Wish:
 
 @dataclass(slots=True, kw_only=True)
 class Selection:
-    """Who may be in an export. ``waiting``: goods not released yet; ``opted_out``: people who do not want this."""
+    """Who may be in an export. ``waiting``: goods not released yet; ``opted_out``: people who do not want this.
+
+    ``erased``: orders of people whose data is gone; they are rejects only where somebody named them.
+    """
 
     people: list[Person] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     waiting: int = 0
     opted_out: int = 0
+    erased: int = 0
 
 
 def select(ledger: Ledger, declared: Declared, wish: Wish, *, now: int) -> Selection:
@@ -134,7 +138,8 @@ def _judge(
     elif OrderState(state) not in declared.states:
         _reject(found, order_id, "EXPORT-ROW-STATE", f"it is {state}")
     elif text is None:
-        if wish.orders:  # nobody is missing: the person was erased on purpose
+        found.erased += not wish.orders
+        if wish.orders:
             _reject(found, order_id, "EXPORT-ROW-ERASED", "its person's data was erased")
     elif release_at > now and OrderState(state) is not OrderState.DISPATCHED:
         found.waiting += 1
