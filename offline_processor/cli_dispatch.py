@@ -92,7 +92,7 @@ def dispatch(
         return _noted(ledger, charge, made, "dispatched", {"shipment": named}, now=station.clock())
 
     with at_work(station, config, passphrase_fds, as_json=as_json) as work:
-        return end(work, carry_out(work, ids, wish, "dispatched"), as_json=as_json)
+        return end(work, carry_out(work, ids, wish, "dispatched", together=True), as_json=as_json)
 
 
 @click.command(

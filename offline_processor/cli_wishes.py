@@ -7,8 +7,8 @@ Must not: decide what may be taken or given back, or send what is not durable.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ from offline_processor.station import Settings, Station, open_station
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,'/-]{0,63}", re.ASCII)
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
 _ORDERS_LIMIT: Final = 100_000
+_SHOWN: Final = 20
 _NEVER_WELL: Final = ("CHARGE-TRANSITION", "LEDGER-")
 """A bug or a broken ledger is no acquirer that cannot be reached."""
 _FILE_LIMIT: Final = _ORDERS_LIMIT * 40
@@ -78,6 +79,12 @@ class Report:
     sent: Sent = field(default_factory=Sent)
     unreachable: ProcessorError | None = None
 
+    def add(self, subject: str, noted: Noted) -> Sequence[Operation]:
+        """Count what a wish made of an order; returns what is to be sent now."""
+        self.asked += [noted.asked] if noted.asked else []
+        self.orders += [subject] if noted.changed and not noted.asked else []
+        return noted.made if noted.changed else []
+
     def as_document(self, marks: list[str]) -> dict[str, Any]:
         return {
             "marks": marks,
@@ -103,8 +110,10 @@ class Report:
                 f" offline-processor approve R{number} --who NAME",
                 style="bold yellow",
             )
-        for item in self.sent.done:
+        for item in self.sent.done[:_SHOWN]:
             console.say(f"Done: {in_words(item)}")
+        if len(self.sent.done) > _SHOWN:
+            console.say(f"… and {len(self.sent.done) - _SHOWN} more: --json lists all")
         for item in self.sent.refused:
             console.warn(
                 f"REFUSED by the acquirer: {in_words(item)}; see offline-processor cases", style="bold red"
@@ -135,27 +144,36 @@ def at_work(station: Station, config: Path, fds: Descriptors, *, as_json: bool) 
         yield AtWork(station=station, settings=settings, keystore=keystore, ledger=ledger, marks=marks)
 
 
-def carry_out(work: AtWork, subjects: Sequence[str], wish: Wish, what: str) -> Report:
-    """Note what is wished for each order, durably, then send what that owes the acquirer."""
+def carry_out(
+    work: AtWork, subjects: Sequence[str], wish: Wish, what: str, *, together: bool = False
+) -> Report:
+    """Note what is wished for each order, durably, then send what that owes the acquirer, a window at a time.
+
+    ``together``: a window's wishes are one transaction; each refuses, if it does, before it has changed anything.
+    """
     report = Report()
-    made: list[Operation] = []
     owed_before = bool(pending(work.ledger))
     bars = Bars(shown=console.is_terminal())
     step = work.settings.processor.window
-    try:
+    with ExitStack() as stack:
+        stack.callback(bars.stop)
+        link: _Link | None = None
         for start in range(0, len(subjects), step):
-            for subject in subjects[start : start + step]:
-                made += _note(work.ledger, report, subject, wish)
+            some = subjects[start : start + step]
+            made = (
+                _note_together(work, report, some, wish) if together else _note_each(work, report, some, wish)
+            )
+            try:
+                if link is None and report.unreachable is None and (made or owed_before):
+                    link = _Link(work, *stack.enter_context(open_till(work)))
+                    link.send_again(report, but={item.id for item in made})
+                if link is not None and report.unreachable is None:
+                    link.send(report, made, repeat=False)
+            except ProcessorError as error:
+                if error.rule.startswith(_NEVER_WELL):
+                    raise
+                report.unreachable = error
             bars.advance(what, min(start + step, len(subjects)), len(subjects))
-    finally:
-        bars.stop()
-    if made or owed_before:
-        try:
-            send(work, made, report)
-        except ProcessorError as error:
-            if error.rule.startswith(_NEVER_WELL):
-                raise
-            report.unreachable = error
     return report
 
 
@@ -168,31 +186,49 @@ def end(work: AtWork, report: Report, *, as_json: bool) -> ExitCode:
     return report.exit_code()
 
 
-def _note(ledger: Ledger, report: Report, subject: str, wish: Wish) -> Sequence[Operation]:
-    try:
-        with ledger.atomic():
-            noted = wish(ledger, subject)
-    except ProcessorError as error:
-        report.errors.append((subject, error))
-        return []
-    report.asked += [noted.asked] if noted.asked else []
-    report.orders += [subject] if noted.changed and not noted.asked else []
-    return noted.made if noted.changed else []
+def _note_each(work: AtWork, report: Report, subjects: Sequence[str], wish: Wish) -> list[Operation]:
+    made: list[Operation] = []
+    for subject in subjects:
+        try:
+            with work.ledger.atomic():
+                noted = wish(work.ledger, subject)
+        except ProcessorError as error:
+            report.errors.append((subject, error))
+        else:
+            made += report.add(subject, noted)
+    return made
 
 
-def send(work: AtWork, made: Iterable[Operation], report: Report) -> None:
-    """Reversals first, then what was owed before, then what is new. Raises when the acquirer cannot be opened."""
-    with open_till(work) as (till, cards, window):
-        new = list(made)
-        fresh = {item.id for item in new}
-        old = [item for item in pending(work.ledger) if item.id not in fresh]
+def _note_together(work: AtWork, report: Report, subjects: Sequence[str], wish: Wish) -> list[Operation]:
+    done: list[tuple[str, Noted]] = []
+    refused: list[tuple[str, ProcessorError]] = []
+    with work.ledger.atomic():
+        for subject in subjects:
+            try:
+                done.append((subject, wish(work.ledger, subject)))
+            except ProcessorError as error:
+                refused.append((subject, error))
+    report.errors += refused
+    return [item for subject, noted in done for item in report.add(subject, noted)]
+
+
+class _Link:
+    """An open link and what is sent over it, kind by kind: captures first, releases last."""
+
+    def __init__(self, work: AtWork, till: Till, cards: CardTable, window: int) -> None:
+        self._work, self._till, self._cards, self._window = work, till, cards, window
+
+    def send_again(self, report: Report, *, but: Collection[str]) -> None:
+        """What was owed before."""
+        self.send(report, [item for item in pending(self._work.ledger) if item.id not in but], repeat=True)
+
+    def send(self, report: Report, owed: Sequence[Operation], *, repeat: bool) -> None:
         for kind in OperationKind:
-            for owed, repeat in ((old, True), (new, False)):
-                of_kind = [item for item in owed if item.kind is kind]
-                for start in range(0, len(of_kind), window):
-                    some = of_kind[start : start + window]
-                    sent = operations.send(till, cards, some, repeat=repeat, now=work.station.clock())
-                    report.sent.add(sent)
+            of_kind = [item for item in owed if item.kind is kind]
+            for start in range(0, len(of_kind), self._window):
+                some = of_kind[start : start + self._window]
+                now = self._work.station.clock()
+                report.sent.add(operations.send(self._till, self._cards, some, repeat=repeat, now=now))
 
 
 @contextmanager

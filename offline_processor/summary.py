@@ -120,6 +120,8 @@ def show(report: RunReport, ledger: Ledger) -> None:
             "Stopped as asked, between two windows: nothing is with the acquirer. Run again to go on.",
             style="bold",
         )
+    if cases.anything_waits(ledger):
+        console.say("What waits, why, and what may be done: offline-processor cases")
     if report.acquirer_silent:
         console.warn(
             "The acquirer gave no answer to a whole window: charging stopped. Run again when it does."

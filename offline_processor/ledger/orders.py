@@ -32,8 +32,11 @@ _INTENT = (
 )
 # What is open is held; a window that is being sent has just been given its numbers.
 _STANS_IN_USE = (
-    "SELECT l.stan, l.operation_stan FROM orders AS o JOIN live_attempt AS l USING (number)"
-    " WHERE o.state = 'held' UNION ALL SELECT stan, 0 FROM operation WHERE state = 'pending'"
+    "SELECT l.stan FROM orders AS o JOIN live_attempt AS l USING (number)"
+    " WHERE o.state = 'held' AND l.stan BETWEEN ?1 AND ?2 UNION ALL"
+    " SELECT l.operation_stan FROM orders AS o JOIN live_attempt AS l USING (number)"
+    " WHERE o.state = 'held' AND l.operation_stan BETWEEN ?1 AND ?2 UNION ALL"
+    " SELECT stan FROM operation WHERE state = 'pending' AND stan BETWEEN ?1 AND ?2"
 )
 WAITING = "o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, o.release_at"
 _ATTEMPTS = (
@@ -184,11 +187,11 @@ def next_references(
 def next_stans(ledger: Ledger, count: int) -> list[int]:
     """The next trace numbers, which wrap; never one that a message without an answer still has."""
     stan, stans = ledger.counter("stan"), list[int]()
-    in_use = {used for row in list(ledger.rows(_STANS_IN_USE)) for used in row} if count else set()
     while len(stans) < count:
-        stan = stan % STAN_LIMIT + 1
-        if stan not in in_use:
-            stans.append(stan)
+        first = stan % STAN_LIMIT + 1
+        stan = min(STAN_LIMIT, first + count - len(stans) - 1)
+        in_use = {used for (used,) in list(ledger.rows(_STANS_IN_USE, (first, stan)))}
+        stans += [free for free in range(first, stan + 1) if free not in in_use]
     ledger.set_counter("stan", stan)
     return stans
 

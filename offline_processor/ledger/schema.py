@@ -377,6 +377,7 @@ _KEPT_CARDS = (
     # The boxes that stand beside an approval, by the time of their end.
     """CREATE INDEX vault_of_approved ON live_attempt (vault_until) WHERE vault IS NOT NULL AND state = 'approved'""",
 )
+_STANS = ("CREATE INDEX operations_pending_stan ON operation (stan) WHERE state = 'pending'",)
 
 
 @migrations()
@@ -399,3 +400,10 @@ def subjects_waiting(database: Database) -> None:
     database.execute(
         "CREATE INDEX subject_requests_waiting ON subject_request (came_at) WHERE state = 'waiting'"
     )
+
+
+@migrations()
+def stans(database: Database) -> None:
+    """Which trace numbers are on their way."""
+    for statement in _STANS:
+        database.execute(statement)
