@@ -422,6 +422,26 @@ def test_reversal_that_was_answered_no_is_repeated_over_a_new_connection() -> No
     assert host.seen("0421") == ["500001", "500002"] * 2
 
 
+def test_connection_that_is_left_by_choice_sends_what_it_began_and_no_more() -> None:
+    def slow_reader(peer: Peer) -> None:
+        peer.answer(peer.request(), code="96")
+        time.sleep(
+            0.3
+        )  # meanwhile a frame is stuck half-way, and the last of the window may not go here again
+        peer.serve()
+
+    with scripted_host(PATIENT, signed_on(slow_reader), polite) as host:
+        host.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        with caller(host, PATIENT, in_flight=256) as ours:
+            ours.link._connections[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+            assert codes(ours.reverse(1)) == ["96"]
+            assert codes(ours.reverse(*range(2, 91), 1)) == ["00"] * 90
+    seen = [[message.fields[11] for message in peer.seen if message.mti == "0421"] for peer in host.peers]
+    assert seen[0][0] == seen[1][-1] == "500001"
+    assert len(seen[0]) > 1
+    assert sorted(seen[0][1:] + seen[1][:-1]) == [f"{500_000 + number:06d}" for number in range(2, 91)]
+
+
 def test_acquirer_that_is_not_there_is_said_before_anything_is_sent() -> None:
     with scripted_host(ASCII, polite) as host:
         host.stop_listening()
