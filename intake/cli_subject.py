@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 
 from intake.cli_trust import read_settings
+from intake.declines import Callers
 from intake.enquiries.desk import EnquiryDesk
 from intake.errors import IntakeError
 from intake.live_keys import LiveKeys
@@ -185,6 +186,7 @@ def _run(*, dry_run: bool, config: Path, as_json: bool) -> ExitCode:
     erased = {Kept.SEALED_SUBJECT.value: len(over)}
     if not dry_run:  # the two files of their own count as they erase
         with _subscribers(node) as subscribers, _enquiries(node) as desk:
+            erased[Kept.CALLER.value] = Callers(node.state, os.getpid()).erase_old(now)
             erased[Kept.NEWSLETTER.value] = subscribers.erase_unconfirmed(now=now)
             erased[Kept.ENQUIRY.value] = desk.erase_old(
                 closed_days=intake.enquiry_days, open_days=intake.enquiry_open_days, now=now

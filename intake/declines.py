@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keys.durable import make_directory
+from transfer.retention import RULES, Kept
 
-KEPT_DAYS = 7
 SETTLED_MINIMUM = 5
 DECLINED_PART = 0.75
 _DAY = 86_400
+_KEPT_DAYS = RULES[Kept.CALLER].seconds // _DAY
+_NAME = "callers"
 _RECORD = struct.Struct(">16sQQ")  # order id, tag, Unix seconds
 _TOGETHER = 64
 _AT_ONCE = 500
@@ -32,11 +34,11 @@ Statuses = Callable[[list[str]], Mapping[str, str]]
 
 
 class Callers:
-    """Where new orders came from, in ``directory``, written by this ``worker`` (a process id)."""
+    """Where new orders came from, in the node's ``state``, written by this ``worker`` (a process id)."""
 
-    def __init__(self, directory: Path, worker: int) -> None:
-        make_directory(directory)
-        self._directory = directory
+    def __init__(self, state: Path, worker: int) -> None:
+        self._directory = state / _NAME
+        make_directory(self._directory)
         self._worker = worker
         self._new: list[bytes] = []
 
@@ -62,16 +64,23 @@ class Callers:
 
     def tags(self, now: float) -> dict[int, list[str]]:
         """The orders (ids, hex) of each tag, of the last days; what is older is removed."""
-        oldest = int(now) // _DAY - KEPT_DAYS
+        self.erase_old(now)
         found: dict[int, list[str]] = defaultdict(list)
         for path in self._directory.iterdir():
-            day = path.name.partition("-")[0]
-            if not day.isdigit() or int(day) < oldest:
-                path.unlink(missing_ok=True)
-                continue
             for order_id, tag, _ in _records(path):
                 found[tag].append(order_id.hex())
         return found
+
+    def erase_old(self, now: float) -> int:
+        """Remove the days whose time is over; how many records that were."""
+        oldest = int(now) // _DAY - _KEPT_DAYS + 1
+        erased = 0
+        for path in self._directory.iterdir():
+            day = path.name.partition("-")[0]
+            if not day.isdigit() or int(day) < oldest:
+                erased += sum(1 for _ in _records(path))
+                path.unlink(missing_ok=True)
+        return erased
 
 
 class Suspects:

@@ -14,6 +14,7 @@ from intake import forms
 from intake.enquiries.form import EnquiryForm, EnquiryTaken
 from intake.newsletter.form import NewsletterAsked, NewsletterForm
 from intake.problems import MEDIA_TYPE, ProblemDocument
+from intake.webhooks.message import StatusMessage
 
 API_VERSION = "1.1.0"
 _JSON = "application/json"
@@ -54,6 +55,7 @@ _TYPES = (
     forms.Keys,
     forms.Live,
     forms.Ready,
+    StatusMessage,
     NewsletterForm,
     NewsletterAsked,
     EnquiryForm,
@@ -93,6 +95,7 @@ def openapi_document() -> bytes:
             "/metrics": {"get": _metrics()},
             **_letters(),
         },
+        "webhooks": {"orderStatus": {"post": _order_status()}},
         "components": {
             "schemas": schemas,
             "securitySchemes": {
@@ -120,8 +123,6 @@ _PROBLEMS = {
     "500": "An unexpected error.",
     "503": "Not ready, out of keys, or too busy; see Retry-After.",
 }
-
-
 _WAIT = ("429", "503")
 _ALLOW = {"Allow": {"schema": {"type": "string"}}}
 
@@ -185,6 +186,32 @@ def _show_order() -> dict[str, Any]:
             "200": _answer("Its status.", _reference("Status"), _ETAG | _RETRY_AFTER),
             "304": {"description": "Not changed.", "headers": _ETAG | _RETRY_AFTER | _TRACE},
             **_problems("404", "405", "429", "500", "503"),
+        },
+    }
+
+
+def _order_status() -> dict[str, Any]:
+    """What the shop's own server is told (Standard Webhooks 1.0)."""
+    text = {"type": "string"}
+    headers = {
+        "webhook-id": "The same however often a change is told: drop what you had.",
+        "webhook-timestamp": "When it was sent, in Unix seconds: refuse what is older than some minutes.",
+        "webhook-signature": "One v1 signature a secret, with spaces between.",
+    }
+    return {
+        "operationId": "orderStatus",
+        "summary": "An order's status changed. Sent at least once, and again until it is answered 2xx.",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": meaning, "schema": text}
+            for name, meaning in headers.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {_JSON: {"schema": _reference("StatusMessage")}},
+        },
+        "responses": {
+            "2XX": {"description": "Taken."},
+            "410": {"description": "Not wanted any more."},
         },
     }
 

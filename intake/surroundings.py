@@ -26,8 +26,6 @@ from intake.tallies import Tallies, layout_of, make_tallies
 from transfer.register import Register
 from transfer.sync.node import LAST_RETURN
 
-_CALLERS = "callers"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
@@ -88,7 +86,7 @@ def surround(
 ) -> Surroundings:
     """One worker's. ``routes``: the templates of all addresses that the application has."""
     table = RateTable(shared.rates)
-    callers = Callers(state / _CALLERS, outside.worker)
+    callers = Callers(state, outside.worker)
     suspects = Suspects(
         callers,
         news=lambda: str((register.fact(LAST_RETURN) or {}).get("name", "")),

@@ -30,6 +30,7 @@ class Kept(StrEnum):
     SEALED_SUBJECT = "sealed-subject"
     ENQUIRY = "enquiry"
     NEWSLETTER = "newsletter"
+    CALLER = "caller"
     LOG = "log"
     BACKUP = "backup"
 
@@ -168,6 +169,15 @@ SCHEDULE: Final = (
         since="until unsubscribed; one that nobody confirmed 7 days",
         ground=_CONSENT,
         ended_by="the person's own click, intake retention run",
+    ),
+    Rule(
+        kind=Kept.CALLER,
+        what="from which network an order came, as a digest with a secret key",
+        side="online",
+        days=7,
+        since="the order came",
+        ground=_INTEREST,
+        ended_by="intake, intake retention run",
     ),
     Rule(
         kind=Kept.LOG,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from intake.declines import KEPT_DAYS, Callers, Suspects, is_suspicious
+from intake.declines import Callers, Suspects, is_suspicious
 from tests.intake.node import Node
 from tests.intake.orders import good_order, new_key
 from transfer.register import Register
@@ -43,19 +43,19 @@ def test_orders_are_remembered_for_a_week_by_their_tags(tmp_path: Path) -> None:
         (first, second)[number % 2].note(order, 7 + number % 3, NOW)
     first.flush(NOW)
     second.flush(NOW)
-    found = Callers(tmp_path, 3).tags(NOW + KEPT_DAYS * DAY)
+    found = Callers(tmp_path, 3).tags(NOW + 6 * DAY)
     assert {tag: sorted(ids) for tag, ids in found.items()} == {
         7 + rest: sorted(order.hex() for order in orders[rest::3]) for rest in range(3)
     }
-    assert Callers(tmp_path, 3).tags(NOW + (KEPT_DAYS + 1) * DAY) == {}
-    assert list(tmp_path.iterdir()) == []
+    assert Callers(tmp_path, 3).tags(NOW + 7 * DAY) == {}
+    assert list((tmp_path / "callers").iterdir()) == []
 
 
 def test_a_record_that_was_torn_costs_no_other(tmp_path: Path) -> None:
     callers = Callers(tmp_path, 1)
     callers.note(bytes(16), 1, NOW)
     callers.flush(NOW)
-    (path,) = tmp_path.iterdir()
+    (path,) = (tmp_path / "callers").iterdir()
     with path.open("ab") as file:
         file.write(b"torn")
     assert callers.tags(NOW) == {1: [bytes(16).hex()]}
