@@ -30,6 +30,7 @@ ARGUMENTS = {
     "backup": ("--out", "{root}/day.sealed"),
     "cancel": (UNKNOWN, *REASON),
     "day": (),
+    "close-day": ("--who", "A. Keeper"),
     "dispatch": (UNKNOWN,),
     "reconcile": ("{root}/report.csv", *PERIOD),
     "refund": (UNKNOWN, "--whole", "--reference", "R-1", *REASON),
