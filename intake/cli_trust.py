@@ -20,6 +20,7 @@ from intake.errors import IntakeError
 from intake.health import Health
 from intake.limits import LimitsConfig
 from intake.live_keys import LiveKeys
+from intake.policy import policy_notices
 from intake.server import open_spool, register_path
 from keys import console
 from keys.config import load
@@ -108,7 +109,8 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
     health = health_of(settings).report()
     node = Node.of(settings)
     trusted = trust_status(node)
-    notices = [*health.notices, *of_trust(node)]
+    letters = policy_notices(settings.state, now=int(time.time()), random=os.urandom)
+    notices = [*health.notices, *of_trust(node), *letters]
     path = register_path(settings)
     orders = listing.counts(path) if path.exists() else {}
     code = ExitCode.NEEDS_PERSON if notices or health.reasons else ExitCode.DONE

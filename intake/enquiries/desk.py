@@ -52,6 +52,11 @@ class Enquiry:
     closed_at: int
 
 
+def enquiries_are_there(state: Path) -> bool:
+    """Whether anybody ever could ask something here."""
+    return (state / _FILE).exists()
+
+
 class EnquiryDesk:
     """The file in a node's ``state``. ``random`` makes numbers."""
 

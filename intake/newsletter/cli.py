@@ -29,12 +29,12 @@ from intake.newsletter.issue import load_issue
 from intake.newsletter.place import open_subscribers
 from intake.newsletter.sending import Sent, send_confirmations, send_issue
 from intake.newsletter.subscribers import Subscribers
+from intake.policy import UNSENT_SECONDS
 from intake.texts import clean, email_address
 from keys import console
 from keys.console import ExitCode, say, shared_options, warn
 
 _FOLLOW_SECONDS = 2.0
-_LATE_SECONDS = 3600
 _AFTER_A_FAULT_SECONDS = 30.0
 _FILE = """
 \b
@@ -151,7 +151,7 @@ def _status(*, config: Path, as_json: bool) -> ExitCode:
     """Show how many get the newsletter, how many wait, and how each issue stands. No address is shown."""
     with _subscribers(config) as subscribers:
         counts, standings = subscribers.counts(), Deliveries(subscribers.file).standings()
-    is_late = 0 < counts.to_write_since < _now() - _LATE_SECONDS
+    is_late = 0 < counts.to_write_since < _now() - UNSENT_SECONDS
     if as_json:
         console.print_json({**asdict(counts), "issues": [asdict(one) for one in standings]})
     else:

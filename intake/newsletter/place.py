@@ -18,6 +18,11 @@ from keys.durable import create_durable, make_directory
 _FILE, _SECRET = "newsletter.db", "newsletter.key"
 
 
+def newsletter_is_there(state: Path) -> bool:
+    """Whether anybody ever could ask for the newsletter here."""
+    return (state / _FILE).exists()
+
+
 def open_subscribers(state: Path, *, random: Callable[[int], bytes]) -> Subscribers:
     """The newsletter of the node whose state is ``state``; what is missing is made."""
     make_directory(state)

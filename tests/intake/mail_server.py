@@ -63,13 +63,21 @@ class MailServer:
     def counts(self) -> Counter[str]:
         return Counter(came.to for came in self.inbox)
 
-    def start(self, *, tls: ssl.SSLContext | None = None, login: tuple[str, str] | None = None) -> MailServer:
+    def start(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        is_implicit: bool = False,
+        login: tuple[str, str] | None = None,
+    ) -> MailServer:
         def authenticator(server: Any, session: Any, envelope: Any, kind: str, given: Any) -> AuthResult:
             assert isinstance(given, LoginPassword)
             self.logins.append((given.login.decode(), given.password.decode()))
             return AuthResult(success=self.logins[-1] == login)
 
-        options: dict[str, Any] = {"tls_context": tls, "require_starttls": True} if tls else {}
+        options: dict[str, Any] = {}
+        if tls:
+            options = {"ssl_context": tls} if is_implicit else {"tls_context": tls, "require_starttls": True}
         if login:
             options |= {"authenticator": authenticator, "auth_required": True, "auth_require_tls": bool(tls)}
         self.controller = _Controller(

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from intake.enquiries.desk import EnquiryDesk
+from intake.enquiries.form import Question
+from intake.newsletter.place import open_subscribers
 from keys.public.fingerprint import fingerprint, words
 from tests.intake.answers import problem, stored
 from tests.intake.node import Node, OfflineSide
@@ -255,3 +258,30 @@ def test_workers_end_with_the_process_that_started_them(new_node: NewNode) -> No
     while any(map(at_work, workers)):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_status_names_letters_that_nobody_sees_to(new_node: NewNode, run_intake: RunIntake) -> None:
+    node = new_node().configure().enrol(40)
+    now = int(time.time())
+    subscribers = open_subscribers(node.state, random=bytes)
+    desk = EnquiryDesk(node.state, random=bytes)
+
+    def rules() -> set[str]:
+        _, output, _ = run_intake("status", "--config", node.config, "--json")
+        return {notice["rule"] for notice in json.loads(output)["notices"]}
+
+    young, old = (Question(name="N", email="late@example.org", text=text) for text in ("Hej", "Hallo"))
+    desk.receive(young, now=now - 86_400)
+    subscribers.ask("late@example.org", words="", now=now - 60)
+    before = rules()
+    assert not before & {"NEWSLETTER-UNSENT", "ENQUIRY-WAITING"}
+    with subscribers.file.transaction() as connection:
+        connection.execute("UPDATE subscriber SET asked_at = ?", (now - 3700,))
+    desk.erase("AAAA-AAAA")  # the number that this desk gives to all
+    desk.receive(old, now=now - 4 * 86_400)
+    code, output, _ = run_intake("status", "--config", node.config)
+    assert code == 3
+    assert rules() - before == {"NEWSLETTER-UNSENT", "ENQUIRY-WAITING"}
+    assert "late@" not in output
+    subscribers.file.close()
+    desk.close()

@@ -108,6 +108,13 @@ def test_mail_goes_out_under_tls_and_with_the_password_of_the_file(
     assert refused(server, tls=Tls.STARTTLS, ca_file=certificate, **login) == "MAIL-LOGIN"
 
 
+def test_tls_from_the_first_byte_works_too(server: MailServer, certificate: Path) -> None:
+    server.start(tls=tls_of(certificate), is_implicit=True)
+    assert send(server, tls=Tls.IMPLICIT, ca_file=certificate) is Fate.TAKEN
+    server.inbox.clear()
+    assert refused(server, tls=Tls.IMPLICIT) == "MAIL-TLS"
+
+
 def test_a_server_without_tls_gets_nothing_when_tls_is_configured(
     server: MailServer, certificate: Path
 ) -> None:
