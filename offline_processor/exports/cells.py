@@ -4,7 +4,7 @@ Why here: names and addresses are typed by strangers, and people open these file
 Must not: change a cell that nothing would run.
 
 The rule: an apostrophe goes before ``= + - @`` (their full-width forms too), a tab or a carriage return where they
-begin a cell, spaces before them or not; and where they follow a separator (``, ; |`` tab) or a line break inside a
+begin a cell, blanks, quotes and unseen marks before them or not; and where they follow a separator (``, ; |`` tab) or a line break inside a
 cell, because a program that splits by another separator sees a cell begin there. Other control characters are refused.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 
 # The last four are full-width = + - @, which spreadsheets in East Asian locales read as the plain ones.
 _RUN: Final = r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]"
-_UNSEEN: Final = r"[^\S\t\r\n]*[\"\u200b\u200e\u200f\ufeff]*"
+_UNSEEN: Final = r"(?:[^\S\t\r\n]|[\"\u200b\u200e\u200f\ufeff])*"  # blanks, quotes and marks, in any order
 _BEGINNING: Final = re.compile(rf"(?P<before>(?:^|[,;|\t\r\n]){_UNSEEN})(?={_RUN})")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 

@@ -110,6 +110,7 @@ def test_carrier_that_takes_few_rows_gets_several_files(shop: Shop, tmp_path: Pa
     ("lines", "rule"),
     [
         (["x" * 101], "EXPORT-ROW-LENGTH"),
+        (["=" + "x" * 99], "EXPORT-ROW-LENGTH"),  # with its apostrophe
         (["\ue000"], "EXPORT-ROW-LETTERS"),
         (["\u200d"], "EXPORT-ROW-EMPTY"),
     ],
@@ -482,6 +483,8 @@ def test_harmless_text_is_left_alone(text: str) -> None:
         ("  =1+1", "  '=1+1"),
         ("\t=1", "'\t'=1"),
         ("Flat 2, -1", "Flat 2, '-1"),
+        ('" =1', "\" '=1"),
+        ('\u200b " \ufeff=1', "\u200b \" \ufeff'=1"),
         ("Jean-Luc", "Jean-Luc"),
         ("a@b.org", "a@b.org"),
         ("\uff1d1", "'\uff1d1"),
