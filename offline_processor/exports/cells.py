@@ -4,8 +4,9 @@ Why here: names and addresses are typed by strangers, and people open these file
 Must not: change a cell that nothing would run.
 
 The rule: an apostrophe goes before ``= + - @`` (their full-width forms too), a tab or a carriage return where they
-begin a cell, blanks, quotes and unseen marks before them or not; and where they follow a separator (``, ; |`` tab) or a line break inside a
-cell, because a program that splits by another separator sees a cell begin there. Other control characters are refused.
+begin a cell, blanks, quotes and unseen marks before them or not; and where they follow a separator (``, ; |`` tab) or
+a line break inside a cell, because a program that splits by another separator sees a cell begin there. Other control
+characters are refused.
 """
 
 from __future__ import annotations
