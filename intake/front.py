@@ -97,7 +97,8 @@ class Front:
         client = around.clients.of((scope.get("client") or ("", 0))[0], head.forwarded_for)
         path, method = scope["path"], scope["method"]
         is_order = path == ORDERS_ROUTE
-        refused = self._beyond(client, method, path) or (AMBIGUOUS if head.is_ambiguous else None)
+        now = around.outside.now()
+        refused = self._beyond(client, method, path, now) or (AMBIGUOUS if head.is_ambiguous else None)
         if is_order:
             refused = refused or self._crowded(client)
             self._enter(client)
@@ -115,7 +116,7 @@ class Front:
         finally:
             if is_order:
                 self._leave(client)
-            self._write_down(scope, exchange, client, around.outside.ticks() - started)
+            self._write_down(scope, exchange, client, now, around.outside.ticks() - started)
 
     async def _answer(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         client, refused = scope[_JUDGED]
@@ -126,9 +127,9 @@ class Front:
         else:
             await self.application(scope, receive, send)
 
-    def _beyond(self, client: Client, method: str, path: str) -> Problem | None:
+    def _beyond(self, client: Client, method: str, path: str, now: float) -> Problem | None:
         """Why this request is beyond a limit, or None."""
-        limits, now = self._around.limits, self._around.outside.now()
+        limits = self._around.limits
         if wait := limits.request(client, now):
             return self._limited(REQUESTS, wait)
         if path == ORDERS_ROUTE:
@@ -161,9 +162,7 @@ class Front:
             del self._under_way[client.address]
 
     async def _show_metrics(self, scope: asgi.Scope, send: asgi.Send, client: Client) -> None:
-        if (
-            not client.is_local
-        ):  # how much a shop sells is nobody's business; to others the address is nothing
+        if not client.is_local:  # how much a shop sells is nobody's business
             await asgi.answer_problem(send, NOT_FOUND)
         elif scope["method"] not in ("GET", "HEAD"):
             await asgi.answer_problem(send, method_refused("GET, HEAD"))
@@ -173,20 +172,21 @@ class Front:
             headers = [(b"cache-control", b"no-store")]
             await asgi.answer(send, int(HTTPStatus.OK), body, headers, media_type.encode("ascii"))
 
-    def _remember(self, client: Client, order_id: bytes) -> None:
+    def _remember(self, client: Client, order_id: str, now: float) -> None:
         """A new order: it counts for its network now, and once it is known how it fared."""
-        around = self._around
-        now = around.outside.now()
-        around.limits.count(client, ORDERS, now)
         if client.is_shop:
             return
-        around.callers.note(order_id, client.caller, now)
+        around = self._around
+        around.limits.count(client, ORDERS, now)
+        around.callers.note(bytes.fromhex(order_id), client.caller, now)
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             around.callers.flush(now)
             asyncio.get_running_loop().run_in_executor(None, around.suspects.look, now)
 
-    def _write_down(self, scope: asgi.Scope, exchange: _Exchange, client: Client, seconds: float) -> None:
+    def _write_down(
+        self, scope: asgi.Scope, exchange: _Exchange, client: Client, now: float, seconds: float
+    ) -> None:
         around, status, trace = self._around, exchange.status, exchange.trace
         route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else METHODS[-1]
         rule = "" if status < HTTPStatus.BAD_REQUEST else exchange.note
@@ -194,14 +194,14 @@ class Front:
         if rule:
             around.tallies.refusal(rule)
         if exchange.note.startswith(asgi.NEW):
-            self._remember(client, bytes.fromhex(exchange.note.removeprefix(asgi.NEW)))
+            self._remember(client, exchange.note.removeprefix(asgi.NEW), now)
         elif route == ORDER_ROUTE and status == HTTPStatus.NOT_FOUND:
-            around.limits.count(client, TOKENS, around.outside.now())
+            around.limits.count(client, TOKENS, now)
         elif route in _LETTERS and method == "POST" and status < HTTPStatus.BAD_REQUEST:
-            around.limits.count(client, LETTERS, around.outside.now())
+            around.limits.count(client, LETTERS, now)
         around.log.write(
             RequestLine(
-                time=round(around.outside.now(), 3),
+                time=round(now, 3),
                 level="error" if status >= _SEVERE else "info",
                 event="request",
                 method=method,

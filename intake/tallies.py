@@ -31,6 +31,12 @@ _METHOD_PLACE = {method: place for place, method in enumerate(METHODS)}
 _STATUS_PLACE = {status: place for place, status in enumerate(STATUSES)}
 
 
+def _place(method: str, status: int) -> int:
+    """Where a method and a status are counted, from where their route begins."""
+    row = _METHOD_PLACE.get(method, len(METHODS) - 1)
+    return row * len(STATUSES) + _STATUS_PLACE.get(status, len(STATUSES) - 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Which series there are: routes as templates, rules of refusals, limits by name; "other" is last of each."""
@@ -49,8 +55,7 @@ class Layout:
 
     def request(self, route: int, method: str, status: int) -> int:
         """Where requests of a route, a method and a status are counted."""
-        place = _METHOD_PLACE.get(method, len(METHODS) - 1) * len(STATUSES)
-        return self.start(route) + place + _STATUS_PLACE.get(status, len(STATUSES) - 1)
+        return self.start(route) + _place(method, status)
 
     def start(self, route: int) -> int:
         """Where a route's counters begin."""
@@ -88,16 +93,18 @@ class Tallies:
         self._memory = mmap.mmap(memory, _WORKERS_MAXIMUM * _PLACE_SIZE)
         self._all = memoryview(self._memory).cast("Q")
         self._words = self._of(_claim(memory))
-        self._routes = {name: place for place, name in enumerate(layout.routes)}
+        self._starts = {
+            name: (layout.start(place), layout.times(place)) for place, name in enumerate(layout.routes)
+        }
+        self._start_of_others = self._starts[_OTHER]
         self._rules = {name: place for place, name in enumerate(layout.rules)}
         self._limits = {name: place for place, name in enumerate(layout.limits)}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request; a route that is not known is "other"."""
-        words, layout = self._words, self.layout
-        place = self._routes.get(route, len(layout.routes) - 1)
-        words[layout.request(place, method, status)] += 1
-        times = layout.times(place)
+        words = self._words
+        start, times = self._starts.get(route, self._start_of_others)
+        words[start + _place(method, status)] += 1
         words[times + bisect_left(BUCKETS, seconds)] += 1
         words[times + len(BUCKETS) + 1] += max(0, int(seconds * _MICROSECONDS))
 
