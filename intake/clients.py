@@ -57,7 +57,7 @@ class Clients:
         caller_key: bytes,
     ) -> None:
         self._proxies = tuple(trusted_proxies)
-        self._shop = (*_LOOPBACK, *shop_addresses)
+        self._shop = tuple(shop_addresses)
         self._key = key
         self._caller_key = caller_key
         self._known: dict[tuple[str, bytes], Client] = {}
@@ -75,14 +75,17 @@ class Clients:
     def _look(self, peer: str, forwarded_for: bytes) -> Client:
         address = _address(peer)
         client = None if address is None else self._behind(address, forwarded_for)
+        # With the header it is a proxy's request, also if the proxy is not named as one: then all that it brings is one
+        # client with a customer's limits, which is noticed, and not the shop, which would not be.
+        is_local = address is not None and not forwarded_for and _is_in(address, _LOOPBACK)
         narrow = b"?" if client is None else _network(client, _NARROW)
         wide = b"??" if client is None else _network(client, _WIDE)
         return Client(
             address=_tag(narrow, self._key),
             prefix=_tag(wide, self._key),
             caller=_tag(narrow, self._caller_key),
-            is_shop=client is not None and _is_in(client, self._shop),
-            is_local=address is not None and not forwarded_for and _is_in(address, _LOOPBACK),
+            is_shop=is_local or (client is not None and _is_in(client, self._shop)),
+            is_local=is_local,
         )
 
     def _behind(self, address: Address, forwarded_for: bytes) -> Address:

@@ -223,8 +223,8 @@ def enter_worker(parent: int) -> None:
     ``parent`` is the process that started it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * _CONNECTIONS_MAXIMUM), most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, 2 * _CONNECTIONS_MAXIMUM)), most))
     # A worker whose parent was killed would go on taking orders on a port that nobody watches any more. It is killed,
     # not asked: a request to stop that comes while the server starts can be lost, and a kill loses no answered order.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

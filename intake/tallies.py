@@ -25,7 +25,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 _MICROSECONDS = 1_000_000
 _WORD = 8
 _WORKERS_MAXIMUM = 128
-_PLACE_SIZE = 256 * 1024
+_PLACE_WORDS = 32 * 1024
+_IS_USED = _PLACE_WORDS - 1  # the last word of a place says whether any worker ever had it
 _OTHER = "other"
 _METHOD_PLACE = {method: place for place, method in enumerate(METHODS)}
 _STATUS_PLACE = {status: place for place, status in enumerate(STATUSES)}
@@ -87,12 +88,14 @@ class Tallies:
     """One worker's counters in the memory that ``make_tallies`` made. Not for threads: the event loop counts."""
 
     def __init__(self, memory: int, layout: Layout) -> None:
-        if layout.words * _WORD > _PLACE_SIZE:
+        if layout.words > _IS_USED:
             raise ValueError("more series than there is memory for")
         self.layout = layout
-        self._memory = mmap.mmap(memory, _WORKERS_MAXIMUM * _PLACE_SIZE)
+        self._memory = mmap.mmap(memory, _WORKERS_MAXIMUM * _PLACE_WORDS * _WORD)
         self._all = memoryview(self._memory).cast("Q")
-        self._words = self._of(_claim(memory))
+        place = _claim(memory)
+        self._words = self._of(place)
+        self._all[place * _PLACE_WORDS + _IS_USED] = 1
         self._starts = {
             name: (layout.start(place), layout.times(place)) for place, name in enumerate(layout.routes)
         }
@@ -118,17 +121,18 @@ class Tallies:
 
     def sums(self) -> Sequence[int]:
         """Every counter, added up over all workers that ever were since the server's start."""
-        return [sum(counts) for counts in zip(*map(self._of, range(_WORKERS_MAXIMUM)), strict=True)]
+        used = (place for place in range(_WORKERS_MAXIMUM) if self._all[place * _PLACE_WORDS + _IS_USED])
+        return [sum(counts) for counts in zip(*map(self._of, used), strict=True)]
 
     def _of(self, place: int) -> memoryview:
-        start = place * _PLACE_SIZE // _WORD
+        start = place * _PLACE_WORDS
         return self._all[start : start + self.layout.words]
 
 
 def make_tallies() -> int:
     """The descriptor of fresh counters in memory: they begin with the server."""
     descriptor = os.memfd_create("tallies", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, _WORKERS_MAXIMUM * _PLACE_SIZE)
+    os.ftruncate(descriptor, _WORKERS_MAXIMUM * _PLACE_WORDS * _WORD)
     return descriptor
 
 

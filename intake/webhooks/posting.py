@@ -23,6 +23,7 @@ from intake.webhooks.settings import Endpoint
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 20.0
 _RETRY_AFTER_MAXIMUM = 86_400
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that was ever given out
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _USER_AGENT = "sealed-orders-webhooks/1"
 Resolve = Callable[[str, int], Sequence[str]]
@@ -133,6 +134,8 @@ def _may_call(address: Address, allowed: Sequence[Network]) -> bool:
     inner = _inner(address)
     if any(inner.version == network.version and inner in network for network in allowed):
         return True
+    if inner.version == _GLOBAL_UNICAST.version and inner not in _GLOBAL_UNICAST:
+        return False
     return inner.is_global and not inner.is_multicast and not inner.is_reserved
 
 

@@ -168,6 +168,8 @@ def test_only_a_program_of_this_machine_is_local() -> None:
     assert not table.of("192.0.2.1", b"").is_local
     assert table.of("192.0.2.1", b"").is_shop
     assert not table.of("127.0.0.1", b"198.51.100.1").is_shop
+    assert not clients().of("127.0.0.1", b"198.51.100.1").is_shop
+    assert table.of("127.0.0.1", b"").is_shop
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "10.0.0.1/8", "300.1.1.1", "*"])
@@ -257,10 +259,12 @@ def test_nobody_writes_letters_without_end(new_node: NewNode) -> None:
 def test_a_stranger_cannot_speak_for_others(new_node: NewNode) -> None:
     node = new_node().configure(more=LIMITS + 'trusted_proxies = ["192.0.2.1"]\n').enrol().start()
     accepted = node.post(good_order(), new_key()).json
-    # Loopback is not trusted here: all of these are one client, a program of this machine.
-    for last in range(8):
-        answer = node.get(f"/orders/{accepted['order_id']}", X_Forwarded_For=f"198.51.100.{last}")
-        assert answer.status == 404
+    # Loopback is not trusted here: whoever it claims to speak for, all of these are one client, and not the shop.
+    statuses = [
+        node.get(f"/orders/{accepted['order_id']}", X_Forwarded_For=f"198.51.100.{last}").status
+        for last in range(8)
+    ]
+    assert statuses == [404] * 4 + [429] * 4
     assert node.get("/metrics", X_Forwarded_For="198.51.100.1").status == 404
 
 
