@@ -165,7 +165,7 @@ def carry_out(
             )
             try:
                 if link is None and report.unreachable is None and (made or owed_before):
-                    link = _Link(work, *stack.enter_context(open_till(work)))
+                    link = _Link(work, *stack.enter_context(open_till(work, before_screen=bars.stop)))
                     link.send_again(report, but={item.id for item in made})
                 if link is not None and report.unreachable is None:
                     link.send(report, made, repeat=False)
@@ -232,13 +232,19 @@ class _Link:
 
 
 @contextmanager
-def open_till(work: AtWork) -> Iterator[tuple[Till, CardTable, int]]:
-    """The link to the acquirer with every reversal sent that is owed; cards and window for what follows."""
+def open_till(
+    work: AtWork, *, before_screen: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Till, CardTable, int]]:
+    """The link to the acquirer with every reversal sent that is owed; cards and window for what follows.
+
+    ``before_screen`` is called before an operator is shown another screen.
+    """
     settings, clock = work.settings, work.station.clock
     desk = Desk(
         ledger=work.ledger,
         rehearsal=work.keystore.rehearsal,
         clock=clock,
+        before_screen=before_screen,
     )
     acquirer = open_acquirer(settings.acquirer, desk)
     window = min(settings.processor.window, acquirer.window or settings.processor.window)

@@ -78,7 +78,8 @@ def judge(shop: Shop) -> None:
         assert ledger.verify_chain()
 
 
-def sweep(folder: Path, limit: int | None) -> None:
+def sweep(folder: Path, limit: int) -> None:
+    """Kill at ``limit`` of the steps, drawn by chance, or at every one if there are no more."""
     base, at_work = folder / "base", folder / "work"
     base.mkdir()
     shop, _ = authorised_orders(base)
@@ -93,8 +94,7 @@ def sweep(folder: Path, limit: int | None) -> None:
     steps = steps_of(lambda: give_commands(config), folder / "trace")
     judge(copied)
     assert steps.count("COMMIT") > 20
-    every = list(range(len(steps)))
-    places = every if limit is None else random.Random(4).sample(every, limit)
+    places = random.Random(4).sample(range(len(steps)), min(limit, len(steps)))
     for at in places:
         fresh()
         assert killed(lambda: give_commands(config), at) == KILLED, at
