@@ -34,6 +34,10 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"
 
 
+_FATES = {2: Fate.TAKEN, 4: Fate.LATER, 5: Fate.REFUSED}
+"""By the first digit of the answer to a message (RFC 5321, 4.2.1); any other says nothing."""
+
+
 class MailLine:
     """One connection to the server of ``mail`` at a time, made when it is needed. ``name``: the sender's."""
 
@@ -122,10 +126,12 @@ class MailLine:
             self._drop()
             return Fate.UNKNOWN
         self._sent += 1
-        if code in _OK:
-            return Fate.TAKEN
-        self._reset()
-        return Fate.REFUSED if code >= _PERMANENT else Fate.LATER
+        fate = _FATES.get(code // 100, Fate.UNKNOWN)
+        if fate is Fate.UNKNOWN:
+            self._drop()  # an answer that is none: the server may have the message, and nobody knows what comes next
+        elif fate is not Fate.TAKEN:
+            self._reset()
+        return fate
 
     def _connection(self) -> smtplib.SMTP:
         if self._smtp is None:

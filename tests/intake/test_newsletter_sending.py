@@ -153,6 +153,8 @@ def test_an_issue_that_went_out_goes_to_those_who_came_since_and_to_nobody_again
         (("rcpt", "550 nobody"), Sent(taken=2, refused=1), Sent(), 0),
         (("data", "451 later"), Sent(taken=2, later=1), Sent(taken=1), 1),
         (("data", "554 spam"), Sent(taken=2, refused=1), Sent(), 0),
+        (("data", "what was that?"), Sent(taken=2, unknown=1), Sent(), 0),
+        (("data", "354 go on"), Sent(taken=2, unknown=1), Sent(), 0),
         (("cut", "before"), Sent(taken=2, unknown=1), Sent(), 0),
         (("cut", "after"), Sent(taken=2, unknown=1), Sent(), 1),
         (("cut", "envelope"), Sent(taken=3), Sent(), 1),
