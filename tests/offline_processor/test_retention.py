@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from contextlib import closing
@@ -18,8 +19,9 @@ from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.disclosures import Disclosed, Export, record
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.snapshot import wipe_snapshot
+from offline_processor.sequences import set_sequence
 from tests.offline_processor.commands import Ran, configure, in_process, processor
-from tests.offline_processor.disaster import back_up
+from tests.offline_processor.disaster import back_up, bring_in_report, lose, rebuild
 from tests.offline_processor.people import four_people
 from tests.offline_processor.shop import (
     DECLINED_CARD,
@@ -179,6 +181,41 @@ def test_backup_made_after_an_erasure_holds_nothing_of_the_person(tmp_path: Path
     snapshot = b"".join(seen)
     assert b"asa1@example.org" in snapshot
     assert b"asa0@example.org" not in snapshot
+    shop.keystore.close()
+
+
+def test_erasure_that_a_restored_backup_has_forgotten_is_done_again_by_the_same_request(
+    tmp_path: Path,
+) -> None:
+    shop = open_shop(tmp_path, custodians=(2, 3))
+    next_bundle(shop, 0, 1)
+    shop.run()
+    dispatched(shop, 0, 1)
+    saved = back_up(shop)
+    wish = ask(shop, "erase", "asa0@example.org")
+
+    def settle() -> None:
+        with shop.ledger() as ledger:
+            request = subject_requests.find(ledger, REQUEST.hex())
+            found = subjects.of_request(ledger, request)
+            subjects.erase(ledger, found, request=request, undelivered=False, who="A", now=shop.now)
+
+    carried(shop, wish)
+    settle()
+    assert people(shop) == [1]
+    lose(shop)
+    rebuild(shop, saved.path)
+    bring_in_report(shop)
+    assert people(shop) == [0, 1]  # the backup is older than the erasure
+    shutil.rmtree(shop.drop_in / shop.node)  # the node has its receipt, and no more the bundle
+    with shop.ledger() as ledger:
+        spool = shop.root / "state" / "spool" / shop.node
+        set_sequence(ledger, spool, node=shop.node, sequence=2, manifest=shop.previous, now=shop.now)
+    shop.run_later()  # its return brings new keys
+    carried(shop, wish)  # what `intake subject resend` sends
+    settle()
+    assert people(shop) == [1]
+    assert b"asa0@example.org" not in raw(shop)
     shop.keystore.close()
 
 
