@@ -45,18 +45,21 @@ def killed_and_drained(
     played: Machine, *, stride: int, chance: random.Random, memory: Path | None = None
 ) -> list[str]:
     """Kill at random points until all orders were sent, then drain; what is wrong."""
-    while played.sent() < played.orders:
+    reach = stride
+    while (sent := played.sent()) < played.orders:
         before = played.seen()
         if chance.random() < 0.2:
             until = time.monotonic() + chance.uniform(0.1, 2.0)
             code = played.run(strike=partial(_is_past, until))
         else:
-            goal = before + chance.randrange(1, stride)
+            goal = before + chance.randrange(1, reach)
             code = played.run(strike=partial(_has_seen, played, goal))
         if code >= 0 and code not in (0, 3, 5):
             return [f"a run ended with {code}: {played.said[-1][-1500:].decode('utf-8', 'replace')}"]
         if code >= 0 and played.seen() == before:
             break
+        # What earlier kills left is reversed first: a run must live long enough to come to something new.
+        reach = stride if played.sent() > sent else reach * 2
     return played.drain(memory=memory)
 
 
