@@ -14,6 +14,33 @@ AIM_INTAKE, AIM_P99_MS, AIM_OFFLINE, AIM_PUSH = 0.30, 25.0, 0.55, 0.5
 AIM_LINK = 0.8
 
 
+def _show_line(console: Console) -> None:
+    linked = line.link_figures()
+    table = Table("link", "messages/s", "of", "ratio", title_justify="left")
+    table.title = f"The ISO 8583 link: authorisations by its driver, {line.COMMIT} at a time, one connection"
+    for found in linked.latency:
+        table.add_row(
+            f"window {found.window}, {line.LATENCY_MS:.0f} ms of host latency",
+            f"{found.rate:,.0f}",
+            f"{found.most:,.0f} (window/latency)",
+            f"{found.rate / found.most:.2f} (aim {AIM_LINK})",
+        )
+    table.add_row(
+        f"window {line.WINDOWS[-1]}, a host that answers at once",
+        f"{linked.at_once:,.0f}",
+        f"{linked.bare:,.0f} (bare encode + decode)",
+        f"{linked.at_once / linked.bare:.2f}",
+    )
+    console.print(table, "")
+
+    table = Table("simulated acquirer", "messages/s", "window/latency", title_justify="left")
+    table.title = "The simulated acquirer on one connection, its books in memory: what it can answer at most"
+    for found in line.simulator_figures():
+        most = f"{found.most:,.0f} ({found.rate / found.most:.2f})" if found.most else "answers at once"
+        table.add_row(f"window {found.window}", f"{found.rate:,.0f}", most)
+    console.print(table, "")
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Leave out the run of 100,000 orders.")
 def bench(*, quick: bool) -> None:
@@ -42,30 +69,7 @@ def bench(*, quick: bool) -> None:
     )
     console.print(table, "")
 
-    linked = line.link_figures()
-    table = Table("link", "messages/s", "of", "ratio", title_justify="left")
-    table.title = f"The ISO 8583 link: authorisations by its driver, {line.COMMIT} at a time, one connection"
-    for found in linked.latency:
-        table.add_row(
-            f"window {found.window}, {line.LATENCY_MS:.0f} ms of host latency",
-            f"{found.rate:,.0f}",
-            f"{found.most:,.0f} (window/latency)",
-            f"{found.rate / found.most:.2f} (aim {AIM_LINK})",
-        )
-    table.add_row(
-        f"window {line.WINDOWS[-1]}, a host that answers at once",
-        f"{linked.at_once:,.0f}",
-        f"{linked.bare:,.0f} (bare encode + decode)",
-        f"{linked.at_once / linked.bare:.2f}",
-    )
-    console.print(table, "")
-
-    table = Table("simulated acquirer", "messages/s", "window/latency", title_justify="left")
-    table.title = "The simulated acquirer on one connection, its books in memory: what it can answer at most"
-    for found in line.simulator_figures():
-        most = f"{found.most:,.0f} ({found.rate / found.most:.2f})" if found.most else "answers at once"
-        table.add_row(f"window {found.window}", f"{found.rate:,.0f}", most)
-    console.print(table, "")
+    _show_line(console)
 
     sizes = offline.SIZES[:-1] if quick else offline.SIZES
     table = Table(
