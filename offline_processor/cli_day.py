@@ -74,9 +74,13 @@ class _Day:
             console.report_error(error, as_json=False)
 
     def answer(self, question: str) -> str:
-        """What a person typed, in small letters; "" for Enter alone."""
+        """What a person typed; "" for Enter alone."""
         self.work.bars.stop()
-        return str(click.prompt(question, default="", show_default=False, err=True)).strip().casefold()
+        return str(click.prompt(question, default="", show_default=False, err=True)).strip()
+
+    def says(self, question: str, word: str) -> bool:
+        """True when the answer was this word."""
+        return self.answer(question).casefold() == word
 
     # The steps
 
@@ -102,7 +106,7 @@ class _Day:
         question = f"Put the shop's IN medium into {drop} and press Enter ({_NONE!r}: there is none today)"
         problems: list[RuleError] = []
         while True:
-            if self.asks and self.answer(question) == _NONE:
+            if self.asks and self.says(question, _NONE):
                 if not self.contents:
                     self.say("No medium came in.")
                 break
@@ -193,7 +197,7 @@ class _Day:
             typed = self.answer(question)
             if same(total, typed):
                 return
-            if typed == _STOP:
+            if typed.casefold() == _STOP:
                 break
             self.say(
                 f"That is not what was taken in. Typed: {typed or 'nothing'}. Taken in: {total}",
@@ -219,7 +223,8 @@ class _Day:
                 if error.rule not in ("ACQUIRER-UNREACHABLE", "ACQUIRER-SIGN-ON"):
                     raise
                 self.refuse(error)
-                if self.asks and self.answer(f"Enter: try again ({_LATER!r}: charge another time)") != _LATER:
+                again = f"Enter: try again ({_LATER!r}: charge another time)"
+                if self.asks and not self.says(again, _LATER):
                     continue
                 self.unfinished.append(error)
                 return
@@ -251,7 +256,7 @@ class _Day:
         drop = self.work.settings.processor.drop_out
         while left:
             medium = f"Put the OUT medium for {', '.join(left)} into {drop} and press Enter"
-            if self.asks and self.answer(f"{medium} ({_LATER!r}: not now)") == _LATER:
+            if self.asks and self.says(f"{medium} ({_LATER!r}: not now)", _LATER):
                 break
             report = self._write_once()
             left = [node for node in left if node not in report.answered]

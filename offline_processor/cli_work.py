@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -35,6 +35,7 @@ from offline_processor.status_report import notices_of
 from offline_processor.stopping import StopSwitch
 from offline_processor.workplace import RunReport, Workplace
 
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPING: Final = (
     "Stopping after what is with the acquirer now. Ctrl-C again stops at once, and leaves that unknown."
 )
@@ -163,15 +164,20 @@ def at_work(
 
 @contextmanager
 def _ends_cleanly(work: AtWork) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the work to stop after the window that is out; a second one ends it there and then."""
+    """Ctrl-C, SIGTERM and a terminal that hangs up ask the work to stop after the window that is out.
+
+    A second one ends it there and then. What whoever started the command lets it ignore stays ignored.
+    """
 
     def asked(number: int, frame: FrameType | None) -> None:
         del number, frame
         if not work.stop.ask():
             raise KeyboardInterrupt
-        work.bars.say(STOPPING)
+        with suppress(OSError):  # the terminal may be gone
+            work.bars.say(STOPPING)
 
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, asked) for number in wanted}
     try:
         yield
     finally:

@@ -7,14 +7,16 @@ answer and one that waits for a person. What the terminal showed is printed, so 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ from offline_processor.control_total import ControlTotal
 from offline_processor.stopping import StopSwitch
 from offline_processor.workplace import RunReport
 from tests.keys.terminal import Terminal
-from tests.offline_processor.commands import configure, processor
+from tests.offline_processor.commands import ROOT, configure, processor
 from tests.offline_processor.line import Line, simulator
 from tests.offline_processor.shop import (
     DECLINED_CARD,
@@ -92,17 +94,7 @@ class Desk:
         return shown
 
     def booked(self, reservations: int) -> None:
-        """Wait until the acquirer has booked so many authorisations."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with closing(sqlite3.connect(f"file:{self.line.books}?mode=ro", uri=True)) as books:
-                (found,) = books.execute(
-                    "SELECT count(*) FROM booking WHERE kind = 'authorisation'"
-                ).fetchone()
-            if found >= reservations:
-                return
-            time.sleep(0.01)
-        raise AssertionError(f"the acquirer never booked {reservations} authorisations")
+        booked(self.line, reservations)
 
     def close(self) -> None:
         self.port_in.pull()
@@ -111,8 +103,37 @@ class Desk:
             Port(place).pull()
 
 
+def booked(line: Line, reservations: int) -> None:
+    """Wait until the acquirer has booked so many authorisations."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with closing(sqlite3.connect(f"file:{line.books}?mode=ro", uri=True)) as books:
+            (found,) = books.execute("SELECT count(*) FROM booking WHERE kind = 'authorisation'").fetchone()
+        if found >= reservations:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the acquirer never booked {reservations} authorisations")
+
+
 def amount_of(number: int) -> int:
     return NO_ANSWER if number == UNANSWERED else 1000 + number
+
+
+@contextmanager
+def over_a_line(config: Path, *, media: bool) -> Iterator[Line]:
+    """A slow acquirer with its own books at the other end of a line, and this configuration for it."""
+    profile = config.with_name("acquirer.toml")
+    shipped = (files("offline_processor.acquirers.iso8583") / "profiles" / "ascii-1987.toml").read_text()
+    profile.write_text(shipped.replace("answer = 30", "answer = 2"))
+    books = config.with_name("acquirer.db")
+    with simulator(books, "--profile", str(profile), "--latency", "60") as line:
+        settings = config.read_text().partition("[acquirer]")[0]
+        config.write_text(
+            settings + ('media_of = "records"\n' if media else "") + '[operator]\nname = "A. Keeper"\n'
+            f'[acquirer]\ndriver = "iso8583"\nprofile = "{profile}"\n'
+            f'address = "{line.address}"\nmerchant = "RECORDSTORE0001"\nterminal = "SHOP0001"\nin_flight = 4\n'
+        )
+        yield line
 
 
 @pytest.fixture
@@ -130,16 +151,7 @@ def desk(tmp_path: Path, tool: Callable[[str], Path]) -> Iterator[Desk]:
     shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
     filled = shop.drop_in / "shop-a"
     config = configure(shop, window=20)
-    profile = tmp_path / "acquirer.toml"
-    shipped = (files("offline_processor.acquirers.iso8583") / "profiles" / "ascii-1987.toml").read_text()
-    profile.write_text(shipped.replace("answer = 30", "answer = 2"))
-    with simulator(tmp_path / "acquirer.db", "--profile", str(profile), "--latency", "25") as line:
-        settings = config.read_text().partition("[acquirer]")[0]
-        config.write_text(
-            f'{settings}media_of = "records"\n[operator]\nname = "A. Keeper"\n'
-            f'[acquirer]\ndriver = "iso8583"\nprofile = "{profile}"\n'
-            f'address = "{line.address}"\nmerchant = "RECORDSTORE0001"\nterminal = "SHOP0001"\nin_flight = 4\n'
-        )
+    with over_a_line(config, media=True) as line:
         made = Desk(tmp_path, shop, config, line)
         try:
             medium = made.medium("IN-7", Direction.IN)
@@ -203,7 +215,7 @@ def stopped_by_hand(desk: Desk) -> None:
         terminal.answer("Put the shop's IN medium into", "none")
         terminal.expect("reversed before anything else is charged")
         terminal.expect("what was confirmed before goes on.")
-        desk.booked(75)
+        desk.booked(60)
         terminal.send_raw(b"\x03")
         terminal.expect("Stopping after what is with the acquirer now.")
         terminal.expect("nothing is with the acquirer")
@@ -311,6 +323,28 @@ def run_until_stopped(shop: Shop) -> RunReport:
     acquirer = SimulatedAcquirer(shop.books)
     with closing(acquirer), shop.ledger() as ledger:
         return run(dataclasses.replace(shop.workplace(ledger, acquirer), stop=stop, progress=progress))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_run_that_is_told_to_end_ends_after_the_window(tmp_path: Path, number: int) -> None:
+    shop = open_shop(tmp_path, now=int(time.time()) - 60, batch_keys=30)
+    next_bundle(shop, *range(80))
+    config = configure(shop, window=20)
+    words = ["run", "--config", str(config), "--confirm", "80 orders: EUR 1999.20", "--json"]
+    with over_a_line(config, media=False) as line:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "offline_processor", *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        booked(line, 10)
+        run.send_signal(number)
+        out, _ = run.communicate(timeout=60)
+    document = json.loads(out)
+    assert (run.returncode, document["stopped"]) == (1, True)
+    assert 0 < document["orders"]["paid"] < 80
+    assert shop.rows("SELECT count(*) FROM live_attempt WHERE state = 'intent'") == [(0,)]
 
 
 def test_nobody_listens_outside_of_the_work() -> None:
