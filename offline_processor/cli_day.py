@@ -22,6 +22,7 @@ from offline_processor.cases import Case
 from offline_processor.cli_cases import cases_of, in_words
 from offline_processor.cli_export import export_carrier
 from offline_processor.cli_print import print_labels, print_slips
+from offline_processor.cli_report import report as day_report
 from offline_processor.cli_work import CLOCK, CONFIRM, DRY_RUN, NO_INPUT, AtWork, at_work, exit_code
 from offline_processor.control_total import ControlTotal, same, waiting_total
 from offline_processor.errors import ProcessorError
@@ -34,7 +35,7 @@ from transfer.errors import TransferError
 from transfer.sync.medium import Medium
 
 _NONE, _LATER, _STOP = "none", "later", "stop"
-_PAPER: Final = "Directory for the carrier's file, packing slips and labels (Enter: none today)"
+_PAPER: Final = "Directory for the carrier's file, packing slips, labels and day report (Enter: none today)"
 _TRIES: Final = 3
 _CASES_SHOWN: Final = 5
 _STEPS: Final = ("Pre-flight", "Medium in", "Control total", "Charging", "Return", "Cases", "Paper")
@@ -314,15 +315,22 @@ class _Day:
             self.say(f"{notice.rule}: {notice.message}", "yellow")
 
     def put_on_paper(self, context: click.Context, directory: Path | None, printer: str | None) -> None:
-        """The carrier's file, packing slips and labels, by their own commands, with every key closed again."""
+        """The carrier's file, slips, labels and the day report, by their own commands, with every key closed again."""
         self.title(7)
         if directory is None and printer is None and self.asks:
             typed = click.prompt(_PAPER, default="", show_default=False, err=True).strip()
             directory = Path(typed) if typed else None
         if directory is None and printer is None:
-            self.say("None today. Any time: offline-processor export carrier, print slips, print labels.")
+            self.say(
+                "None today. Any time: offline-processor export carrier, print slips, print labels, report."
+            )
             return
-        for command, takes_printer in ((export_carrier, False), (print_slips, True), (print_labels, True)):
+        for command, takes_printer in (
+            (export_carrier, False),
+            (print_slips, True),
+            (print_labels, True),
+            (day_report, False),
+        ):
             where = ["--printer", printer] if takes_printer and printer else ["--out", str(directory)]
             if "None" not in where:
                 self._run(context, command, ["--config", str(self.config), *where])
@@ -430,7 +438,7 @@ def _add(whole: RunReport, part: RunReport) -> None:
     "--papers",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Write the carrier's file, packing slips and labels there.",
+    help="Write the carrier's file, packing slips, labels and the day report there.",
 )
 @click.option("--printer", metavar="NAME", help="Print slips and labels on this queue of CUPS.")
 @console.keystore_passphrase_option

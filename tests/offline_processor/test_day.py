@@ -248,7 +248,7 @@ def full_medium(desk: Desk) -> None:
         assert {"on paper or in files: carrier", "on paper or in files: slips"} <= {
             line.strip() for line in desk.keep("to the end, with a full medium", terminal).splitlines()
         }
-        assert {file.suffix for file in paper.iterdir()} == {".csv", ".pdf"}
+        assert {file.suffix for file in paper.iterdir()} == {".csv", ".html", ".pdf"}
     assert told(desk, shelf / "OUT-1") == ORDERS
 
 
