@@ -28,6 +28,7 @@ _QUICK_FAULTS = (
     "lost-before@authorisation/17",
     "mixed@authorisation/23",
     "mixed@reversal/7",
+    "lost-before@capture/17",
     "mixed@capture/19",
 )
 _QUICK_ORDERS, _QUICK_STRIDE = 80, 50
