@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import click
 from intake.cli_mail import read_mail
 from intake.cli_trust import read_settings
 from intake.enquiries.answering import ANSWER_MAXIMUM, answer
-from intake.enquiries.desk import EnquiryDesk
+from intake.enquiries.desk import Enquiry, EnquiryDesk
 from intake.mail.line import Fate, MailLine
 from keys import console
 from keys.console import ExitCode, say, shared_options, warn
@@ -34,6 +34,13 @@ Examples:
   intake enquiries answer 7KQM-2HXT --config node.toml --file answer.txt --keep-open
 \b
 Exit code 3: the mail server did not take it (nothing was sent), or nobody knows whether it did.
+"""
+_WHEN = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
+_ERASE = """
+\b
+Examples:
+  intake enquiries erase 7KQM-2HXT --config node.toml
+  intake enquiries erase --since 2026-11-27T21:05 --until 2026-11-27T22:30 --dry-run --config node.toml
 """
 
 
@@ -57,17 +64,7 @@ def _list(*, show_all: bool, config: Path, as_json: bool) -> ExitCode:
     if as_json:
         console.print_json({"enquiries": [asdict(one) for one in found]})
     else:
-        rows = [
-            (
-                one.number,
-                _time(one.received_at),
-                "closed" if one.closed_at else "open",
-                one.name,
-                one.text.replace("\n", " ")[:_SHOWN_WIDTH],
-            )
-            for one in found
-        ]
-        console.table("Enquiries", ("number", "received", "state", "name", "begins"), rows)
+        _show_table(found)
     return ExitCode.DONE if found else ExitCode.NOTHING_TO_DO
 
 
@@ -138,16 +135,42 @@ def _close(*, number: str, config: Path, as_json: bool) -> ExitCode:
     return ExitCode.NOTHING_TO_DO if enquiry.closed_at else ExitCode.DONE
 
 
-@_enquiries.command("erase", epilog="Example: intake enquiries erase 7KQM-2HXT --config node.toml")
-@click.argument("number")
+@_enquiries.command("erase", epilog=_ERASE)
+@click.argument("number", required=False)
+@click.option("--since", metavar="TIME", type=_WHEN, help="In place of NUMBER: received then (UTC) or later,")
+@click.option("--until", metavar="TIME", type=_WHEN, help="and before then (UTC); what was answered stays.")
+@click.option("--dry-run", is_flag=True, help="Show what would be erased, and erase nothing.")
 @shared_options
-def _erase(*, number: str, config: Path, as_json: bool) -> ExitCode:
-    """Erase an enquiry and its answers now, as who wrote it may ask."""
+def _erase(
+    *,
+    number: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    dry_run: bool,
+    config: Path,
+    as_json: bool,
+) -> ExitCode:
+    """Erase an enquiry and its answers now, as who wrote it may ask; or what a flood left."""
     with _desk(config) as desk:
-        enquiry, _ = desk.one(number)
-        desk.erase(enquiry.number)
-    _told(as_json, "Erased.", enquiry=enquiry.number, erased=1)
-    return ExitCode.DONE
+        if number is not None and since is None and until is None:
+            found = [desk.one(number)[0]]
+        elif number is None and since is not None and until is not None:
+            first, end = (int(one.replace(tzinfo=UTC).timestamp()) for one in (since, until))
+            found = desk.unanswered(since=first, until=end)
+        else:
+            raise click.UsageError("give either the NUMBER of one enquiry, or --since and --until")
+        if not dry_run:
+            desk.erase(*(one.number for one in found))
+    if dry_run and as_json:
+        console.print_json({"enquiries": [one.number for one in found], "erased": 0})
+    elif dry_run:
+        _show_table(found)
+        say(f"{len(found)} would be erased. Nothing was.")
+    elif number is not None:
+        _told(as_json, "Erased.", enquiry=found[0].number, erased=1)
+    else:
+        _told(as_json, f"{len(found)} erased.", erased=len(found))
+    return ExitCode.DONE if found else ExitCode.NOTHING_TO_DO
 
 
 @_enquiries.command("erase-old", epilog="Example: intake enquiries erase-old --config node.toml")
@@ -177,6 +200,20 @@ def _desk(config: Path) -> Iterator[EnquiryDesk]:
         yield desk
     finally:
         desk.close()
+
+
+def _show_table(found: Sequence[Enquiry]) -> None:
+    rows = [
+        (
+            one.number,
+            _time(one.received_at),
+            "closed" if one.closed_at else "open",
+            one.name,
+            one.text.replace("\n", " ")[:_SHOWN_WIDTH],
+        )
+        for one in found
+    ]
+    console.table("Enquiries", ("number", "received", "state", "name", "begins"), rows)
 
 
 def _told(as_json: bool, text: str, **report: object) -> None:  # noqa: FBT001  what the person asked for

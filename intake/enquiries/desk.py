@@ -27,6 +27,10 @@ _NUMBER_SIZE = 5
 _FILE = "enquiries.db"
 _COLUMNS = "number, name, email, order_number, postcode, text, received_at, changed_at, closed_at"
 
+_UNANSWERED = """
+    received_at >= ? AND received_at < ?
+    AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.enquiry = enquiry.number)"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -162,11 +166,15 @@ class EnquiryDesk:
                 (now, now, number),
             )
 
-    def erase(self, number: str) -> None:
-        """Erase one enquiry and its answers now, as its sender may ask."""
+    def erase(self, *numbers: str) -> None:
+        """Erase enquiries, their answers with them, all or none, without a trace in the file."""
         with self._file.transaction() as connection:
-            connection.execute("DELETE FROM enquiry WHERE number = ?", (number,))
+            connection.executemany("DELETE FROM enquiry WHERE number = ?", [(number,) for number in numbers])
         self._file.wipe()
+
+    def unanswered(self, *, since: int, until: int) -> list[Enquiry]:
+        """Those that came from ``since`` on and before ``until`` and that nobody has answered, the oldest first."""
+        return self._enquiries(f"{_UNANSWERED} ORDER BY received_at, number", (since, until))
 
     def of_address(self, address: str) -> list[Enquiry]:
         """What somebody with this address wrote, the oldest first; how it is spelled, in which case, counts nothing."""

@@ -249,6 +249,31 @@ def test_a_flood_is_turned_away_by_address_and_in_all(desk: EnquiryDesk, tmp_pat
     assert desk.receive(read({**ASA, "email": "late@example.org"}), now=2 * DAY + 3601) is not None
 
 
+def test_what_a_flood_left_is_erased_by_its_time_and_what_was_answered_stays(
+    tmp_path: Path, run_intake: Run
+) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('[node]\nnode = "shop-t"\nstate = "state"\n')
+    start = 1_795_824_000  # 2026-11-28 00:00 UTC
+    desk = EnquiryDesk(tmp_path / "state", random=random.Random(3).randbytes)
+    numbers = [
+        desk.receive(read({**ASA, "email": f"{minute}@example.org"}), now=start + minute * 60) or ""
+        for minute in range(5)
+    ]
+    desk.begin_answer(numbers[2], "Yes.", now=start + 999)
+    desk.close()
+    window = ("--since", "2026-11-28T00:01", "--until", "2026-11-28 00:04", "--config", config, "--json")
+    code, out, _ = run_intake("enquiries", "erase", "--dry-run", *window)
+    assert (code, json.loads(out)) == (0, {"enquiries": [numbers[1], numbers[3]], "erased": 0})
+    code, out, _ = run_intake("enquiries", "erase", *window)
+    assert (code, json.loads(out)) == (0, {"erased": 2})
+    code, out, _ = run_intake("enquiries", "list", "--config", config, "--json")
+    assert [one["number"] for one in json.loads(out)["enquiries"]] == [numbers[0], numbers[2], numbers[4]]
+    assert run_intake("enquiries", "erase", *window)[0] == 5
+    for wrong in ((numbers[0], *window), window[2:], ("--config", config)):
+        assert run_intake("enquiries", "erase", *wrong)[0] == 2
+
+
 def test_an_answer_that_may_have_been_sent_is_not_sent_again_unasked(
     desk: EnquiryDesk, mail: MailServer, tmp_path: Path
 ) -> None:
@@ -339,6 +364,8 @@ def test_card_numbers_are_found_however_they_are_written(card: object) -> None:
         grouped.replace(" ", "-"),
         grouped.replace(" ", " - "),
         grouped.replace(" ", "\n"),
+        *(grouped.replace(" ", between) for between in ("–", "\u2011", "/", "_", ", ", "\u200b", " | ")),  # noqa: RUF001  so they are written
+        "\u200b".join(digits),
     ):
         for text in (
             written,
@@ -350,6 +377,14 @@ def test_card_numbers_are_found_however_they_are_written(card: object) -> None:
             assert holds_card_number(text), text
     wide = "".join(chr(ord(digit) - ord("0") + ord("０")) for digit in digits)  # noqa: RUF001  that is the point
     assert holds_card_number(wide)
+
+
+@pytest.mark.parametrize("local", ["4242424242424242", "4242.4242.4242.4242", "my-4242_4242_4242_4242"])
+def test_card_number_is_not_taken_as_an_email_address_either(local: str) -> None:
+    faults = read_question(ASA | {"email": f"{local}@example.org"})
+    assert isinstance(faults, list)
+    assert [(one.pointer, one.detail) for one in faults] == [("/email", CARD_NUMBER)]
+    assert isinstance(read_question(ASA | {"email": "4242424242@4242.example.org"}), Question)
 
 
 @pytest.mark.parametrize(
