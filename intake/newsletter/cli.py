@@ -96,7 +96,7 @@ def _send(*, issue: Path, dry_run: bool, config: Path, as_json: bool) -> ExitCod
                 progress=lambda: progress.advance(task),
             )
         # Those whom an earlier run left in the middle count, too: nobody will write to them for this issue again.
-        unknown = next(one.unknown for one in deliveries.standings() if one.name == loaded.name)
+        unknown = deliveries.count_unknown(loaded.name)
     return _report({"issue": loaded.name}, sent, unknown=unknown, as_json=as_json)
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from intake.errors import IntakeError
 from intake.newsletter.issue import Issue
 from intake.newsletter.subscribers import Subscriber
-from intake.personal_file import PersonalFile
+from intake.personal_file import PersonalFile, Row
 
 _OWED = """
     FROM subscriber
@@ -23,6 +23,12 @@ _OWED = """
         AND NOT EXISTS (SELECT 1 FROM suppressed WHERE suppressed.mark = subscriber.mark)"""
 _NEXT = f"SELECT id, mark, address {_OWED} AND id > ? ORDER BY id LIMIT ?"
 _AT_A_TIME = 500
+_STANDING = """
+    SELECT name, subject, begun_at,
+        (SELECT count(*) FROM delivery WHERE issue = name AND state = 'sent'),
+        (SELECT count(*) FROM delivery WHERE issue = name AND state = 'refused'),
+        (SELECT count(*) FROM delivery WHERE issue = name AND state = 'sending')
+    FROM issue"""
 
 
 class State(StrEnum):
@@ -114,12 +120,13 @@ class Deliveries:
 
     def standings(self) -> list[Standing]:
         """The newest issues, the newest first."""
-        query = """
-            SELECT name, subject, begun_at,
-                (SELECT count(*) FROM delivery WHERE issue = name AND state = 'sent'),
-                (SELECT count(*) FROM delivery WHERE issue = name AND state = 'refused'),
-                (SELECT count(*) FROM delivery WHERE issue = name AND state = 'sending')
-            FROM issue ORDER BY begun_at DESC, name DESC LIMIT 20"""
+        return self._standings("ORDER BY begun_at DESC, name DESC LIMIT 20")
+
+    def count_unknown(self, issue: str) -> int:
+        """How many addresses of the issue, however old it is, may have got it or not."""
+        return sum(one.unknown for one in self._standings("WHERE name = ?", (issue,)))
+
+    def _standings(self, condition: str, values: Row = ()) -> list[Standing]:
         return [
             Standing(
                 name=name,
@@ -130,7 +137,9 @@ class Deliveries:
                 unknown=unknown,
                 owed=self.count_owed(name),
             )
-            for name, subject, begun_at, sent, refused, unknown in self._file.rows(query)
+            for name, subject, begun_at, sent, refused, unknown in self._file.rows(
+                f"{_STANDING} {condition}", values
+            )
         ]
 
 

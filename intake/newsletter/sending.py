@@ -120,7 +120,16 @@ def send_confirmations(
     sent = Sent()
     for subscriber in subscribers.to_confirm(now=now()):
         letter = confirmation(subscriber, subscribers.key, shop=shop, shop_url=shop_url, now=now())
-        fate = line.send(letter, now=now())
+        is_gone = False
+
+        def is_wanted(identity: bytes = subscriber.id) -> bool:
+            nonlocal is_gone
+            is_gone = not subscribers.is_to_confirm(identity)
+            return not is_gone
+
+        fate = line.send(letter, now=now(), before=is_wanted)
+        if is_gone:  # it left, or said yes, since the list was made
+            continue
         match fate:
             case Fate.TAKEN | Fate.UNKNOWN:
                 subscribers.was_mailed(subscriber.id, now=now())

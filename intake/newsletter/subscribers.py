@@ -148,6 +148,11 @@ class Subscribers:
             for identity, mark, address in self.file.rows(query, (now - _RETRY_SECONDS,))
         ]
 
+    def is_to_confirm(self, identity: bytes) -> bool:
+        """True while a confirmation is still wanted: the list may be old, and some may have left or said yes."""
+        query = "SELECT 1 FROM subscriber WHERE id = ? AND wants_mail = 1 AND confirmed_at = 0"
+        return bool(self.file.rows(query, (identity,)))
+
     def was_mailed(self, identity: bytes, *, now: int) -> None:
         """A confirmation went out."""
         with self.file.transaction() as connection:

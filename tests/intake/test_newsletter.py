@@ -151,6 +151,28 @@ def test_the_answer_is_the_same_whether_the_address_is_known_or_not(node: Node, 
     assert mail.counts["known@example.org"] == 1  # who gets the newsletter is not asked again
 
 
+def test_who_left_since_the_list_was_made_gets_no_confirmation(
+    subscribers: Subscribers, mail: MailServer
+) -> None:
+    for name in ("a", "b", "c"):
+        subscribers.ask(f"{name}@example.org", words="w", now=1_000)
+    settings = checked(
+        MailConfig(sender="news@shop.example", shop_url="https://shop.example", port=mail.port)
+    )
+
+    def leave(to: str) -> None:
+        for name in ("a", "b", "c"):
+            if not to.startswith(name):
+                subscribers.leave_address(f"{name}@example.org", now=1_001)
+
+    mail.at_data = leave
+    with MailLine(settings, name=SHOP) as line:
+        sent = send_confirmations(
+            subscribers, line, shop=SHOP, shop_url="https://shop.example", now=lambda: 1_001
+        )
+    assert (sent, len(mail.inbox)) == (Sent(taken=1), 1)
+
+
 def test_one_click_leaves_and_erases_the_address(new_node: Callable[[], Node], mail: MailServer) -> None:
     node = new_node().configure().enrol(1).start()
     stays, goes = "stays@example.org", "goes.away@example.org"

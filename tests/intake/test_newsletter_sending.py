@@ -296,6 +296,21 @@ def test_a_changed_issue_is_refused_once_somebody_has_it(
     assert len(shop.mail.inbox) == 1
 
 
+def test_an_issue_older_than_those_that_are_shown_still_goes_on(
+    shop: Shop, run_intake: Callable[..., tuple[int, str, str]]
+) -> None:
+    shop.add(1).send()
+    for number in range(25):
+        text = ISSUE.replace("2026-12", f"2027-{number}")
+        issue = read_issue(text.encode(), CATALOGUE, shop_url=URL, name="file")
+        Deliveries(shop.subscribers.file).begin(issue, now=10 + number)
+    shop.add(1)
+    code, out, _ = run_intake(
+        "newsletter", "send", shop.root / "issue.toml", "--config", shop.config, "--json"
+    )
+    assert (code, json.loads(out)["taken"], json.loads(out)["unknown"]) == (0, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
