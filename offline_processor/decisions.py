@@ -210,6 +210,7 @@ def weigh(ledger: Ledger, decision: Decision) -> Weight:
                 order_id=item.original.order_id,
                 amount=item.amount if pays else 0,
                 currency=item.original.currency,
+                before=dispatch.find(ledger, item.original.order_id).refunded if pays else 0,
             )
         case Verb.SETTLE_ATTEMPT:
             sent = reversing.manual(ledger, decision.subject).sent

@@ -6,7 +6,9 @@ Must not: take more than was authorised, give back more than was taken, or do on
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, assert_never
 
 from offline_processor.charging import AttemptState, Reference
@@ -27,7 +29,7 @@ ALL_SENT: Final = "sent"
 
 _REST: Final = "rest"
 _CANCELLED: Final = "cancelled"
-_AGAIN: Final = " again "
+_AGAIN: Final = re.compile(r"(.+) again (\d{1,6})", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,11 +252,18 @@ def again(ledger: Ledger, charge: Charge, refused: Operation, *, now: int) -> li
             assert_never(refused.kind)
     if not fits:
         raise _wrong_state(charge, f"sent the same {refused.kind} again")
-    first, _, count = refused.reference.rpartition(_AGAIN)
-    name = f"{first}{_AGAIN}{int(count) + 1}" if first else f"{refused.reference}{_AGAIN}1"
+    name = _next_name(charge, refused)
     return operations.owe(
         ledger, [_wanted(charge, sent, refused.kind, name, amount, final=refused.final)], now=now
     )
+
+
+def _next_name(charge: Charge, refused: Operation) -> str:
+    """The first free name after the refused one's: a person may have given any name, also one that we would."""
+    found = _AGAIN.fullmatch(refused.reference)
+    first, before = (found[1], int(found[2])) if found else (refused.reference, 0)
+    names = (f"{first} again {number}" for number in count(before + 1))
+    return next(name for name in names if _named(charge, refused.kind, name) is None)
 
 
 def void_expired(ledger: Ledger, *, now: int) -> int:

@@ -196,7 +196,8 @@ def _check_epoch(report: Report, known: set[str], epoch: int) -> None:
 def needed_from(ledger: Ledger) -> int:
     """From when on a report is needed: the newest entry from before the restore, or the oldest attempt still open."""
     oldest = ledger.row(
-        "SELECT min(sent_at) FROM live_attempt WHERE state IN ('intent', 'unknown', 'reversal-pending')"
+        "SELECT min(sent_at) FROM live_attempt"
+        " WHERE state IN ('intent', 'submitted', 'unknown', 'reversal-pending', 'manual')"
     )
     since = ledger.counter(_SINCE)
     ours = since if oldest is None or oldest[0] is None else min(since, oldest[0])

@@ -20,7 +20,15 @@ _APPROVED = (
     "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault)"
     " VALUES (?, ?, 'approved', ?, ?, ?, ?, ?, NULL)"
 )
-_OPEN = frozenset({AttemptState.INTENT, AttemptState.UNKNOWN, AttemptState.REVERSAL_PENDING})
+_OPEN = frozenset(
+    {
+        AttemptState.INTENT,
+        AttemptState.SUBMITTED,
+        AttemptState.UNKNOWN,
+        AttemptState.REVERSAL_PENDING,
+        AttemptState.MANUAL,
+    }
+)
 
 CHARGED = frozenset({OrderState.AUTHORISED, OrderState.PAID, OrderState.DISPATCHED, OrderState.REFUNDED})
 """An order in these has its outcome: a report settles it no other way."""

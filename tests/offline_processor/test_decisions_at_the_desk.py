@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offline_processor import dispatch
 from offline_processor.acquirers.simulator.books import standings
+from offline_processor.ledger import operations
 from tests.offline_processor.commands import configure
 from tests.offline_processor.desk import Desk, desk
 from tests.offline_processor.shop import (
@@ -139,6 +141,29 @@ def test_refund_above_the_limit_waits_for_another_person_in_a_command_of_their_o
     assert listed(at) == {}
     assert at.say("run").code == DONE
     assert shop.told(0) == ("refunded", "none")
+
+
+def test_refused_refund_that_goes_again_weighs_with_those_that_went_before(
+    shop: Shop, at_the_desk: Callable[..., Desk]
+) -> None:
+    next_bundle(shop, 0)
+    shop.run()
+    with shop.ledger() as ledger, ledger.atomic():
+        for name, accepted in (("R1", False), ("R2", True)):
+            charge = dispatch.find(ledger, id_of(0))
+            (made,) = dispatch.refund(
+                ledger, charge, reference=name, amount=600, currency="EUR", now=shop.now
+            )
+            operations.answered(
+                ledger, made, accepted=accepted, code="00" if accepted else "13", now=shop.now
+            )
+        (refused,) = operations.failed(ledger)
+    at = at_the_desk("second_person_above = { EUR = 1000 }")
+    asked = at.say("case", "again", refused.id, *WHO)
+    assert (asked.code, asked.document["second_person"]) == (NEEDS_PERSON, ["R1"])
+    assert shop.rows("SELECT sum(amount) FROM operation WHERE kind = 'refund' AND state != 'failed'") == [
+        (600,)
+    ]
 
 
 def test_what_the_acquirer_refused_is_a_case_with_the_ways_out_of_it(

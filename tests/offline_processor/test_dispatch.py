@@ -283,6 +283,33 @@ def test_release_that_the_acquirer_refuses_is_not_asked_for_by_itself_again(shop
     assert shop.state(0) == ("order-again", "expired", "CHARGE-AUTH-EXPIRED")
 
 
+@pytest.mark.parametrize(
+    ("names", "after"),
+    [
+        (["order sent again by post"], "order sent again by post again 1"),
+        (["R", "R again 1"], "R again 2"),
+        (["R again 7"], "R again 8"),
+        (["R again 1234567"], "R again 1234567 again 1"),
+        ([" again 1"], " again 1 again 1"),
+    ],
+)
+def test_refused_refund_of_any_name_goes_again_under_a_name_that_is_free(
+    shop: Shop, names: list[str], after: str
+) -> None:
+    shop.bundle([shop.seal(0)])
+    shop.run()
+    with shop.ledger() as ledger, ledger.atomic():
+        for name in names:
+            charge = dispatch.find(ledger, id_of(0))
+            made = dispatch.refund(ledger, charge, reference=name, amount=100, currency="EUR", now=shop.now)[
+                -1
+            ]
+            owed_operations.answered(ledger, made, accepted=False, code="13", now=shop.now)
+        first = next(item for item in owed_operations.failed(ledger) if item.reference == names[0])
+        (again,) = dispatch.again(ledger, dispatch.find(ledger, id_of(0)), first, now=shop.now)
+        assert (again.reference, again.amount) == (after, 100)
+
+
 def test_answer_that_says_not_yet_or_another_amount_is_none(shop: Shop) -> None:
     shop.bundle([shop.seal(0)])
     line = SimulatedAcquirer(shop.books, faults=["code-91@capture:1"])

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offline_processor.config import ChargingConfig
+from offline_processor.decisions import Decision, Said, Verb, decide
 from offline_processor.errors import ProcessorError
 from offline_processor.exports import releasing
 from offline_processor.exports.cells import csv_bytes, defused, is_harmless
@@ -25,13 +27,14 @@ from offline_processor.exports.people import Wish
 from offline_processor.exports.profiles import FIELD_OF, SHIPPED, Profile, Source, load_profile, parse_profile
 from offline_processor.exports.purposes import PURPOSES, Field, Purpose
 from offline_processor.exports.releasing import into_directory, put, release, settle_unfinished
-from offline_processor.ledger import disclosures, restrictions
+from offline_processor.ledger import disclosures, operations, restrictions
 from offline_processor.ledger.disclosures import ExportState
 from offline_processor.ledger.restrictions import ALL
 from offline_processor.stages import OrderState
 from tests.offline_processor.commands import configure, processor
 from tests.offline_processor.parcels import WORLD, in_state, order_of, paid, world_order
 from tests.offline_processor.shop import NOW, Shop, an_order, id_of, open_shop
+from tests.offline_processor.simulated import SimulatedAcquirer
 from tests.transfer.file_systems import exfat
 
 ROYAL_MAIL = load_profile("royal-mail")
@@ -192,6 +195,25 @@ def test_order_that_is_not_paid_for_after_all_is_not_sent(shop: Shop) -> None:
         (id_of(1), "EXPORT-ROW-UNPAID"),
     ]
     assert ready.orders == 1
+
+
+def test_refused_money_is_no_obstacle_once_it_was_taken_after_all_or_a_person_answers_for_it(
+    shop: Shop,
+) -> None:
+    keys = shop.keys_for()
+    shop.bundle([shop.seal(number, keys=keys) for number in range(3)])
+    shop.run(SimulatedAcquirer(shop.books, faults=["code-13@capture"]))
+    assert rules(carrier(shop)) == ["EXPORT-ROW-UNPAID"] * 3
+    with shop.ledger() as ledger, ledger.atomic():
+        refused = {item.original.order_id: item for item in operations.failed(ledger)}
+        for number, verb in enumerate((Verb.AGAIN, Verb.CLOSE)):
+            decision = Decision(verb=verb, subject=refused[id_of(number)].id)
+            limits = ChargingConfig(second_person_above={"EUR": 10_000})
+            decide(ledger, decision, Said(who=WHO, why="phoned"), limits, now=NOW)
+    shop.run_later()
+    ready = carrier(shop)
+    assert [(reject.order_id, reject.rule) for reject in ready.rejects] == [(id_of(2), "EXPORT-ROW-UNPAID")]
+    assert [one.order_id for one in ready.files[0].disclosed] == [id_of(0), id_of(1)]
 
 
 def test_goods_that_are_not_released_wait_without_a_complaint(shop: Shop) -> None:

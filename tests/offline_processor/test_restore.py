@@ -18,8 +18,9 @@ import pytest
 
 from keys.errors import KeysError
 from keys.private.unseal import generate_sealing_key
-from offline_processor import batch
-from offline_processor.acquirers.report import ReportOutcome
+from offline_processor import batch, reconciliation
+from offline_processor.acquirers.protocol import HandedOver
+from offline_processor.acquirers.report import ReportKind, ReportOutcome
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import reports
 from offline_processor.sequences import set_sequence
@@ -28,6 +29,7 @@ from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
     bring_in_report,
+    full_report,
     lose,
     put_old_keystore_back,
     rebuild,
@@ -52,8 +54,11 @@ from tests.offline_processor.shop import (
 from transfer.wire.records import Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from offline_processor.acquirers.protocol import Authorisation, Reversal
+    from offline_processor.charging import Answer
 
 HELD, BEFORE, CHARGED, DECLINED, UNKNOWN, LATE = 0, 1, (2, 3), 4, 5, (6, 7)
 
@@ -339,6 +344,47 @@ def test_second_loss_restored_from_the_same_old_backup_must_not_use_an_epoch_twi
     assert shop.newest_return().name.startswith("r0003-")
     assert wronged(shop) == []
     assert shop.state(30)[0] == "paid"
+
+
+class Unreached(BadLine):
+    """What it authorises it books; its answers are lost, or ``handed_over`` for later, and no reversal reaches it."""
+
+    handed_over = False
+
+    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | HandedOver | None]:  # type: ignore[override]
+        super().authorise(window)
+        return [HandedOver.HANDED_OVER if self.handed_over else None for _ in window]
+
+    def reverse(self, window: Sequence[Reversal]) -> Sequence[None]:
+        return [None] * len(window)
+
+
+@pytest.mark.parametrize("state", ["submitted", "manual"])
+def test_attempt_that_waits_for_a_file_or_a_person_is_settled_by_the_report_and_taken_once(
+    shop: Shop, state: str
+) -> None:
+    line = Unreached(path=shop.books)
+    line.handed_over = state == "submitted"
+    next_bundle(shop, 0)
+    shop.run(line)
+    for _ in range(11 if state == "manual" else 0):
+        shop.now += 8 * HOUR
+        shop.run(Unreached(path=shop.books))
+    ((found, sent_at),) = shop.rows("SELECT state, sent_at FROM live_attempt")
+    assert found == state
+    shop.now += 2 * HOUR
+    backup = back_up(shop).path
+    lose(shop)
+    rebuild(shop, backup)
+    with shop.ledger() as ledger:
+        assert reconciliation.needed_from(ledger) == sent_at - HOUR  # the newest entry is later than that
+    assert bring_in_report(shop, full_report(shop)).paid == [id_of(0)]
+    assert shop.rows("SELECT state FROM live_attempt") == [("approved",)]
+    assert shop.rows("SELECT kind, state, amount FROM operation") == [("capture", "pending", 2499)]
+    shop.run_later()
+    shop.run_later()
+    assert [line.kind for line in full_report(shop).lines] == [ReportKind.AUTHORISATION, ReportKind.CAPTURE]
+    assert wronged(shop) == []
 
 
 # Bundles that nobody sends again
