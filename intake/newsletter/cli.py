@@ -48,7 +48,9 @@ ISSUE is a file like this one; records are SKUs of the catalogue:
 \b
 Every address gets an issue at most once, also when this is killed and given again: before a message leaves, a mark for
 it is on disk. Where the line broke in the middle of a message nobody can know whether it was taken; such an address is
-counted as unknown and is not written to again. Exit code 3: some were refused, unknown, or are to be tried again.
+counted as unknown and is not written to again. A server that refuses everybody (no relaying, a blocklist, a quota) ends
+the run, and uses up nobody: see to it and give the command again. Exit code 3: some were refused, unknown, or are to be
+tried again.
 \b
 Examples:
   intake newsletter send december.toml --config node.toml --dry-run

@@ -106,6 +106,14 @@ class Deliveries:
                 (issue, subscriber.mark, state, now),
             )
 
+    def refuse(self, issue: str, subscriber: Subscriber, *, now: int) -> None:
+        """The mail server refused the address before there was a message; a mark of another run stays as it is."""
+        with self._file.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO delivery (issue, mark, state, changed_at) VALUES (?, ?, ?, ?)",
+                (issue, subscriber.mark, State.REFUSED, now),
+            )
+
     def give_back(self, issue: str, subscriber: Subscriber) -> None:
         """The mail server said that it did not take the message: it may be tried again."""
         with self._file.transaction() as connection:

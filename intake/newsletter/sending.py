@@ -8,7 +8,7 @@ Must not: write to an address that is not confirmed, but for its confirmation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from intake.mail.line import Fate, MailLine
 from intake.mail.message import Letter
@@ -20,7 +20,7 @@ from intake.newsletter.tokens import LinkKey, Purpose
 
 Clock = Callable[[], int]
 PUT_OFF_MAXIMUM = 50
-"""So many "later" one after another mean the server, not the addresses: the run ends, and is given again later."""
+"""So many "later" or "no" one after another mean the server, not the addresses: the run ends, and is given again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,49 @@ class Sent:
         return bool(self.refused or self.later or self.unknown)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """What one run has seen of the server, which may refuse some addresses, or everybody (no relaying, a blocklist).
+
+    ``refuse`` makes a refusal final. It waits until the server has taken a message to somebody else: a server that
+    takes none says nothing about an address, and who was refused meanwhile counts as put off.
+    """
+
+    refuse: Callable[[Subscriber], None]
+    sent: Sent = field(default_factory=Sent)
+    held: list[Subscriber] = field(default_factory=list)
+    streak: int = 0
+
+    def count(self, fate: Fate) -> None:
+        """What became of one message."""
+        self.sent = self.sent.plus(fate)
+        self.streak = self.streak + 1 if fate in {Fate.LATER, Fate.REFUSED} else 0
+        if fate is Fate.TAKEN:
+            self._refuse_held()
+
+    def hold(self, subscriber: Subscriber) -> None:
+        """Refused before there was a message: surely nothing was sent."""
+        self.held.append(subscriber)
+        self.streak += 1
+
+    @property
+    def is_over(self) -> bool:
+        """True when the server takes nothing, or nothing any more."""
+        return self.streak >= PUT_OFF_MAXIMUM
+
+    def end(self) -> Sent:
+        """The sum."""
+        if self.sent.taken and not self.is_over:
+            self._refuse_held()
+        return replace(self.sent, later=self.sent.later + len(self.held))
+
+    def _refuse_held(self) -> None:
+        for subscriber in self.held:
+            self.refuse(subscriber)
+            self.sent = self.sent.plus(Fate.REFUSED)
+        self.held.clear()
+
+
 def send_issue(
     issue: Issue,
     subscribers: Subscribers,
@@ -55,17 +98,14 @@ def send_issue(
     """To everybody who has no mark for it. What the mail line raises stops it where it is; it can be given again."""
     deliveries = Deliveries(subscribers.file)
     deliveries.begin(issue, now=now())
-    sent, put_off = Sent(), 0
+    run = _Run(refuse=lambda refused: deliveries.refuse(issue.name, refused, now=now()))
     for subscriber in deliveries.owed(issue.name):
         letter = issue_letter(issue, subscriber, subscribers.key, shop=shop, shop_url=shop_url)
-        fate = _send_one(issue, subscriber, letter, deliveries, line, now)
-        if fate is not None:
-            sent = sent.plus(fate)
-        put_off = put_off + 1 if fate is Fate.LATER else 0
-        if put_off >= PUT_OFF_MAXIMUM:
+        _send_one(issue, subscriber, letter, deliveries, line, now, run)
+        if run.is_over:
             break
         progress()
-    return sent
+    return run.end()
 
 
 def _send_one(
@@ -75,8 +115,9 @@ def _send_one(
     deliveries: Deliveries,
     line: MailLine,
     now: Clock,
-) -> Fate | None:
-    """One message; None when it was not wanted any more at the last moment."""
+    run: _Run,
+) -> None:
+    """One message, unless it is not wanted any more at the last moment."""
     claimed: bool | None = None
 
     def claim() -> bool:
@@ -86,7 +127,10 @@ def _send_one(
 
     fate = line.send(letter, now=now(), before=claim)
     if claimed is False:
-        return None
+        return
+    if fate is Fate.REFUSED and not claimed:
+        run.hold(subscriber)
+        return
     match fate:
         case Fate.TAKEN:
             deliveries.settle(issue.name, subscriber, State.SENT, now=now())
@@ -96,7 +140,7 @@ def _send_one(
             deliveries.give_back(issue.name, subscriber)
         case Fate.LATER | Fate.UNKNOWN:
             pass  # the mark, if there is one, stays as it is
-    return fate
+    run.count(fate)
 
 
 def issue_letter(issue: Issue, subscriber: Subscriber, key: LinkKey, *, shop: str, shop_url: str) -> Letter:
@@ -117,7 +161,7 @@ def send_confirmations(
     subscribers: Subscribers, line: MailLine, *, shop: str, shop_url: str, now: Clock
 ) -> Sent:
     """One message to each address that was typed in and may be written to."""
-    sent = Sent()
+    run = _Run(refuse=lambda refused: subscribers.drop(refused.id))
     for subscriber in subscribers.to_confirm(now=now()):
         letter = confirmation(subscriber, subscribers.key, shop=shop, shop_url=shop_url, now=now())
         is_gone = False
@@ -130,15 +174,17 @@ def send_confirmations(
         fate = line.send(letter, now=now(), before=is_wanted)
         if is_gone:  # it left, or said yes, since the list was made
             continue
-        match fate:
-            case Fate.TAKEN | Fate.UNKNOWN:
-                subscribers.was_mailed(subscriber.id, now=now())
-            case Fate.REFUSED:
-                subscribers.drop(subscriber.id)
-            case Fate.LATER:
-                subscribers.was_put_off(subscriber.id, now=now())
-        sent = sent.plus(fate)
-    return sent
+        if fate in {Fate.TAKEN, Fate.UNKNOWN}:
+            subscribers.was_mailed(subscriber.id, now=now())
+        else:
+            subscribers.was_put_off(subscriber.id, now=now())
+        if fate is Fate.REFUSED:
+            run.hold(subscriber)
+        else:
+            run.count(fate)
+        if run.is_over:
+            break
+    return run.end()
 
 
 def confirmation(subscriber: Subscriber, key: LinkKey, *, shop: str, shop_url: str, now: int) -> Letter:

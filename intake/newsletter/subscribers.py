@@ -23,6 +23,8 @@ AN_HOUR_MAXIMUM = 500
 """So many may wait, and so many confirmations are asked for in an hour: nobody floods others' mailboxes through us."""
 
 _MAILS_MAXIMUM = 3  # a stranger can have us write to somebody so often in PENDING_DAYS, and no more
+_MAILS_AFTER_LEAVING = 1  # and to who left or objected so often in _LEFT_DAYS
+_LEFT_DAYS = 30
 _AGAIN_SECONDS = 600
 _RETRY_SECONDS = 300
 _HOUR, _DAY = 3600, 86_400
@@ -74,7 +76,14 @@ class Subscribers:
             known = connection.execute(
                 "SELECT confirmed_at, mails, mailed_at FROM subscriber WHERE mark = ?", (mark,)
             ).fetchone()
+            left = connection.execute("SELECT asked_at FROM suppressed WHERE mark = ?", (mark,)).fetchone()
             if known is None:
+                # Who left is written to once in a long while, for they may have changed their mind; a row is written
+                # in any case, so that neither the answer nor its time tells who is known.
+                if left and left[0] and now - left[0] < _LEFT_DAYS * _DAY:
+                    connection.execute("UPDATE suppressed SET asked_at = asked_at WHERE mark = ?", (mark,))
+                    return True
+                connection.execute("UPDATE suppressed SET asked_at = ? WHERE mark = ?", (now, mark))
                 connection.execute(
                     "INSERT INTO subscriber (id, mark, address, asked_at, asked_words, wants_mail)"
                     " VALUES (?, ?, ?, ?, ?, 1)",
@@ -82,8 +91,8 @@ class Subscribers:
                 )
                 return True
             confirmed_at, mails, mailed_at = known
-            wants = not confirmed_at and mails < _MAILS_MAXIMUM and now - mailed_at >= _AGAIN_SECONDS
-            # A row is written in any case, so that neither the answer nor its time tells who is known.
+            most = _MAILS_AFTER_LEAVING if left else _MAILS_MAXIMUM
+            wants = not confirmed_at and mails < most and now - mailed_at >= _AGAIN_SECONDS
             connection.execute(
                 "UPDATE subscriber SET wants_mail = iif(:wants, 1, wants_mail), asked_at = iif(:wants, :now, asked_at),"
                 " asked_words = iif(:wants, :words, asked_words) WHERE mark = :mark",
@@ -129,6 +138,12 @@ class Subscribers:
     def _leave(self, mark: bytes, now: int) -> None:
         with self.file.transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO suppressed (mark, since) VALUES (?, ?)", (mark, now))
+            # An objection to confirmations must not begin their count anew.
+            connection.execute(
+                "UPDATE suppressed SET asked_at = max(asked_at, coalesce((SELECT mailed_at FROM subscriber"
+                " WHERE subscriber.mark = suppressed.mark AND confirmed_at = 0 AND mails > 0), 0)) WHERE mark = ?",
+                (mark,),
+            )
             connection.execute("DELETE FROM subscriber WHERE mark = ?", (mark,))
         self.file.wipe()
 
@@ -139,10 +154,11 @@ class Subscribers:
         return {"asked_at": found[0][0], "confirmed_at": found[0][1]} if found else None
 
     def to_confirm(self, *, now: int) -> list[Subscriber]:
-        """Those to whom a confirmation is to be sent, the longest waiting first."""
+        """Those to whom a confirmation is to be sent: first those not tried yet, then the longest put off."""
         query = """
             SELECT id, mark, address FROM subscriber
-            WHERE wants_mail = 1 AND confirmed_at = 0 AND (mailed_at = 0 OR mailed_at <= ?) ORDER BY asked_at"""
+            WHERE wants_mail = 1 AND confirmed_at = 0 AND (mailed_at = 0 OR mailed_at <= ?)
+            ORDER BY mailed_at, asked_at"""
         return [
             Subscriber(id=identity, mark=mark, address=address)
             for identity, mark, address in self.file.rows(query, (now - _RETRY_SECONDS,))

@@ -37,3 +37,9 @@ def first_form(database: Database) -> None:
     """All tables of the first version."""
     for table in _TABLES:
         database.execute(table)
+
+
+@migrations()
+def asked_after_leaving(database: Database) -> None:
+    """When an address that left was last typed in again, so that it is written to: 0 for never."""
+    database.execute("ALTER TABLE suppressed ADD COLUMN asked_at INTEGER NOT NULL DEFAULT 0")

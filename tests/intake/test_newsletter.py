@@ -23,7 +23,7 @@ from intake.mail.config import MailConfig, checked
 from intake.mail.line import MailLine
 from intake.newsletter.agreement import agreement
 from intake.newsletter.place import open_subscribers
-from intake.newsletter.sending import Sent, send_confirmations
+from intake.newsletter.sending import PUT_OFF_MAXIMUM, Sent, send_confirmations
 from intake.newsletter.subscribers import (
     AN_HOUR_MAXIMUM,
     PENDING_DAYS,
@@ -74,6 +74,13 @@ def deliver(node: Node, mail: MailServer) -> Sent:
             )
     finally:
         subscribers.file.close()
+
+
+def confirmations(subscribers: Subscribers, mail: MailServer, *, now: int) -> Sent:
+    url = "https://shop.example"
+    settings = checked(MailConfig(sender="news@shop.example", shop_url=url, port=mail.port))
+    with MailLine(settings, name=SHOP) as line:
+        return send_confirmations(subscribers, line, shop=SHOP, shop_url=url, now=lambda: now)
 
 
 def subscribe(node: Node, mail: MailServer, address: str) -> Came:
@@ -156,9 +163,6 @@ def test_who_left_since_the_list_was_made_gets_no_confirmation(
 ) -> None:
     for name in ("a", "b", "c"):
         subscribers.ask(f"{name}@example.org", words="w", now=1_000)
-    settings = checked(
-        MailConfig(sender="news@shop.example", shop_url="https://shop.example", port=mail.port)
-    )
 
     def leave(to: str) -> None:
         for name in ("a", "b", "c"):
@@ -166,11 +170,59 @@ def test_who_left_since_the_list_was_made_gets_no_confirmation(
                 subscribers.leave_address(f"{name}@example.org", now=1_001)
 
     mail.at_data = leave
-    with MailLine(settings, name=SHOP) as line:
-        sent = send_confirmations(
-            subscribers, line, shop=SHOP, shop_url="https://shop.example", now=lambda: 1_001
-        )
+    sent = confirmations(subscribers, mail, now=1_001)
     assert (sent, len(mail.inbox)) == (Sent(taken=1), 1)
+
+
+def test_a_server_that_refuses_everybody_erases_nobody_who_waits(
+    subscribers: Subscribers, mail: MailServer
+) -> None:
+    addresses = [f"a{number}@example.org" for number in range(PUT_OFF_MAXIMUM + 2)]
+    for address in addresses:
+        subscribers.ask(address, words="w", now=1_000)
+    mail.rcpt = dict.fromkeys(addresses, "550 blocklisted")
+    assert confirmations(subscribers, mail, now=1_000) == Sent(later=PUT_OFF_MAXIMUM)
+    # The next run does not stop at the same ones again: those behind them come first.
+    assert confirmations(subscribers, mail, now=1_001) == Sent(later=2)
+    assert subscribers.counts().to_write == len(addresses)
+    mail.rcpt = {addresses[0]: "550 nobody"}
+    assert confirmations(subscribers, mail, now=2_000) == Sent(taken=len(addresses) - 1, refused=1)
+    assert subscribers.of_address(addresses[0]) is None
+    assert subscribers.of_address(addresses[1]) is not None
+
+
+@pytest.mark.parametrize("is_mailed_before", [True, False])
+def test_a_stranger_can_have_us_write_to_who_left_once_in_thirty_days(
+    subscribers: Subscribers, is_mailed_before: bool
+) -> None:
+    address, mails = "victim@example.org", []
+    if is_mailed_before:  # who objects to a confirmation has had the one of these thirty days
+        subscribers.ask(address, words="w", now=DAY)
+        subscribers.was_mailed(subscribers.to_confirm(now=10**10)[0].id, now=DAY)
+    subscribers.leave_address(address, now=DAY)
+    for now in range(DAY, 70 * DAY, DAY // 4):
+        subscribers.erase_unconfirmed(now=now)
+        assert subscribers.ask(address, words="w", now=now)
+        for one in subscribers.to_confirm(now=10**10):
+            subscribers.was_mailed(one.id, now=now)
+            mails.append(now // DAY)
+        if now % (5 * DAY) == 0:
+            subscribers.leave_address(address, now=now)  # leaving again does not begin it anew
+    assert mails == ([31, 61] if is_mailed_before else [1, 31, 61])
+
+
+def test_a_file_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    subscribers = open_subscribers(tmp_path, random=bytes)
+    subscribers.leave_address("a@example.org", now=1)
+    with subscribers.file.transaction() as connection:
+        connection.execute("ALTER TABLE suppressed DROP COLUMN asked_at")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'asked_after_leaving'")
+    subscribers.file.close()
+    again = open_subscribers(tmp_path, random=bytes)
+    assert again.counts().left == 1
+    assert again.ask("a@example.org", words="w", now=2)
+    assert waiting(again) == ["a@example.org"]
+    again.file.close()
 
 
 def test_one_click_leaves_and_erases_the_address(new_node: Callable[[], Node], mail: MailServer) -> None:

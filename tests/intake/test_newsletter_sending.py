@@ -185,6 +185,40 @@ def test_a_server_that_takes_nothing_now_is_left_in_peace(shop: Shop) -> None:
     assert shop.send() == Sent(taken=PUT_OFF_MAXIMUM + 5)
 
 
+@pytest.mark.parametrize("taken", [0, 3])
+def test_a_server_that_refuses_everybody_uses_up_nobody(shop: Shop, taken: int) -> None:
+    shop.add(PUT_OFF_MAXIMUM + 8)
+    refusing = dict.fromkeys(shop.addresses, "550 relaying denied")
+
+    def begin_to_refuse(_: str) -> None:
+        if len(shop.mail.inbox) == taken:
+            shop.mail.rcpt = refusing
+
+    shop.mail.at_data = begin_to_refuse  # a quota is used up in the middle of a run
+    shop.mail.rcpt = {} if taken else refusing
+    assert shop.send() == Sent(taken=taken, later=PUT_OFF_MAXIMUM)
+    assert shop.mail.rcpt == refusing
+    [standing] = Deliveries(shop.subscribers.file).standings()
+    assert (standing.refused, standing.unknown, standing.owed) == (0, 0, len(shop.addresses) - taken)
+    shop.mail.at_data = lambda _: None
+    # Some addresses are dead: that is known as soon as the server takes others, and they are left in peace.
+    shop.mail.rcpt = dict.fromkeys({*shop.addresses[::9]} - set(shop.mail.counts), "550 nobody")
+    dead = len(shop.mail.rcpt)
+    assert dead > 0
+    assert shop.send() == Sent(taken=len(shop.addresses) - taken - dead, refused=dead)
+    shop.mail.rcpt = {}
+    assert shop.send() == Sent()
+    assert set(shop.mail.counts.values()) == {1}
+
+
+def test_a_few_who_are_left_and_all_refused_are_asked_about_again(shop: Shop) -> None:
+    shop.add(2)
+    shop.mail.rcpt = dict.fromkeys(shop.addresses, "550 blocked")
+    assert shop.send() == Sent(later=2)
+    shop.mail.rcpt = {}
+    assert shop.send() == Sent(taken=2)
+
+
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 def test_a_sender_that_the_server_will_not_have_stops_the_run(shop: Shop) -> None:
     shop.add(1)
