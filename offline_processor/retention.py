@@ -82,13 +82,15 @@ def _due(ledger: Ledger, report: Report, *, now: int) -> list[tuple[int, str, st
     for wish in erasure.wishes(ledger):
         found[wish.number] = (wish.number, wish.order_id, wish.request or "asked")
     limits = (now - RULES[Kept.PERSON].seconds, now - RULES[Kept.PERSON_UNSOLD].seconds)
+    over = set()
     for number, order_id in list(ledger.rows(_OVER, limits)):
+        over.add(number)
         found.setdefault(number, (number, order_id, "retention"))
     due = []
     for one in sorted(found.values()):
         blocked = erasure.against(ledger, one[0])
-        # Goods that nobody marked as sent in two years are not owed any more; those of an erasure's wish may be.
-        if blocked is Against.NOTHING or (blocked is Against.GOODS_OWED and one[2] == "retention"):
+        # Goods that nobody marked as sent in two years are not owed any more, whoever else asked for the erasure.
+        if blocked is Against.NOTHING or (blocked is Against.GOODS_OWED and one[0] in over):
             due.append(one)
         else:
             report.kept[blocked.value] += 1
@@ -110,13 +112,9 @@ def _erase_window(
 
 def _answer_requests(ledger: Ledger, report: Report, *, who: str, now: int) -> None:
     """An erasure that somebody asked for is answered once nothing of it waits."""
-    still = {wish.request for wish in erasure.wishes(ledger)}
-    begun = {
-        str(row[0])
-        for row in ledger.rows("SELECT DISTINCT facts ->> 'request' FROM entry WHERE kind = 'erasure-waits'")
-    }
+    over = erasure.over_requests(ledger)
     for request in subject_requests.waiting(ledger):
-        if request.kind == "erase" and request.request in begun - still:
+        if request.kind == "erase" and request.request in over:
             report.requests += 1
             if not report.dry:
                 with ledger.atomic():

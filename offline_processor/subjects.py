@@ -34,6 +34,7 @@ TEXT: Final = "data.txt"
 _COLUMNS: Final = (
     "o.number, o.order_id, o.node, o.state, o.reason, o.amount, o.currency, o.card, o.changed_at, p.person"
 )
+_STAFF: Final = frozenset({"who", "second", "account"})
 _BOUND: Final = 500
 _decoder = msgspec.json.Decoder(tuple[list[Item], Customer, Delivery], strict=True)
 
@@ -210,9 +211,7 @@ def set_restriction(
 def refuse(ledger: Ledger, request: Request, *, who: str, why: str, now: int) -> None:
     """Answer a request with no: it is not theirs, or cannot be done; why stays here, for the letter."""
     with ledger.atomic():
-        for waits in erasure.wishes(ledger):
-            if waits.request == request.request:
-                ledger.execute("DELETE FROM erasure_wish WHERE number = ?", (waits.number,))
+        erasure.withdraw(ledger, request.request)
         subject_requests.answer(ledger, request, SubjectState.REFUSED, who=who, why=why, now=now)
 
 
@@ -333,7 +332,7 @@ def _history(ledger: Ledger, order_ids: Sequence[str]) -> dict[str, list[dict[st
         )
         for subject, at, kind, facts in rows:
             # Who worked on it is another person's data, and no part of the answer.
-            told = {name: fact for name, fact in json.loads(facts).items() if name not in {"who", "account"}}
+            told = {name: fact for name, fact in json.loads(facts).items() if name not in _STAFF}
             found.setdefault(subject, []).append({"at": in_words(at), "what": kind, "facts": told})
     return found
 

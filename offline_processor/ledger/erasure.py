@@ -95,6 +95,36 @@ def wishes(ledger: Ledger) -> list[Wish]:
     ]
 
 
+def over_requests(ledger: Ledger) -> set[str]:
+    """The subject requests whose erasures had to wait, and all of whose persons are gone.
+
+    By the entries: an order has one wish, and whoever asks next takes it over.
+    """
+    rows = ledger.rows(
+        "SELECT e.facts ->> 'request' AS request FROM entry AS e LEFT JOIN orders AS o ON o.order_id = e.subject"
+        " LEFT JOIN person AS p USING (number) WHERE e.kind = 'erasure-waits'"
+        " GROUP BY request HAVING count(p.number) = 0"
+    )
+    return {str(request) for (request,) in rows}
+
+
+def withdraw(ledger: Ledger, request: str) -> None:
+    """Forget a request's wishes, in the caller's transaction; one that somebody else has too is theirs again."""
+    for each in wishes(ledger):
+        if each.request != request:
+            continue
+        other = ledger.row(
+            "SELECT e.facts ->> 'request' AS other FROM entry AS e WHERE e.kind = 'erasure-waits' AND e.subject = ?"
+            " AND other <> ? AND (other = '' OR EXISTS (SELECT 1 FROM subject_request AS s"
+            " WHERE s.request = other AND s.state = 'waiting')) ORDER BY e.id DESC",
+            (each.order_id, request),
+        )
+        if other is None:
+            ledger.execute("DELETE FROM erasure_wish WHERE number = ?", (each.number,))
+        else:
+            ledger.execute("UPDATE erasure_wish SET request = ? WHERE number = ?", (other[0], each.number))
+
+
 def add_hold(ledger: Ledger, numbers: Iterable[tuple[int, str]], *, who: str, why: str, now: int) -> int:
     """Keep the persons of these orders (number, order id) whatever their time; how many are newly held."""
     added = 0

@@ -19,6 +19,7 @@ from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.disclosures import Disclosed, Export, record
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.snapshot import wipe_snapshot
+from offline_processor.ledger.subject_requests import Request
 from offline_processor.sequences import set_sequence
 from tests.offline_processor.commands import Ran, configure, in_process, processor
 from tests.offline_processor.disaster import back_up, bring_in_report, lose, rebuild
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DAY = 86_400
+SECOND = bytes(range(16, 32))
 SOLD, UNSOLD = RULES[Kept.PERSON].seconds, RULES[Kept.PERSON_UNSOLD].seconds
 
 
@@ -117,6 +119,65 @@ def test_erasure_that_had_to_wait_is_done_when_nothing_stands_against_it(shop: S
     assert people(shop) == [0, 1, 2]
     assert shop.rows("SELECT state, email FROM subject_request") == [("done", "")]
     assert b"asa3@example.org" not in raw(shop)
+
+
+def test_who_asked_for_erasure_is_kept_no_longer_than_who_did_not(shop: Shop) -> None:
+    with shop.ledger() as ledger:
+        found = subjects.of_orders(ledger, [id_of(3)], whole_person=False)
+        done = subjects.erase(ledger, found, request=None, undelivered=False, who="A", now=shop.now)
+    assert list(done.waiting) == [id_of(3)]  # paid, and its goods are never marked as sent
+    run(shop, SOLD - 1)
+    assert 3 in people(shop)
+    run(shop, SOLD)
+    assert 3 not in people(shop)
+
+
+def two_ask_for_one_order(shop: Shop) -> list[Request]:
+    """Two requests of one person, both of which have to wait for the goods of order 3."""
+    carried(shop, *(ask(shop, "erase", "asa3@example.org", request=one) for one in (REQUEST, SECOND)))
+    with shop.ledger() as ledger:
+        both = [subject_requests.find(ledger, one.hex()) for one in (REQUEST, SECOND)]
+        for request in both:
+            found = subjects.of_request(ledger, request)
+            subjects.erase(ledger, found, request=request, undelivered=False, who="A", now=shop.now)
+    return both
+
+
+def states(shop: Shop) -> dict[str, str]:
+    return dict(shop.rows("SELECT request, state FROM subject_request"))
+
+
+def test_first_of_two_requests_is_not_answered_while_the_data_is_there(shop: Shop) -> None:
+    two_ask_for_one_order(shop)
+    assert run(shop, 1).requests == 0
+    assert set(states(shop).values()) == {"waiting"}
+    dispatched(shop, 3)
+    assert run(shop, 2).requests == 2
+    assert set(states(shop).values()) == {"done"}
+    assert b"asa3@example.org" not in raw(shop)
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_refusal_of_one_of_two_requests_leaves_the_other_its_erasure(shop: Shop, refused: int) -> None:
+    both = two_ask_for_one_order(shop)
+    with shop.ledger() as ledger:
+        subjects.refuse(ledger, both[refused], who="A", why="sent twice", now=shop.now)
+    assert run(shop, 1).requests == 0
+    dispatched(shop, 3)
+    assert run(shop, 2).requests == 1
+    assert 3 not in people(shop)
+    assert states(shop) == {both[refused].request: "refused", both[1 - refused].request: "done"}
+
+
+def test_refusal_leaves_an_erasure_that_was_asked_for_by_letter(shop: Shop) -> None:
+    with shop.ledger() as ledger:
+        found = subjects.of_orders(ledger, [id_of(3)], whole_person=False)
+        subjects.erase(ledger, found, request=None, undelivered=False, who="A", now=shop.now)
+    for request in two_ask_for_one_order(shop):
+        with shop.ledger() as ledger:
+            subjects.refuse(ledger, request, who="A", why="by letter", now=shop.now)
+    with shop.ledger() as ledger:
+        assert [wish.request for wish in erasure.wishes(ledger)] == [""]
 
 
 def test_window_that_died_is_done_by_the_next_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +391,6 @@ def may_go(number: int, states: dict[int, str], held: set[int], wished: set[int]
     state = states[number]
     if number in held or state in {"held", "authorised"}:
         return False
-    if number in wished:
-        return state != "paid"
+    if number in wished and state != "paid":
+        return True
     return after == SOLD if state in {"paid", "dispatched", "refunded"} else after >= UNSOLD

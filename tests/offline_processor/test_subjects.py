@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from keys.console import ExitCode
 from offline_processor import erasure_proof, subjects
+from offline_processor.decisions import Said
 from offline_processor.exports.people import Wish, select
 from offline_processor.exports.purposes import PURPOSES, Purpose
 from offline_processor.ledger import erasure, subject_requests
@@ -213,6 +214,18 @@ def test_copy_holds_everything_of_this_person_and_nothing_of_another(sold: Shop,
         assert other not in text + json.dumps(document)
     assert place.stat().st_mode & 0o077 == 0
     assert sold.rows("SELECT subject FROM entry WHERE kind = 'subject-exported'") == [(id_of(1),)]
+
+
+def test_copy_names_nobody_who_worked_on_it(sold: Shop, tmp_path: Path) -> None:
+    with sold.ledger() as ledger:
+        with ledger.atomic():
+            said = Said(who="A. Keeper", why="broken", second="B. Witness").as_facts()
+            ledger.append("refund", id_of(1), sold.now, {**said, "amount": 5})
+        found = subjects.of_orders(ledger, [id_of(1)], whole_person=False)
+        place = subjects.export(ledger, found, tmp_path, name="s", request=None, who="C. Clerk", now=sold.now)
+    copy = (place / subjects.DATA).read_text() + (place / subjects.TEXT).read_text()
+    assert "broken" in copy
+    assert [name for name in ("A. Keeper", "B. Witness", "C. Clerk") if name in copy] == []
 
 
 def test_copy_never_rides_the_status_channel(sold: Shop, tmp_path: Path) -> None:
