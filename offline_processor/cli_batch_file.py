@@ -27,6 +27,7 @@ from offline_processor.errors import ProcessorError
 from offline_processor.file_answers import settle_answers
 from offline_processor.ledger import batch_files
 from offline_processor.station import Station, existing_ledger, open_station
+from offline_processor.words import checked_word
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
@@ -192,10 +193,11 @@ def status(station: Station, *, config: Path, as_json: bool) -> ExitCode:
 @click.pass_obj
 def close_case(station: Station, *, config: Path, case: int, who: str, why: str, as_json: bool) -> ExitCode:
     """A person has looked into a case; who, and what was done, stay in the ledger."""
+    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with closing(existing_ledger(station.settings(config))) as ledger:
         ledger.check_clock(station.clock())
         with ledger.atomic():
-            closed = batch_files.close_case(ledger, case, who=who, why=why, now=station.clock())
+            closed = batch_files.close_case(ledger, case, who=named, why=said, now=station.clock())
     if not closed:
         raise ProcessorError(
             "USAGE-BATCH-FILE", f"there is no open case {case}", "`batch-file status` lists them"

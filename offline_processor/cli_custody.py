@@ -25,7 +25,6 @@ from offline_processor.errors import ProcessorError
 from offline_processor.station import Settings, Station, open_station
 
 _FILE: Final = click.Path(path_type=Path)
-_WHO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 

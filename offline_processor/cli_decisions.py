@@ -22,7 +22,6 @@ from offline_processor.cli_wishes import (
     Wish,
     at_work,
     carry_out,
-    checked_word,
     end,
     order_ids,
     who_option,
@@ -33,6 +32,7 @@ from offline_processor.decisions import Decision, Done, Said, Verb
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Station
+from offline_processor.words import checked_word
 
 _REQUEST: Final = re.compile(r"[Rr]([1-9][0-9]{0,9})", re.ASCII)
 _APPROVAL: Final = re.compile(r"[0-9A-Z]{0,6}", re.ASCII)

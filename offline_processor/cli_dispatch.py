@@ -19,7 +19,6 @@ from offline_processor.cli_wishes import (
     Noted,
     at_work,
     carry_out,
-    checked_word,
     end,
     order_ids,
     who_option,
@@ -30,6 +29,7 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import Operation
 from offline_processor.station import Station
+from offline_processor.words import checked_word
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 

@@ -28,8 +28,8 @@ from offline_processor.ledger import disclosures, restrictions
 from offline_processor.ledger.disclosures import Export
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Settings, Station, existing_ledger
+from offline_processor.words import checked_word
 
-_WHO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 _LIST_LIMIT: Final = 16 * 1024 * 1024
@@ -412,17 +412,15 @@ def checked_orders(named: Sequence[str]) -> list[str]:
 
 
 def named_by(settings: Settings, who: str) -> str:
-    """The name that the ledger keeps: the one given, or the configuration's; ``USAGE-WHO``."""
+    """The name that the ledger keeps: the one given, or the configuration's; ``USAGE-WHO``, ``USAGE-WORDS``."""
     name = who or settings.operator.name
-    if _WHO.fullmatch(name) is None:
+    if not name:
         raise ProcessorError(
             "USAGE-WHO",
-            "nobody was named who does this"
-            if not name
-            else "--who is up to 64 letters, digits, blanks and .'-",
+            "nobody was named who does this",
             "give --who, or a name in [operator]; it is kept in the ledger for ever",
         )
-    return name
+    return checked_word(name, "--who")
 
 
 COMMANDS: Final = (export,)

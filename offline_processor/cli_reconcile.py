@@ -7,7 +7,6 @@ Must not: read clock or environment (the station has them), or call a day clean 
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +26,9 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger import closes
 from offline_processor.ledger.closes import ClosedBatch, CloseState, OpenMatters
 from offline_processor.station import Station, open_station
+from offline_processor.words import checked_word
 
 _FILE: Final = click.Path(path_type=Path)
-_WHO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}", re.ASCII)
 _SHOWN: Final = 20
 
 
@@ -70,10 +69,7 @@ def reconcile(
     same command brings what the acquirer charged since the backup into the ledger, so that work can go on.
     """
     settings = station.settings(config)
-    if _WHO.fullmatch(who) is None:
-        raise ProcessorError(
-            "USAGE-WHO", "--who is a person's name", "letters, digits, blanks and .'- only, at most 64"
-        )
+    checked_word(who, "--who")
     begins, ends = (None if text is None else _seconds(text) for text in (start, until))
     with open_station(settings, passphrase_fds, as_json=as_json) as (keystore, ledger, marks):
         now = station.clock()
@@ -175,10 +171,7 @@ def close_day(
     Everything owed is sent first. While an outcome is not known nothing is closed, unless --open says how many such
     matters there are; they are named all the same, and the day is not called clean (code 3).
     """
-    if _WHO.fullmatch(who) is None:
-        raise ProcessorError(
-            "USAGE-WHO", "--who is a person's name", "letters, digits, blanks and .'- only, at most 64"
-        )
+    checked_word(who, "--who")
     with at_work(station, config, passphrase_fds, as_json=as_json) as work:
         with open_till(work) as (till, cards, window):
             operations.send_owed(till, cards, window=window, now=station.clock())

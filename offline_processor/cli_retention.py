@@ -18,11 +18,11 @@ from keys.console import ExitCode
 from offline_processor import retention as retaining
 from offline_processor.acquirers.report import in_words
 from offline_processor.cli_export import ledger_of
-from offline_processor.cli_subject import checked_words
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import erasure
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Station
+from offline_processor.words import checked_word
 from transfer.retention import SCHEDULE
 
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
@@ -45,7 +45,7 @@ def run(station: Station, *, config: Path, who: str, dry_run: bool, as_json: boo
 
     Names, addresses and salts go; entries stay, which name nobody. What is open, owed or held by law stays too.
     """
-    named = checked_words(who, "--who")
+    named = checked_word(who, "--who")
     with ledger_of(station, station.settings(config)) as ledger:
         report = retaining.run(ledger, who=named, now=station.clock(), dry=dry_run)
     if as_json:
@@ -101,7 +101,7 @@ def add(
     station: Station, *, config: Path, order_ids: tuple[str, ...], who: str, why: str, as_json: bool
 ) -> ExitCode:
     """Hold these orders' persons: no erasure and no retention run takes them, the database itself refuses."""
-    named, said = checked_words(who, "--who"), checked_words(why, "--why")
+    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with ledger_of(station, station.settings(config)) as ledger, ledger.atomic():
         changed = erasure.add_hold(
             ledger, _numbers(ledger, order_ids), who=named, why=said, now=station.clock()
@@ -122,7 +122,7 @@ def remove(
     station: Station, *, config: Path, order_ids: tuple[str, ...], who: str, why: str, as_json: bool
 ) -> ExitCode:
     """End these holds. What is over by then goes with the next retention run."""
-    named, said = checked_words(who, "--who"), checked_words(why, "--why")
+    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with ledger_of(station, station.settings(config)) as ledger, ledger.atomic():
         changed = erasure.remove_hold(
             ledger, _numbers(ledger, order_ids), who=named, why=said, now=station.clock()

@@ -24,9 +24,9 @@ from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.subject_requests import Request
 from offline_processor.station import Station
 from offline_processor.subjects import Found
+from offline_processor.words import checked_word
 
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
-_WORDS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,'/-]{0,63}")
 _ORDERS_LIMIT: Final = 1_000
 _SHOWN: Final = 50
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,7 +130,7 @@ def export(
     as_json: bool,
 ) -> ExitCode:
     """Write a copy of all that is kept about a person, for the post: it never goes back the way that answers go."""
-    named = checked_words(who, "--who")
+    named = checked_word(who, "--who")
     with ledger_of(station, station.settings(config)) as ledger:
         request, found = _find(ledger, order_ids, request_id, "export", all_orders=all_orders)
         _confirm(found, confirm, "copied")
@@ -175,7 +175,7 @@ def erase(
 
     What an open charge, goods that are owed or a legal hold still need waits, and `retention run` erases it later.
     """
-    named = checked_words(who, "--who")
+    named = checked_word(who, "--who")
     with ledger_of(station, station.settings(config)) as ledger:
         request, found = _find(ledger, order_ids, request_id, "erase", all_orders=all_orders)
         _confirm(found, confirm, "erased")
@@ -229,7 +229,7 @@ def restrict(
     as_json: bool,
 ) -> ExitCode:
     """Keep a person's data and do nothing else with it: no export names them any more, of orders to come neither."""
-    named = checked_words(who, "--who")
+    named = checked_word(who, "--who")
     with ledger_of(station, station.settings(config)) as ledger:
         request, found = _find(ledger, order_ids, request_id, "restrict", all_orders=all_orders)
         _confirm(found, confirm, "free again" if take_back else "restricted")
@@ -255,7 +255,7 @@ def restrict(
 @click.pass_obj
 def refuse(station: Station, *, config: Path, request_id: str, who: str, why: str, as_json: bool) -> ExitCode:
     """Answer a request with no. The person learns the word from the shop's page; the reasons are for a letter."""
-    named, said = checked_words(who, "--who"), checked_words(why, "--why")
+    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with ledger_of(station, station.settings(config)) as ledger:
         request = subject_requests.find(ledger, _id(request_id))
         subjects.refuse(ledger, request, who=named, why=said, now=station.clock())
@@ -331,17 +331,6 @@ def _id(text: str) -> str:
             "USAGE-ORDER", "this is no id of an order or request", "an id has 32 hexadecimal digits"
         )
     return text.lower()
-
-
-def checked_words(text: str, option: str) -> str:
-    """What the ledger may keep of what a person typed; ``USAGE-WORDS``."""
-    if _WORDS.fullmatch(text) is None:
-        raise ProcessorError(
-            "USAGE-WORDS",
-            f"{option} is up to 64 letters, digits, blanks and .,'/-",
-            "it is kept in the ledger for ever: put no card and no address there",
-        )
-    return text
 
 
 COMMANDS: Final = (subject,)

@@ -25,6 +25,7 @@ from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Station
 from offline_processor.trail import Trail
+from offline_processor.words import may_stand
 
 ONLY_LOOK: Final = frozenset(
     {
@@ -40,7 +41,6 @@ ONLY_LOOK: Final = frozenset(
     }
 )
 """Commands that change nothing, name nobody and open no key; one that opens the keys after all leaves its entries."""
-_PERSON: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,63}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 # Of what was typed, the ledger takes what has the form of an id and nothing else.
 _NAMED: Final = {
@@ -102,7 +102,7 @@ def _trail(station: Station, context: click.Context, given: Mapping[str, Any]) -
     return Trail(
         command=command,
         account=_account(),
-        who=who if isinstance(who, str) and _PERSON.fullmatch(who) else "",
+        who=who if isinstance(who, str) and may_stand(who) else "",
         named=named,
         clock=station.clock,
         silent=bool(given.get("dry_run") or given.get("dry")),

@@ -1,4 +1,4 @@
-"""How the commands about charged orders work: checked words, the ledger at work, wishes noted, owed operations sent.
+"""How the commands about charged orders work: the ledger at work, wishes noted, owed operations sent.
 
 Why here: dispatch, refunds, approvals and the close of day go the same way from a typed wish to the acquirer.
 Must not: decide what may be taken or given back, or send what is not durable.
@@ -34,7 +34,6 @@ from offline_processor.progress import Bars
 from offline_processor.reconciliation import check_reconciled
 from offline_processor.station import Settings, Station, open_station
 
-_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,'/-]{0,63}", re.ASCII)
 _ORDER: Final = re.compile(r"[0-9a-f]{32}")
 _ORDERS_LIMIT: Final = 100_000
 _SHOWN: Final = 20
@@ -282,21 +281,6 @@ def order_ids(given: Sequence[str], listed: Path | None) -> list[str]:
             "an order id has 32 hexadecimal digits; a file has one a line, 100,000 at most. Nothing was changed",
         )
     return found
-
-
-def checked_word(text: str, option: str) -> str:
-    """A name or a reason that may stand in the ledger for ever; ``USAGE-WORDS``."""
-    if _WORD.fullmatch(text) is None or sum(letter.isdecimal() for letter in text) >= _CARD_DIGITS:
-        raise ProcessorError(
-            "USAGE-WORDS",
-            f"{option} is up to 64 letters, digits (11 at most), blanks and .,'/-",
-            "it is kept in the ledger for ever: put no card and no address there",
-        )
-    return text
-
-
-_CARD_DIGITS: Final = 12
-"""So many digits may be a card's."""
 
 
 def in_words(item: Operation) -> str:

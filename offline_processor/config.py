@@ -121,4 +121,6 @@ class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Where a command asks ``--who``, that is the name.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9 .'-]{0,63})?$(?!\n)")] = ""
+    name: Annotated[
+        str, msgspec.Meta(pattern=r"^(?!(.*[0-9]){12})([A-Za-z0-9][A-Za-z0-9 .'-]{0,63})?$(?!\n)")
+    ] = ""

@@ -305,7 +305,7 @@ def test_bad_day_by_the_commands(shop: Shop) -> None:
     since = ("--from", "1970-01-01T00:00:00Z", "--until")
     for wrong, rule in (
         ((*since, "yesterday", "--who", "A"), "USAGE-TIME"),
-        ((*since, until, "--who", "A\nB"), "USAGE-WHO"),
+        ((*since, until, "--who", "A\nB"), "USAGE-WORDS"),
         ((*since, "2020-01-01T00:00:00Z", "--who", "A"), "REPORT-PERIOD"),
     ):
         assert processor("reconcile", config, str(report), *wrong, "--json").document["rule"] == rule

@@ -697,7 +697,7 @@ def due(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.mark.parametrize(
     ("group", "words", "rule"),
     [
-        ("carrier", ("--out", ".", "--who", "a\nb"), "USAGE-WHO"),
+        ("carrier", ("--out", ".", "--who", "a\nb"), "USAGE-WORDS"),
         ("carrier", ("--out", "."), "USAGE-WHO"),
         ("carrier", ("--out", ".", "--who", WHO, "--again"), "USAGE-AGAIN"),
         ("carrier", ("--out", ".", "--who", WHO, "xyz"), "USAGE-ORDER"),
