@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from offline_processor.errors import ProcessorError
 from offline_processor.exports.fonts import font_files
 
 _AT_ONCE: Final = 2
@@ -30,6 +31,7 @@ def typeset(
     """The PDF of each document, in their order; the same bytes for the same data and ``now`` (Unix seconds).
 
     ``fonts``: the directory to look for fonts in, None for the system's. ``tagged``: for programs that read aloud.
+    ``TYPESET-FAILED``.
     """
 
     def in_a_child(document: Document) -> bytes:
@@ -41,22 +43,33 @@ def typeset(
             "now": now,
             "tagged": tagged,
         }
-        child = subprocess.run(  # noqa: S603  ourselves, with no word from outside in the command
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                __name__,
-            ],  # -P: a file in the current directory is no module of ours
-            input=json.dumps(given).encode(),
-            capture_output=True,  # what it says of a fault may quote a person
-            check=True,
-            timeout=_PATIENCE,
-        )
+        try:
+            child = subprocess.run(  # noqa: S603  ourselves, with no word from outside in the command
+                # -P: a file in the current directory is no module of ours
+                [sys.executable, "-P", "-m", __name__],
+                input=json.dumps(given).encode(),
+                capture_output=True,  # what it says of a fault may quote a person
+                check=False,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise _failed(f"was not done after {_PATIENCE} seconds") from None
+        except OSError as error:
+            raise _failed(f"did not start: {error.strerror}") from error
+        if child.returncode:
+            raise _failed(f"ended with code {child.returncode}")
         return child.stdout
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as children:
         yield from children.map(in_a_child, documents)
+
+
+def _failed(how: str) -> ProcessorError:
+    return ProcessorError(
+        "TYPESET-FAILED",
+        f"the typesetter {how}; nothing was written, and nothing counts as printed",
+        "look at the free memory (`free -m`), then give the command again",
+    )
 
 
 def hold_back() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_processor.errors import ProcessorError
-from offline_processor.exports import paper
+from offline_processor.exports import paper, typesetting
 from offline_processor.exports.addresses import address_lines, country_name, is_right_to_left
 from offline_processor.exports.fonts import FontBook, characters_of, missing_in_words
 from offline_processor.exports.making import Ready
@@ -26,7 +26,7 @@ from offline_processor.exports.printing import to_printer
 from offline_processor.exports.purposes import PURPOSES, Field, Purpose
 from offline_processor.exports.typesetting import typeset
 from offline_processor.ledger import disclosures
-from tests.offline_processor.commands import configure, processor
+from tests.offline_processor.commands import configure, in_process, processor
 from tests.offline_processor.parcels import WORLD, order_of, paid, world_order
 from tests.offline_processor.shop import NOW, Shop, an_order, id_of, open_shop
 
@@ -300,6 +300,30 @@ def test_module_in_the_current_directory_is_not_run(tmp_path: Path, monkeypatch:
         (tmp_path / f"{name}.py").write_text("raise SystemExit('planted')")
     monkeypatch.chdir(tmp_path)
     assert set_in_type([a_person()], "slips.typ").startswith(b"%PDF")
+
+
+def test_typesetter_that_fails_is_a_refusal_that_quotes_nobody() -> None:
+    with pytest.raises(ProcessorError) as refusal:
+        list(typeset([("offline_processor.exports:missing.typ", {"name": "Asa"})], None, now=NOW))
+    assert refusal.value.rule == "TYPESET-FAILED"
+    assert "missing" not in str(refusal.value)
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+@pytest.mark.parametrize("words", [("print", "labels"), ("report",)])
+def test_command_whose_typesetter_fails_says_so_and_leaves_the_orders_due(
+    today: Shop, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    paid(today, an_order(0))
+    config, empty = configure(today), today.root / "empty"
+    empty.mkdir()
+    who = ("--who", WHO) if len(words) > 1 else ()
+    with monkeypatch.context() as patch:
+        patch.setattr(typesetting, "_PATIENCE", 0.01)
+        ran = in_process(config, *words, *who, "--out", str(empty), "--json")
+    assert (ran.code, ran.document["rule"]) == (4, "TYPESET-FAILED")
+    assert list(empty.iterdir()) == []
+    assert in_process(config, *words, *who, "--out", str(empty), "--json").code == 0
 
 
 @pytest.mark.parametrize(
