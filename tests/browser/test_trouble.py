@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from threading import Event
+from time import sleep
 
 import pytest
 
@@ -11,7 +13,7 @@ from intake.catalogue import SHIPPED
 from keys.public.seal import key_id
 from tests.browser.chromium import Browser
 from tests.browser.customer import CARD, MUELLER, fill, go_to_checkout, opened, order_number, pay
-from tests.browser.road import Road
+from tests.browser.road import Road, Seen
 from tests.intake.answers import stored
 from tests.intake.node import Node
 from tests.intake.orders import good_order, new_key
@@ -159,6 +161,125 @@ def test_a_page_that_is_loaded_again_after_a_lost_answer_finds_its_order(
     browser.driver.refresh()
     order_number(browser)
     assert len(stored(node)) == before
+
+
+def lost_order(browser: Browser, road: Road, node: Node) -> str:
+    """The id of an order that was taken; its customer was told that no answer came."""
+    before = set(stored(node))
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    road.lose = 3
+    pay(browser)
+    browser.wait("We did not get an answer", "#message")
+    (lost,) = set(stored(node)) - before
+    return lost
+
+
+def keys_of(orders: list[Seen]) -> set[str]:
+    return {order.sent["idempotency-key"] for order in orders}
+
+
+def test_another_basket_is_not_sent_while_an_order_without_an_answer_is_asked_about(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    lost = lost_order(browser, road, node)
+    before = len(stored(node))
+    is_pressed = Event()
+
+    def slow() -> None:
+        is_pressed.wait(10)
+
+    road.before_order = slow
+    go_to_checkout(browser, road, "LP-0002")
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    browser.wait("Encrypting and sending", "#pay")
+    sleep(0.5)  # as long as it takes to send an order
+    is_pressed.set()
+    assert order_number(browser) == lost
+    assert "what you changed afterwards is not in it" in browser.one("#first").text
+    assert len(stored(node)) == before
+    assert len(keys_of(road.orders)) == 1
+    # The other basket is as it was, and is bought once.
+    browser.get(f"{road.url}/checkout")
+    browser.wait("Pay", "#pay")
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    browser.wait_for_path("/thanks")
+    second = order_number(browser)
+    assert [item["sku"] for item in opened(node, second).order["items"]] == ["LP-0002"]
+    assert len(stored(node)) == before + 1
+
+
+def test_an_answer_about_an_order_that_never_arrived_leaves_the_next_order_its_key(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    before = set(stored(node))
+    go_to_checkout(browser, road)
+    fill(browser, MUELLER, CARD)
+    road.lose_on_the_way = 3
+    pay(browser)
+    browser.wait("We did not get an answer", "#message")
+    is_pressed = Event()
+
+    def slow() -> None:
+        is_pressed.wait(10)
+        road.before_order = lose_answers
+
+    def lose_answers() -> None:
+        road.lose = 3
+
+    road.before_order = slow
+    go_to_checkout(browser, road, "LP-0002")
+    fill(browser, MUELLER, CARD)
+    pay(browser)
+    browser.wait("Encrypting and sending", "#pay")
+    sleep(0.5)
+    is_pressed.set()
+    browser.wait("We did not get an answer", "#message")
+    (taken,) = set(stored(node)) - before
+    browser.driver.refresh()
+    assert order_number(browser) == taken
+    assert set(stored(node)) - before == {taken}
+
+
+def test_another_basket_waits_until_somebody_says_what_became_of_the_order_before(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    lost = lost_order(browser, road, node)
+    before = len(stored(node))
+    sent = len(road.orders)
+    road.replaced["/orders"] = b"a portal's page"
+    go_to_checkout(browser, road, "LP-0002")
+    fill(browser, MUELLER, CARD)
+    browser.until(lambda: len(road.orders) == sent + 1, "was not asked as the page opened")
+    pay(browser)
+    browser.wait("We did not get an answer", "#message")
+    road.replaced.clear()
+    pay(browser)
+    assert order_number(browser) == lost
+    assert len(stored(node)) == before
+    assert len(keys_of(road.orders)) == 1
+
+
+def test_an_address_that_is_changed_after_a_reload_without_an_answer_is_told_not_to_be_in_the_order(
+    browser: Browser, road: Road, node: Node
+) -> None:
+    lost = lost_order(browser, road, node)
+    before = len(stored(node))
+    sent = len(road.orders)
+    road.replaced["/orders"] = b"a portal's page"
+    browser.driver.refresh()
+    browser.wait("Pay", "#pay")
+    fill(browser, MUELLER | {"line1": "Neue Straße 9"}, CARD)
+    browser.until(lambda: len(road.orders) == sent + 1, "was not asked as the page opened")
+    road.replaced.clear()
+    pay(browser)
+    assert order_number(browser) == lost
+    assert "It stands as it was then" in browser.one("#first").text
+    assert b'"sealed":{}' in road.orders[-1].body
+    assert len(stored(node)) == before
+    assert opened(node, lost).order["delivery"]["lines"] == [MUELLER["line1"]]
 
 
 def test_an_order_that_stands_at_older_prices_is_told_before_it_is_bought_again(

@@ -54,12 +54,15 @@ function start() {
   const rules = JSON.parse(page.dataset.rules);
   const { items, total, node, identities } = order;
   const basket = { items, total };
-  const known = memory.underWay();
+  // An order of this tab whose answer never came, until it is known what became of it.
+  let known = memory.underWay();
   const isSame = known !== null && JSON.stringify(known.order) === JSON.stringify(basket);
   const key = isSame ? known.key : newKey();
   const countries = new Map();
   let unanswered = null;
   let sentAs = "";
+  let learning = null;
+  let thanks = null;
   let isBusy = false;
 
   const requestText = (contents, sealed) =>
@@ -80,16 +83,26 @@ function start() {
     if (found && form.typed().country === country) form.showCountry(found);
   }
 
-  async function finish({ id, token }, sent, isOther = false) {
+  /** `isOther`: whether what is typed now is not what was sent; null: only if the button was pressed meanwhile. */
+  async function finish({ id, token }, sentKey, sent, isOther = null) {
     form.wipeCard();
     memory.rememberOrder(id, sent);
-    memory.forgetUnderWay();
+    memory.forgetUnderWay(sentKey);
     if (sent === basket) await Promise.race([net.changeBasket({ do: "empty" }), net.wait(3000)]);
     // Not kept in the history: going back must not lead to a form of an order that was made.
-    window.location.replace(`/thanks#${id}.${token}${isOther ? ".first" : ""}`);
+    thanks = `/thanks#${id}.${token}${(isOther ?? isBusy) ? ".first" : ""}`;
+    window.location.replace(thanks);
   }
 
+  // One tab after another: the second then sees that the basket was ordered. And one question after another in a tab:
+  // the order before is settled before the next is sent.
+  const alone = (act) => (navigator.locks ? navigator.locks.request("checkout", act) : act());
+
   async function attempt() {
+    const found = await learning;
+    learning = null;
+    if (thanks) window.location.replace(thanks); // again, for who has stopped the browser on its way there
+    if (found || thanks) return found;
     form.showMessage(null);
     const filled = form.typed();
     const country = filled.country ? await countryRules(filled.country) : null;
@@ -100,6 +113,11 @@ function start() {
     if (current?.status !== 200 || !country) return MESSAGES.unreached;
     const now = { items: current.document.items, total: current.document.total };
     if (JSON.stringify(now) !== JSON.stringify(basket)) return MESSAGES.moved;
+    if (known && !isSame) {
+      // Its key is remembered no longer once this order is sent: ask again while it is.
+      const message = await learn();
+      if (message || thanks) return message;
+    }
     const { card, ...contents } = contentsOf(filled, country);
     const asTyped = JSON.stringify(filled);
     const outcome = await place({
@@ -113,7 +131,7 @@ function start() {
       },
     });
     if (outcome.kind === "taken") {
-      await finish(outcome, basket, outcome.earlier && sentAs !== asTyped);
+      await finish(outcome, key, basket, outcome.earlier && sentAs !== asTyped);
       return null;
     }
     if ((outcome.text ?? null) !== unanswered) [unanswered, sentAs] = [outcome.text ?? null, asTyped];
@@ -122,10 +140,46 @@ function start() {
       form.showFaults([{ id: "line1", text: `Address line 1 ${rules.faults.size}` }]);
       return null;
     }
-    const message = MESSAGES[outcome.kind];
-    if (outcome.kind !== "limited") return message;
-    const minutes = Math.ceil(outcome.patience / 60);
+    return messageOf(outcome);
+  }
+
+  function messageOf({ kind, patience }) {
+    const message = MESSAGES[kind];
+    if (kind !== "limited") return message;
+    const minutes = Math.ceil(patience / 60);
     return { ...message, text: `Please wait ${minutes > 1 ? `${minutes} minutes` : "a minute"}. ${message.text}` };
+  }
+
+  /**
+   * An order of this tab was sent, and its answer never came: ask whether it stands, without sending it again.
+   * Gives the message that its customer must see before ordering again, or null.
+   */
+  async function learn() {
+    const { key: sentKey, order: sent } = known;
+    const asked = requestText(sent, {});
+    const answer = await find({ post: (text) => net.postOrder(sentKey, text) }, asked);
+    if (["unanswered", "limited"].includes(answer.kind)) {
+      // Nobody says. For the same basket the next attempt asks before it seals: its key is the same.
+      if (isSame) unanswered = asked;
+      return messageOf(answer);
+    }
+    known = null;
+    if (answer.kind === "taken") {
+      await finish(answer, sentKey, isSame ? basket : sent);
+      return null;
+    }
+    if (!isSame) memory.forgetUnderWay(sentKey);
+    // Its prices have changed since, or its basket: it is not to be ordered again unnoticed.
+    return answer.kind === "differs" ? MESSAGES.differs : null;
+  }
+
+  /** As the page opens. Who presses the button meanwhile gets the message in place of an order. */
+  async function learnFirst() {
+    const message = await learn();
+    if (known || !message) return null; // nobody says yet, and nobody has asked for anything yet
+    if (isBusy) return message;
+    form.showMessage(message);
+    return null;
   }
 
   page.addEventListener("submit", async (event) => {
@@ -135,8 +189,7 @@ function start() {
     form.showBusy(true);
     let message = MESSAGES.refused;
     try {
-      // One tab after another: the second then sees that the basket was ordered.
-      message = navigator.locks ? await navigator.locks.request("checkout", attempt) : await attempt();
+      message = await alone(attempt);
     } finally {
       isBusy = false;
       form.showBusy(false);
@@ -151,14 +204,5 @@ function start() {
   form.followCard(rules);
   form.open();
   void followCountry();
-  if (known) void learn(known);
-
-  /** An order of this tab was sent, and its answer never came: ask whether it stands, without sending it again. */
-  async function learn({ key: sentKey, order: sent }) {
-    const answer = await find({ post: (text) => net.postOrder(sentKey, text) }, requestText(sent, {}));
-    if (answer?.kind === "taken") await finish(answer, isSame ? basket : sent);
-    else if (answer && !isSame) memory.forgetUnderWay();
-    // Its prices have changed since, or its basket: it is not to be ordered again unnoticed.
-    if (answer?.kind === "differs") form.showMessage(MESSAGES.differs);
-  }
+  if (known) learning = alone(learnFirst);
 }

@@ -21,7 +21,10 @@ const local = () => window.localStorage;
 export const underWay = () => read(session, UNDER_WAY);
 export const rememberUnderWay = (key, order) =>
   quietly(() => session().setItem(UNDER_WAY, JSON.stringify({ key, order })));
-export const forgetUnderWay = () => quietly(() => session().removeItem(UNDER_WAY));
+/** Only the order of this key: an answer about an earlier one says nothing of the one that is under way now. */
+export const forgetUnderWay = (key) => {
+  if (underWay()?.key === key) quietly(() => session().removeItem(UNDER_WAY));
+};
 
 export function rememberOrder(id, { items, total }) {
   const text = [total.currency, ...items.map(({ sku, quantity }) => `${sku}*${quantity}`)].join(":");

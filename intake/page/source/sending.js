@@ -44,10 +44,13 @@ export async function place({ seal, net, unanswered, probe = null }) {
   return { kind: "refused" };
 }
 
-/** Whether an order that was sent before stands already ("differs": with another basket); null when nobody says. */
+/**
+ * Whether an order that was sent before stands already: "taken", "differs" (it does, with another basket) or "unknown"
+ * (it does not); "unanswered" or "limited" when nobody says.
+ */
 export async function find(net, text) {
   const answer = await net.post(text);
-  if (!isVerdict(answer)) return null;
+  if (!isVerdict(answer)) return undecided(answer, text);
   if (answer.status === 202) return taken(answer, true);
   return { kind: answer.document.rule === "INTAKE-IDEMPOTENCY-CONFLICT" ? "differs" : "unknown" };
 }
