@@ -136,6 +136,8 @@ def test_a_worker_that_dies_takes_no_count_with_it(new_node: NewNode) -> None:
     node = new_node().configure().enrol().start()
     assert node.post(good_order(), new_key()).status == 202
     assert node.process is not None
+    while "intake_requests_total method=POST route=/orders status=202" not in samples(node):
+        time.sleep(0.01)  # it is counted once it is answered
     children = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text()
     for child in children.split():
         os.kill(int(child), signal.SIGKILL)
