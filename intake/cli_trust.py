@@ -21,6 +21,7 @@ from intake.health import Health
 from intake.limits import LimitsConfig
 from intake.live_keys import LiveKeys
 from intake.policy import policy_notices
+from intake.proxy_watch import ProxyWatch
 from intake.server import open_spool, register_path
 from keys import console
 from keys.config import load
@@ -158,6 +159,7 @@ def health_of(node: NodeConfig) -> Health:
         now=seconds,
         returned_at=lambda: known().returned_at,
         silence=silence_of(known, days=node.expect_return_days),
+        proxy=ProxyWatch(node.state).notices,
     )
 
 

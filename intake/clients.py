@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from intake.errors import IntakeError
 
@@ -22,6 +24,8 @@ _HEADER_LIMIT = 2048
 _HOPS_MAXIMUM = 32
 _NARROW = {4: 32, 6: 64}  # what one customer has: an IPv6 household gets 2**64 addresses and may use them all
 _WIDE = {4: 24, 6: 48}  # what one customer can rent
+_HOST_LIMIT = 64  # longer than any address with a port
+_HOST = re.compile(rb"(?P<name>localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
@@ -32,7 +36,8 @@ class Client:
     ``caller`` is one of the narrow network too, by a key that outlives the server's start: under it is remembered how
     orders fared.
     ``is_shop``: the shop's own software, which speaks for many customers. ``is_local``: a program of this machine, with
-    no proxy in between.
+    no proxy in between. ``is_unnamed``: brought by a program of this machine that asks as proxies do, or for another
+    name than this machine's own, and does not say for whom: a proxy that should set X-Forwarded-For.
     """
 
     address: int
@@ -40,12 +45,30 @@ class Client:
     caller: int
     is_shop: bool
     is_local: bool
+    is_unnamed: bool
+
+
+class _Peer(NamedTuple):
+    """The other end of a connection."""
+
+    address: Address | None
+    is_proxy: bool
+    is_loopback: bool
+
+
+class _Asked(NamedTuple):
+    """All of a request that says who asks. ``is_own``: it asks for this machine; None when it names none."""
+
+    peer: str
+    forwarded_for: bytes
+    is_forwarded: bool
+    is_own: bool | None
 
 
 class Clients:
     """``trusted_proxies``: who may say in X-Forwarded-For for whom it asks. ``key``: 32 bytes, of this start only.
 
-    ``caller_key``: 32 bytes, of this node.
+    ``caller_key``: 32 bytes, of this node. ``bind``: the server's HOST:PORT, by which programs here may call it too.
     """
 
     def __init__(
@@ -55,29 +78,72 @@ class Clients:
         shop_addresses: Sequence[Network],
         key: bytes,
         caller_key: bytes,
+        bind: str = "",
     ) -> None:
         self._proxies = tuple(trusted_proxies)
         self._shop = tuple(shop_addresses)
         self._key = key
         self._caller_key = caller_key
-        self._known: dict[tuple[str, bytes], Client] = {}
+        self._bind = bind.lower().encode()
+        self._peers: dict[str, _Peer] = {}
+        self._known: dict[_Asked, Client] = {}
 
-    def of(self, peer: str, forwarded_for: bytes) -> Client:
-        """The client behind ``peer``, which sent ``forwarded_for`` (all X-Forwarded-For lines, joined by commas)."""
-        asked = peer, forwarded_for
+    def of(
+        self, peer: str, forwarded_for: bytes | None, host: bytes = b"", *, is_old: bool = False
+    ) -> Client:
+        """The client behind ``peer``.
+
+        It sent ``forwarded_for`` (all X-Forwarded-For lines, joined by commas; None when there is none) and ``host``
+        (empty when there is none). ``is_old``: by HTTP/1.0, which only proxies still speak.
+        """
+        end = self._peers.get(peer)
+        if end is None:
+            if len(self._peers) >= _REMEMBERED:
+                self._peers.clear()
+            end = self._peers[peer] = self._end(peer)
+        # Nothing is remembered of what is not believed, and no more of the rest than is read: this comes before limits.
+        asked = _Asked(
+            peer=peer,
+            forwarded_for=forwarded_for[-_HEADER_LIMIT:] if forwarded_for and end.is_proxy else b"",
+            is_forwarded=forwarded_for is not None,
+            is_own=(not is_old and self._is_own(host)) if host and end.is_loopback else None,
+        )
         known = self._known.get(asked)
         if known is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            known = self._known[asked] = self._look(peer, forwarded_for)
+            known = self._known[asked] = self._look(asked, end)
         return known
 
-    def _look(self, peer: str, forwarded_for: bytes) -> Client:
+    def _end(self, peer: str) -> _Peer:
         address = _address(peer)
-        client = None if address is None else self._behind(address, forwarded_for)
+        return _Peer(
+            address=address,
+            is_proxy=address is not None and _is_in(address, self._proxies),
+            is_loopback=address is not None and _is_in(address, _LOOPBACK),
+        )
+
+    def _is_own(self, host: bytes) -> bool:
+        """Whether a Host is this machine's for itself. A proxy hands on its customers', which is the shop's name."""
+        if len(host) > _HOST_LIMIT:
+            return False
+        name = host.lower()
+        if name == self._bind:
+            return True
+        found = _HOST.fullmatch(name)
+        if found is None:
+            return False
+        if found["name"] == b"localhost":
+            return True
+        address = _address(found["name"].decode("ascii"))
+        return address is not None and _is_in(address, _LOOPBACK)
+
+    def _look(self, asked: _Asked, end: _Peer) -> Client:
+        client = None if end.address is None else self._behind(end.address, asked.forwarded_for)
         # With the header it is a proxy's request, also if the proxy is not named as one: then all that it brings is one
-        # client with a customer's limits, which is noticed, and not the shop, which would not be.
-        is_local = address is not None and not forwarded_for and _is_in(address, _LOOPBACK)
+        # client with a customer's limits, which is noticed, and not the shop, which would not be. The same without the
+        # header, when it asks for a name that is not this machine's own.
+        is_local = end.is_loopback and not asked.is_forwarded and asked.is_own is True
         narrow = b"?" if client is None else _network(client, _NARROW)
         wide = b"??" if client is None else _network(client, _WIDE)
         return Client(
@@ -86,11 +152,12 @@ class Clients:
             caller=_tag(narrow, self._caller_key),
             is_shop=is_local or (client is not None and _is_in(client, self._shop)),
             is_local=is_local,
+            is_unnamed=end.is_loopback and not asked.is_forwarded and asked.is_own is False,
         )
 
     def _behind(self, address: Address, forwarded_for: bytes) -> Address:
         """From the right, each proxy that is trusted says who asked it; the first that is not trusted is the client."""
-        hops = forwarded_for[-_HEADER_LIMIT:].decode("latin-1").split(",")[-_HOPS_MAXIMUM:]
+        hops = forwarded_for.decode("latin-1").split(",")[-_HOPS_MAXIMUM:]
         for hop in reversed(hops):
             if not _is_in(address, self._proxies):
                 break

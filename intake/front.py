@@ -17,7 +17,7 @@ from intake import asgi
 from intake.app import Intake
 from intake.clients import Client
 from intake.groups import WAITING_MAXIMUM
-from intake.limits import AT_ONCE, AT_ONCE_MAXIMUM, LETTERS, ORDERS, REQUESTS, TOKENS
+from intake.limits import AT_ONCE, AT_ONCE_MAXIMUM, AT_ONCE_OF_NETWORK, LETTERS, ORDERS, REQUESTS, TOKENS
 from intake.problems import AMBIGUOUS, BUSY, NOT_FOUND, Problem, method_refused, too_many
 from intake.request_log import RequestLine
 from intake.surroundings import Surroundings
@@ -32,6 +32,7 @@ _ORDER_PREFIX = "/orders/"
 _LETTERS = ("/newsletter", "/enquiries")
 _LOOK_SECONDS = 30
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+_OLD = ("1.0", "1")  # as ASGI writes HTTP/1.0, and as granian does
 _GONE = 499  # the client went away before there was an answer
 _SEVERE = 500
 _METHODS = frozenset(METHODS)
@@ -94,10 +95,14 @@ class Front:
         started = around.outside.ticks()
         head = _head(scope)
         exchange = _Exchange(send, trace_of(head.traceparent, around.outside.random(FRESH_SIZE)))
-        client = around.clients.of((scope.get("client") or ("", 0))[0], head.forwarded_for)
+        client = around.clients.of(
+            (scope.get("client") or ("", 0))[0], head.forwarded_for, head.host, is_old=head.is_old
+        )
         path, method = scope["path"], scope["method"]
         is_order = path == ORDERS_ROUTE
         now = around.outside.now()
+        if client.is_unnamed:
+            around.proxy_watch.note(now)
         refused = self._beyond(client, method, path, now) or (AMBIGUOUS if head.is_ambiguous else None)
         if is_order:
             refused = refused or self._crowded(client)
@@ -147,19 +152,27 @@ class Front:
 
     def _crowded(self, client: Client) -> Problem | None:
         """Why no more orders fit in just now: who sends many slowly must not keep others out, nor may all together."""
-        if not client.is_shop and self._under_way[client.address] >= AT_ONCE_MAXIMUM:
+        if not client.is_shop and (
+            self._under_way[client.address] >= AT_ONCE_MAXIMUM
+            or self._under_way[client.prefix] >= AT_ONCE_OF_NETWORK
+        ):
             return self._limited(AT_ONCE, 1)
         return BUSY if self._all_under_way >= _UNDER_WAY_MAXIMUM else None
 
     def _enter(self, client: Client) -> None:
         self._all_under_way += 1
-        self._under_way[client.address] += 1
+        if not client.is_shop:
+            self._under_way[client.address] += 1
+            self._under_way[client.prefix] += 1
 
     def _leave(self, client: Client) -> None:
         self._all_under_way -= 1
-        self._under_way[client.address] -= 1
-        if not self._under_way[client.address]:
-            del self._under_way[client.address]
+        if client.is_shop:
+            return
+        for tag in (client.address, client.prefix):
+            self._under_way[tag] -= 1
+            if not self._under_way[tag]:
+                del self._under_way[tag]
 
     async def _show_metrics(self, scope: asgi.Scope, send: asgi.Send, client: Client) -> None:
         if not client.is_local:  # how much a shop sells is nobody's business
@@ -219,23 +232,29 @@ class Front:
 
 
 class _Head(NamedTuple):
-    """What the front reads of a request's headers. ``is_ambiguous``: a proxy may have read another request than we."""
+    """What the front reads of a request's headers. ``is_ambiguous``: a proxy may have read another request than we.
+
+    ``forwarded_for``: None without the header. ``is_old``: HTTP/1.0.
+    """
 
     origin: bytes
-    forwarded_for: bytes
+    forwarded_for: bytes | None
+    host: bytes
+    is_old: bool
     traceparent: bytes | None
     is_ambiguous: bool
 
 
 def _head(scope: asgi.Scope) -> _Head:
-    """Origin, all of X-Forwarded-For, and traceparent; a traceparent that is repeated counts as none."""
-    origin = b""
+    """Origin, all of X-Forwarded-For, Host and traceparent; of the last two, one that is repeated counts as none."""
+    origin = host = b""
     traceparent: bytes | None = None
     forwarded: list[bytes] = []
     traces = hosts = lengths = 0
     for name, value in scope["headers"]:
         if name == b"host":
             hosts += 1
+            host = value
         elif name in _LENGTHS:
             lengths += 1
         elif name == b"traceparent":
@@ -246,8 +265,15 @@ def _head(scope: asgi.Scope) -> _Head:
         elif name == b"x-forwarded-for":
             forwarded.append(value)
     # HTTP/1.0 knows no Host; a server that gets two must not choose one (RFC 9112, 3.2 and 6.1).
-    is_ambiguous = hosts > 1 or lengths > 1 or (not hosts and scope.get("http_version") != "1.0")
-    return _Head(origin, b",".join(forwarded), traceparent if traces == 1 else None, is_ambiguous)
+    is_old = scope.get("http_version") in _OLD
+    return _Head(
+        origin=origin,
+        forwarded_for=b",".join(forwarded) if forwarded else None,
+        host=host if hosts == 1 else b"",
+        is_old=is_old,
+        traceparent=traceparent if traces == 1 else None,
+        is_ambiguous=hosts > 1 or lengths > 1 or (not hosts and not is_old),
+    )
 
 
 def _route(scope: asgi.Scope) -> str:

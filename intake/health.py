@@ -38,7 +38,8 @@ class Report:
 class Health:
     """Looks at the roll and the spool, each time anew. ``returned_at``: the time of the newest return, 0 for none.
 
-    ``silence``: what should have come or gone by a time, and has not.
+    ``silence``: what should have come or gone by a time, and has not. ``proxy``: what the proxy in
+    front does wrong.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Health:
         now: Callable[[], int],
         returned_at: Callable[[], int],
         silence: Callable[[int], Sequence[Notice]],
+        proxy: Callable[[int], Sequence[Notice]],
     ) -> None:
         self._keys = keys
         self._spool = spool
         self._now = now
         self._returned_at = returned_at
         self._silence = silence
+        self._proxy = proxy
         self._ended: set[bytes] = set()
 
     def keys(self) -> Keys | None:
@@ -100,6 +103,7 @@ class Health:
             )
         if not keys.retired:
             found += self._silence(now)
+        found += self._proxy(now)
         return Report(keys_left=left, notices=[*found, *notices.of_clock(facts, now)])
 
     def _open_batch_keys(self) -> Iterator[LiveKey]:

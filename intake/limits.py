@@ -23,6 +23,8 @@ REQUESTS, ORDERS, TOKENS, LETTERS, AT_ONCE = "requests", "orders", "tokens", "le
 NAMES = (REQUESTS, ORDERS, TOKENS, LETTERS, AT_ONCE)
 AT_ONCE_MAXIMUM = 32
 """Orders of one address that one worker reads and stores at the same moment."""
+AT_ONCE_OF_NETWORK = 4 * AT_ONCE_MAXIMUM
+"""The same of its network: whoever rents one has as many addresses as it likes."""
 # Each limit counts under tags of its own, made from the client's.
 _MARKS = {
     REQUESTS: 0,

@@ -38,6 +38,7 @@ from intake.newsletter.place import open_subscribers
 from intake.openapi import openapi_document
 from intake.page.pages import Pages, Shop
 from intake.policy import policy_routes, policy_tasks
+from intake.proxy_watch import ProxyWatch
 from intake.request_log import JsonLines
 from intake.surroundings import Outside, Shared, check_settings, surround
 from intake.taking import OrderDesk
@@ -151,6 +152,7 @@ def build(
         now=seconds,
         returned_at=returned_at,
         silence=silence_of(lambda: heard(register), days=node.expect_return_days),
+        proxy=ProxyWatch(node.state).notices,
     )
     pages = Pages(
         shop=Shop(
@@ -189,6 +191,7 @@ def build(
             register=register,
             token_key=token_key,
             state=node.state,
+            bind=intake.bind,
             outside=outside,
         ),
     )

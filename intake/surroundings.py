@@ -20,6 +20,7 @@ from intake.health import Health
 from intake.limits import NAMES, Limits, LimitsConfig
 from intake.metrics import Metrics
 from intake.problems import Problem, faulty_fields, method_refused
+from intake.proxy_watch import ProxyWatch
 from intake.rate_table import KEY_SIZE, RateTable, make_table
 from intake.request_log import RequestLog
 from intake.tallies import Tallies, layout_of, make_tallies
@@ -46,6 +47,7 @@ class Surroundings:
     limits: Limits
     callers: Callers
     suspects: Suspects
+    proxy_watch: ProxyWatch
     tallies: Tallies
     metrics: Metrics
     log: RequestLog
@@ -82,6 +84,7 @@ def surround(
     register: Register,
     token_key: bytes,
     state: Path,
+    bind: str,
     outside: Outside,
 ) -> Surroundings:
     """One worker's. ``routes``: the templates of all addresses that the application has."""
@@ -96,10 +99,17 @@ def surround(
     proxies, shop = _networks(limits)
     tallies = Tallies(shared.tallies, layout_of(routes=routes, rules=_rules(), limits=NAMES))
     return Surroundings(
-        clients=Clients(trusted_proxies=proxies, shop_addresses=shop, key=table.key, caller_key=caller_key),
+        clients=Clients(
+            trusted_proxies=proxies,
+            shop_addresses=shop,
+            key=table.key,
+            caller_key=caller_key,
+            bind=bind,
+        ),
         limits=Limits(limits, table, suspects),
         callers=callers,
         suspects=suspects,
+        proxy_watch=ProxyWatch(state),
         tallies=tallies,
         metrics=Metrics(tallies=tallies, health=health, webhooks=register.changes_waiting),
         log=RequestLog(outside.log_to),

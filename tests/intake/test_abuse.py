@@ -31,7 +31,11 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d\d\d)")
 
 
 def head(
-    *more: str, line: str = "POST /orders HTTP/1.1", host: str = "Host: x", length: bool = True, key: str = ""
+    *more: str,
+    line: str = "POST /orders HTTP/1.1",
+    host: str = "Host: localhost",
+    length: bool = True,
+    key: str = "",
 ) -> bytes:
     lines = [line, host, "Content-Type: application/json", f"Idempotency-Key: {key or new_key()}", *more]
     if length:
@@ -95,14 +99,14 @@ ODDITIES: dict[str, tuple[bytes, list[int], int]] = {
         [202],
         1,
     ),
-    "two hosts": (head(host="Host: x\r\nHost: y") + BODY, [400], 0),
+    "two hosts": (head(host="Host: localhost\r\nHost: y") + BODY, [400], 0),
     "another site's address": (head(line="POST http://evil.example/orders HTTP/1.1") + BODY, [202], 1),
     "HTTP/1.0": (head(line="POST /orders HTTP/1.0") + BODY, [202], 1),
     "HTTP/1.2": (head(line="POST /orders HTTP/1.2") + BODY, [400], 0),
     "HTTP/0.9": (b"GET /livez\r\n", [400], 0),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [], 0),
-    "a tunnel": (b"CONNECT evil.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", [404], 0),
-    "an asterisk": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", [404], 0),
+    "a tunnel": (b"CONNECT evil.example:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", [404], 0),
+    "an asterisk": (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", [404], 0),
     "two slashes": (head(line="POST //orders HTTP/1.1") + BODY, [404], 0),
     "an escaped slash": (head(line="POST /orders%2f HTTP/1.1") + BODY, [404], 0),
     "a way up": (head(line="POST /x/../orders HTTP/1.1") + BODY, [404], 0),
@@ -130,7 +134,7 @@ def test_a_request_is_read_in_one_way_or_refused(node: Node, name: str) -> None:
 
 def test_nothing_that_was_sent_comes_back(node: Node) -> None:
     _, received, _ = exchange(
-        node, b"TRACE /orders HTTP/1.1\r\nHost: x\r\nX-Secret: 4242424242424242\r\n\r\n"
+        node, b"TRACE /orders HTTP/1.1\r\nHost: localhost\r\nX-Secret: 4242424242424242\r\n\r\n"
     )
     assert b"INTAKE-METHOD" in received
     assert b"4242" not in received
@@ -152,7 +156,7 @@ def slow_clients(node: Node, count: int, begin: bytes) -> Iterator[list[socket.s
 def test_slow_clients_hold_up_nobody_and_are_given_up(node: Node) -> None:
     before = len(stored(node))
     with (
-        slow_clients(node, 150, b"POST /orders HTTP/1.1\r\nHost: x\r\nX-A: ") as in_head,
+        slow_clients(node, 150, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nX-A: ") as in_head,
         slow_clients(node, 150, head() + BODY[:10]) as in_body,
     ):
         started = time.monotonic()
@@ -185,6 +189,31 @@ def test_one_address_that_sends_slowly_shuts_nobody_out(node: Node) -> None:
     while order("198.51.100.20") != 202 and time.monotonic() < end:
         time.sleep(0.05)
     assert order("198.51.100.20") == 202
+
+
+def test_one_network_that_sends_slowly_from_many_addresses_shuts_nobody_out(node: Node) -> None:
+    def order(address: str) -> int:
+        return node.post(good_order(), new_key(), **{"X-Forwarded-For": address}).status
+
+    with contextlib.ExitStack() as stack:
+        connections = [
+            connection
+            for home in range(5)  # none of them has 32 under way
+            for connection in stack.enter_context(
+                slow_clients(node, 28, head(f"X-Forwarded-For: 2001:db8:5:{home}::1") + BODY[:10])
+            )
+        ]
+        end = time.monotonic() + 10
+        answered: list[socket.socket] = []
+        while len(answered) < 12 and time.monotonic() < end:
+            answered, _, _ = select.select(connections, [], [], 0.1)
+        assert [connection.recv(4096)[:12] for connection in answered] == [b"HTTP/1.1 429"] * 12
+        assert order("2001:db8:5:ffff::1") == 429
+        assert order("2001:db8:6::1") == 202
+    end = time.monotonic() + 5
+    while order("2001:db8:5:ffff::1") != 202 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert order("2001:db8:5:ffff::1") == 202
 
 
 def test_one_key_sent_at_once_with_two_baskets_is_one_order(new_node: NewNode) -> None:

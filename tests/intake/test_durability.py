@@ -162,7 +162,7 @@ def test_a_flood_is_answered_503_and_nothing_is_half_written(new_node: NewNode) 
     with commits_held_up(node):
         for _ in range(1150):
             head = (
-                f"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 f"Idempotency-Key: {new_key()}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             connection = socket.create_connection(("127.0.0.1", node.port), timeout=30)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import intake
+from intake.asgi import BODY_LIMIT
 from intake.clients import Client, Clients, networks
 from intake.errors import IntakeError
 from intake.limits import LETTERS, ORDERS, REQUESTS, TOKENS, Limits, LimitsConfig
@@ -27,6 +31,7 @@ from tests.intake.orders import good_order, new_key
 
 NewNode = Callable[[], Node]
 NOW = 1_800_000_000.0
+TOLD = ["PROXY-UNNAMED"]
 
 
 @pytest.fixture
@@ -101,12 +106,15 @@ def test_processes_count_together(memory: int) -> None:
     assert sum(answers.get() for _ in workers) == 1000
 
 
-def clients(*, proxies: tuple[str, ...] = (), shop: tuple[str, ...] = (), key: bytes = bytes(32)) -> Clients:
+def clients(
+    *, proxies: tuple[str, ...] = (), shop: tuple[str, ...] = (), key: bytes = bytes(32), bind: str = ""
+) -> Clients:
     return Clients(
         trusted_proxies=networks("p", proxies),
         shop_addresses=networks("s", shop),
         key=key,
         caller_key=b"\2" * 32,
+        bind=bind,
     )
 
 
@@ -162,14 +170,121 @@ def test_any_peer_and_any_header_are_some_client(peer: str, forwarded: bytes) ->
 
 
 def test_only_a_program_of_this_machine_is_local() -> None:
-    table = clients(proxies=("127.0.0.1",), shop=("192.0.2.0/24",))
-    assert table.of("127.0.0.1", b"").is_local
-    assert not table.of("127.0.0.1", b"127.0.0.1").is_local
-    assert not table.of("192.0.2.1", b"").is_local
-    assert table.of("192.0.2.1", b"").is_shop
-    assert not table.of("127.0.0.1", b"198.51.100.1").is_shop
-    assert not clients().of("127.0.0.1", b"198.51.100.1").is_shop
-    assert table.of("127.0.0.1", b"").is_shop
+    table, here = clients(proxies=("127.0.0.1",), shop=("192.0.2.0/24",)), b"localhost"
+    assert table.of("127.0.0.1", None, here).is_local
+    assert table.of("127.0.0.1", None, here).is_shop
+    assert not table.of("127.0.0.1", b"127.0.0.1", here).is_local
+    assert not table.of("127.0.0.1", b"", here).is_local
+    assert not table.of("192.0.2.1", None, here).is_local
+    assert table.of("192.0.2.1", None, here).is_shop
+    assert not table.of("127.0.0.1", b"198.51.100.1", here).is_shop
+    assert not clients().of("127.0.0.1", b"198.51.100.1", here).is_shop
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("localhost", True),
+        ("LocalHost:8080", True),
+        ("127.0.0.1", True),
+        ("127.8.8.8:80", True),
+        ("[::1]:8080", True),
+        ("Shop.internal:8080", True),  # where the server listens
+        ("shop.internal", False),
+        ("shop.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example:80", False),
+        ("[::1].evil.example", False),
+        ("198.51.100.1:443", False),
+        ("127.0.0.1" + " " * 100, False),
+        ("\xff", False),
+    ],
+)
+def test_what_asks_for_the_shops_name_is_no_program_of_this_machine(host: str, *, is_local: bool) -> None:
+    table, asked = clients(proxies=("127.0.0.1",), bind="shop.internal:8080"), host.encode("latin-1")
+    for loopback in ("127.0.0.1", "::1"):
+        client = table.of(loopback, None, asked)
+        assert (client.is_local, client.is_shop, client.is_unnamed) == (is_local, is_local, not is_local)
+        old = table.of(loopback, None, asked, is_old=True)  # as nginx asks when it was told nothing
+        assert (old.is_local, old.is_unnamed) == (False, True)
+    for named in (table.of("127.0.0.1", b"198.51.100.1", asked), table.of("198.51.100.1", None, asked)):
+        assert not named.is_local
+        assert not named.is_unnamed
+
+
+def test_who_names_nobody_is_no_program_of_this_machine_and_no_proxy() -> None:
+    nameless = clients().of("127.0.0.1", None, b"")
+    assert not nameless.is_local
+    assert not nameless.is_unnamed
+
+
+def test_no_header_fills_the_memory() -> None:
+    table = clients(proxies=("127.0.0.1",))
+    tracemalloc.start()
+    try:
+        for peer in ("127.0.0.1", "198.51.100.1"):
+            for number in range(256):
+                header = b"%d," % number * 12_000
+                table.of(peer, header, header)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2 * 1024 * 1024  # of 25 MB that were sent; 256 times 2 KiB and what holds them
+
+
+def test_a_proxy_that_hides_its_customers_is_one_customer_and_told_of(
+    new_node: NewNode, run_intake: Callable[..., tuple[int, str, str]]
+) -> None:
+    node = new_node().configure(more=LIMITS).enrol(20).start()
+
+    def rules() -> list[str]:
+        return [notice["rule"] for notice in node.get("/readyz").json["notices"]]
+
+    def post() -> int:
+        return node.post(good_order(), new_key(), Host="shop.example").status
+
+    named = node.get("/keys", Host="shop.example", X_Forwarded_For="198.51.100.1")
+    assert (named.status, rules()) == (200, [])
+    assert [post() for _ in range(5)] == [202, 202, 202, 429, 429]
+    problem(node.get("/metrics", Host="shop.example"), 404, "INTAKE-NOT-FOUND")
+    assert node.get("/metrics").status == 200
+    assert rules() == TOLD
+    assert node.get("/readyz").status == 200
+    code, _, said = run_intake("status", "--config", node.config)
+    assert code == 3
+    assert "PROXY-UNNAMED" in said
+    assert "nginx.conf" in said
+    day_ago = time.time() - 86_401
+    os.utime(node.state / "proxy-unnamed", (day_ago, day_ago))
+    assert rules() == []
+
+
+def test_an_nginx_that_was_told_nothing_is_told_of_by_its_http_1_0(new_node: NewNode) -> None:
+    """By default it asks for the address that it passes to: 127.0.0.1."""
+    node = new_node().configure().enrol(20).start()
+    for header, expected in (
+        ("", []),
+        ("X-Forwarded-For: \r\n", []),
+        (f"Host: 127.0.0.1:{node.port}\r\n", TOLD),
+    ):
+        with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
+            connection.sendall(f"GET /metrics HTTP/1.0\r\n{header}\r\n".encode())
+            answer = connection.makefile("rb").read()
+        assert answer.split()[1] == b"404"
+        assert [notice["rule"] for notice in node.get("/readyz").json["notices"]] == expected
+
+
+def test_the_nginx_that_is_shipped_says_who_the_customer_is() -> None:
+    text = (Path(intake.__file__).parent / "deploy" / "nginx.conf").read_text("utf-8")
+    lines = {line.strip() for line in text.splitlines()}
+    assert {
+        "proxy_set_header X-Forwarded-For $remote_addr;",
+        "proxy_set_header Host shop.example;",
+        "proxy_http_version 1.1;",
+        f"client_body_buffer_size {BODY_LIMIT // 1024}k;",
+        f"client_max_body_size {BODY_LIMIT // 1024}k;",
+        "access_log off;",
+    } <= lines
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "10.0.0.1/8", "300.1.1.1", "*"])

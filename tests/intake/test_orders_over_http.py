@@ -67,7 +67,7 @@ def test_a_retry_after_a_lost_answer_gets_the_first_answer_again(node: Node) -> 
     body = json.dumps(good_order()).encode()
     # The client sends everything and goes away without reading.
     head = (
-        f"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n"
+        f"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", node.port)) as connection:
@@ -146,7 +146,7 @@ def test_a_missing_or_repeated_key_is_refused(node: Node) -> None:
 def raw(node: Node, headers: str, body: bytes, length: int | None = None) -> bytes:
     """Send bytes as they are and read the whole answer."""
     size = len(body) if length is None else length
-    head = f"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {size}\r\n\r\n"
+    head = f"POST /orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {size}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
         connection.sendall(head.encode() + body)
         received = b""
@@ -183,7 +183,7 @@ def test_a_body_above_the_limit_is_refused(node: Node, size: int) -> None:
 
 def test_a_chunked_body_above_the_limit_is_refused(node: Node) -> None:
     head = (
-        "POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+        "POST /orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
         f"Content-Type: application/json\r\nIdempotency-Key: {new_key()}\r\n\r\n"
     )
     chunk = b"1000\r\n" + b" " * 4096 + b"\r\n"
