@@ -32,6 +32,9 @@ _MARKS = {
     TOKENS: 0x37E2_81BC_44D0_F96B,
     LETTERS: 0x6B94_E3A0_17DF_528C,
 }
+_LETTERS_FACTOR = 2
+"""At most so many times the letters of an address for its network: letters have a limit in all, too (500 in an hour),
+and a few networks must not use it up for everybody."""
 _OF_PREFIX = 0x2C6F_9E15_D308_7A4B
 _OF_SUSPECT = 0x1D53_AA80_7F2C_E694
 _SUSPECT = Rate(limit=2, seconds=3600)
@@ -40,7 +43,7 @@ _SUSPECT = Rate(limit=2, seconds=3600)
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[limits]``: what one address (IPv6: one /64) may do; its network (/24, /48) ``network_factor`` times that.
 
-    ``letters_per_hour``: enquiries, and addresses for the newsletter.
+    ``letters_per_hour``: enquiries, and addresses for the newsletter; of a network twice as many at most.
     ``trusted_proxies``: whose X-Forwarded-For says who the client is. ``shop_addresses``: the shop's own software.
     """
 
@@ -66,9 +69,10 @@ class Limits:
             TOKENS: Rate(limit=config.wrong_tokens_per_hour, seconds=_HOUR),
             LETTERS: Rate(limit=config.letters_per_hour, seconds=_HOUR),
         }
+        factors = {LETTERS: min(config.network_factor, _LETTERS_FACTOR)}
         self._of_address = one
         self._of_prefix = {
-            name: Rate(limit=rate.limit * config.network_factor, seconds=rate.seconds)
+            name: Rate(limit=rate.limit * factors.get(name, config.network_factor), seconds=rate.seconds)
             for name, rate in one.items()
         }
         self._of_shop = Rate(limit=config.shop_requests_per_minute, seconds=_MINUTE)

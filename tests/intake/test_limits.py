@@ -287,6 +287,19 @@ def test_the_nginx_that_is_shipped_says_who_the_customer_is() -> None:
     } <= lines
 
 
+def test_a_few_networks_do_not_write_all_letters_of_an_hour(memory: int) -> None:
+    limits = Limits(LimitsConfig(), RateTable(memory))
+    taken = 0
+    for network in range(3):
+        for last in range(1, 200):
+            client = clients().of(f"198.51.{network}.{last}", b"")
+            while limits.wait(client, LETTERS, NOW) == 0:
+                limits.count(client, LETTERS, NOW)
+                taken += 1
+    assert taken == 3 * 40
+    assert limits.wait(clients().of("203.0.113.1", b""), LETTERS, NOW) == 0
+
+
 @pytest.mark.parametrize("wrong", ["", "x", "10.0.0.1/8", "300.1.1.1", "*"])
 def test_a_setting_that_is_no_network_is_refused(wrong: str) -> None:
     with pytest.raises(IntakeError) as refusal:
