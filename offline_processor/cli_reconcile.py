@@ -103,6 +103,7 @@ def reconcile(
             until=ends,
             who=who,
             epoch=keystore.epoch,
+            at_dispatch=settings.charging.capture == "dispatch",
             now=now,
         )
     if as_json:

@@ -34,11 +34,16 @@ _TOLD_OTHERWISE = (
 
 @dataclass(slots=True, kw_only=True)
 class Reconciled:
-    """What a reconciliation did. Each list holds order ids (hex)."""
+    """What a reconciliation did. Each list holds order ids (hex).
+
+    ``paid`` are authorised where the money is taken when the goods go; ``reversing`` stay held, for what was approved
+    must not be taken.
+    """
 
     lines: int = 0
     unknown: int = 0
     paid: list[str] = field(default_factory=list)
+    reversing: list[str] = field(default_factory=list)
     to_come: list[str] = field(default_factory=list)
     amount_differs: list[str] = field(default_factory=list)
     told_otherwise: list[str] = field(default_factory=list)
@@ -53,9 +58,13 @@ def in_words(done: Reconciled) -> list[str]:
     """What a person has to know of it, and to do."""
     lines = [
         f"{done.lines} transactions in the report, {done.unknown} of them new to this ledger.",
-        f"{len(done.paid)} orders that waited here are paid.",
-        f"{len(done.to_come)} charged orders have not come yet: they are settled as paid when their bundles come.",
+        f"{len(done.paid)} orders that waited here are paid, or authorised.",
+        f"{len(done.to_come)} charged orders have not come yet: they are settled so when their bundles come.",
     ]
+    if done.reversing:
+        lines.append(
+            f"{len(done.reversing)} orders stay held: what was approved must not be taken, and its reversal goes on."
+        )
     found = (
         (
             done.amount_differs,
@@ -103,11 +112,20 @@ def check_reconciled(ledger: Ledger) -> None:
 
 
 def reconcile(
-    ledger: Ledger, report: Report, *, start: int, until: int, who: str, epoch: int, now: int
+    ledger: Ledger,
+    report: Report,
+    *,
+    start: int,
+    until: int,
+    who: str,
+    epoch: int,
+    at_dispatch: bool = False,
+    now: int,
 ) -> Reconciled:
     """Bring a report that covers ``start`` to ``until`` (Unix seconds, as ``who`` states) into the ledger, or refuse.
 
-    One transaction: all of it, or nothing. ``REPORT-PERIOD`` when the report cannot cover what is missing.
+    ``at_dispatch``: what is charged is taken when the goods go. One transaction: all of it, or nothing.
+    ``REPORT-PERIOD`` when the report cannot cover what is missing.
     """
     _check_period(ledger, report, start=start, until=until, now=now)
     lines = report.authorisations
@@ -121,7 +139,7 @@ def reconcile(
                 ledger.append("reported", line.order_id, now, _facts(line))
         following.remember(ledger, _following(report.lines), full=report.full)
         for order_id, charges in _approved(lines).items():
-            _settle(ledger, order_id, charges, done, now=now)
+            _settle(ledger, order_id, charges, done, at_dispatch=at_dispatch, now=now)
         _find_missing(ledger, lines, done, start=start, until=until)
         ledger.set_counter(UNRECONCILED, 0)
         ledger.set_counter("behind", 0)
@@ -140,7 +158,15 @@ def reconcile(
     return done
 
 
-def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Reconciled, *, now: int) -> None:
+def _settle(
+    ledger: Ledger,
+    order_id: str,
+    charges: Sequence[Charged],
+    done: Reconciled,
+    *,
+    at_dispatch: bool,
+    now: int,
+) -> None:
     if len(charges) > 1:
         done.twice.append(order_id)
     order = reports.known_order(ledger, order_id)
@@ -152,10 +178,12 @@ def _settle(ledger: Ledger, order_id: str, charges: Sequence[Charged], done: Rec
         done.to_come.append(order_id)
     elif order.state in reports.CHARGED:
         following.adopt(ledger, order.number, now=now)
+    elif reports.stays_held(ledger, order, charges):
+        done.reversing.append(order_id)
     else:
         told_otherwise = order.state in (OrderState.ORDER_AGAIN, OrderState.DECLINED)
-        settled = reports.settle_paid(ledger, order, charges, now=now)
-        (done.paid if settled.state is OrderState.PAID else done.amount_differs).append(order_id)
+        settled = reports.settle_paid(ledger, order, charges, at_dispatch=at_dispatch, now=now)
+        (done.amount_differs if settled.state is OrderState.QUARANTINED else done.paid).append(order_id)
         if told_otherwise:
             done.told_otherwise.append(order_id)
 

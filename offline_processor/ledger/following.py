@@ -40,6 +40,11 @@ def remember(ledger: Ledger, found: Sequence[Following], *, full: bool) -> None:
     ledger.set_counter(FULL_REPORT, int(full))
 
 
+def taken(ledger: Ledger, rrn: str) -> int:
+    """What the report shows captured of the authorisation of this retrieval reference, minor units."""
+    return sum(item.amount for item in _of(ledger, rrn) if item.kind is OperationKind.CAPTURE)
+
+
 def adopt(ledger: Ledger, number: int, *, now: int) -> None:
     """Take over what followed the order's approved authorisation; nothing when there is none, or nothing is known.
 
@@ -47,13 +52,12 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> None:
     """
     live = orders.live_attempt(ledger, number)
     row = ledger.row(
-        "SELECT l.approval, o.state, o.release_at FROM orders AS o JOIN live_attempt AS l USING (number)"
-        " WHERE number = ?",
+        "SELECT l.approval, o.state FROM orders AS o JOIN live_attempt AS l USING (number) WHERE number = ?",
         (number,),
     )
     if live is None or row is None or live[1] is not AttemptState.APPROVED:
         return
-    sent, (approval, state, release_at) = live[0], row
+    sent, (approval, state) = live[0], row
     ours = {(item.kind, item.stan): item for item in operations.of_order(ledger, number)}
     for item in _of(ledger, sent.rrn):
         known = ours.get((item.kind, item.stan))
@@ -69,7 +73,7 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> None:
         if known.state is OperationState.PENDING:
             operations.answered(ledger, known, accepted=True, code="00", now=now)
     found = operations.of_order(ledger, number)
-    if ledger.counter(FULL_REPORT) and not found and state == OrderState.PAID and not release_at:
+    if ledger.counter(FULL_REPORT) and not found and state == OrderState.PAID:
         operations.owe(ledger, [operations.whole(sent, approval)], now=now)
     end = _end(found, OrderState(state), sent.amount)
     if end is not None:
@@ -88,10 +92,11 @@ def _of(ledger: Ledger, rrn: str) -> list[Following]:
 
 
 def _end(found: Sequence[Operation], state: OrderState, authorised: int) -> OrderState | None:
-    taken = operations.total(found, OperationKind.CAPTURE, OperationState.DONE)
+    captured = operations.total(found, OperationKind.CAPTURE, OperationState.DONE)
     back = operations.total(found, OperationKind.REFUND, OperationState.DONE)
-    if taken and back >= taken and state in (OrderState.PAID, OrderState.DISPATCHED):
+    whole = captured >= authorised and state is OrderState.AUTHORISED
+    if captured and back >= captured and (whole or state in (OrderState.PAID, OrderState.DISPATCHED)):
         return OrderState.REFUNDED
-    if taken >= authorised and state is OrderState.AUTHORISED:
+    if whole:
         return OrderState.DISPATCHED
     return None

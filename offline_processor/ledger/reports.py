@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from offline_processor.charging import AttemptState, Event, Reference, advance
+from offline_processor.charging import UNWANTED, AttemptState, Event, Reference, advance
 from offline_processor.ledger import following, orders
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.stages import OrderState, Settled
@@ -52,9 +52,11 @@ class KnownOrder:
 
     number: int
     state: OrderState
+    rule: str
     amount: int
     currency: str
     attempts: int
+    release_at: int
 
 
 def remember(ledger: Ledger, charge: Charged) -> None:
@@ -93,13 +95,20 @@ def pending_ids(ledger: Ledger) -> frozenset[str]:
 def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
     """The order of this id, or None."""
     row = ledger.row(
-        "SELECT number, state, amount, currency, attempts FROM orders WHERE order_id = ?", (order_id,)
+        "SELECT number, state, rule, amount, currency, attempts, release_at FROM orders WHERE order_id = ?",
+        (order_id,),
     )
     if row is None:
         return None
-    number, state, amount, currency, attempts = row
+    number, state, rule, amount, currency, attempts, release_at = row
     return KnownOrder(
-        number=number, state=OrderState(state), amount=amount, currency=currency, attempts=attempts
+        number=number,
+        state=OrderState(state),
+        rule=rule,
+        amount=amount,
+        currency=currency,
+        attempts=attempts,
+        release_at=release_at,
     )
 
 
@@ -109,7 +118,26 @@ def stands_beside(ledger: Ledger, order: KnownOrder, charge: Charged) -> bool:
     return order.state in CHARGED and attempt is not None and attempt[0].rrn != charge.rrn
 
 
-def settle_staged(ledger: Ledger, order_ids: Iterable[str], *, now: int) -> dict[str, Settled]:
+def stays_held(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged]) -> bool:
+    """True when a charge of the report is the approval that must not be taken: its reversal goes on.
+
+    Any other charge is kept, so that the order is not told declined beside it; in the caller's transaction.
+    """
+    attempt = orders.live_attempt(ledger, order.number)
+    if order.state is not OrderState.HELD or order.rule not in UNWANTED or attempt is None:
+        return False
+    sent, state = attempt
+    if state not in _OPEN or all(charge.rrn != sent.rrn for charge in charges):
+        return False
+    for charge in charges:
+        if charge.rrn != sent.rrn:
+            remember(ledger, charge)
+    return True
+
+
+def settle_staged(
+    ledger: Ledger, order_ids: Iterable[str], *, at_dispatch: bool, now: int
+) -> dict[str, Settled]:
     """Give orders that have just been staged as screened the outcome that the report shows, if it shows one."""
     charges: dict[str, list[Charged]] = {}
     wanted = set(order_ids)
@@ -121,12 +149,17 @@ def settle_staged(ledger: Ledger, order_ids: Iterable[str], *, now: int) -> dict
     for order_id, found in charges.items():
         order = known_order(ledger, order_id)
         if order is not None and order.state is OrderState.SCREENED:
-            settled[order_id] = settle_paid(ledger, order, found, now=now)
+            settled[order_id] = settle_paid(ledger, order, found, at_dispatch=at_dispatch, now=now)
     return settled
 
 
-def settle_paid(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *, now: int) -> Settled:
-    """Settle an order by the charges of the report: paid, or quarantined (``RECONCILE-AMOUNT``)."""
+def settle_paid(
+    ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *, at_dispatch: bool, now: int
+) -> Settled:
+    """Settle an order by the charges of the report: paid, authorised, or quarantined (``RECONCILE-AMOUNT``).
+
+    Authorised is one that is taken when its goods go (``at_dispatch``, and a pre-order in any case), or was in part.
+    """
     attempt = orders.live_attempt(ledger, order.number)
     fitting = [
         charge for charge in charges if (charge.amount, charge.currency) == (order.amount, order.currency)
@@ -146,9 +179,11 @@ def settle_paid(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *
             rule="RECONCILE-AMOUNT",
         )
     else:
-        _adopt(ledger, order, attempt, chosen, now=now)
+        in_part = 0 < following.taken(ledger, chosen.rrn) < chosen.amount
+        later = at_dispatch or order.release_at > 0 or in_part
+        _adopt(ledger, order, attempt, chosen, keep_vault=later, now=now)
         ledger.execute("DELETE FROM reported WHERE order_id = ?", (order_id,))
-        outcome = Settled(order_id=order_id, state=OrderState.PAID)
+        outcome = Settled(order_id=order_id, state=OrderState.AUTHORISED if later else OrderState.PAID)
     orders.settle(ledger, [outcome], now=now)
     if chosen is not None:
         following.adopt(ledger, order.number, now=now)
@@ -161,6 +196,7 @@ def _adopt(
     attempt: tuple[Reference, AttemptState] | None,
     charge: Charged,
     *,
+    keep_vault: bool,
     now: int,
 ) -> None:
     """Make the reported charge the order's live attempt; an open one of our own moves by what the report says."""
@@ -175,8 +211,9 @@ def _adopt(
         ledger.append("attempt", charge.order_id, now, facts)
         if ours:
             ledger.execute(
-                "UPDATE live_attempt SET state = 'approved', vault = NULL, vault_until = 0 WHERE number = ?",
-                (order.number,),
+                "UPDATE live_attempt SET state = 'approved', vault = iif(?, vault, NULL),"
+                " vault_until = iif(?, vault_until, 0) WHERE number = ?",
+                (keep_vault, keep_vault, order.number),
             )
         else:
             ledger.execute("DELETE FROM live_attempt WHERE number = ?", (order.number,))

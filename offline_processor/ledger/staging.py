@@ -60,10 +60,12 @@ def stage(
     node: str,
     sequence: int,
     releases: Mapping[str, int] | None = None,
+    at_dispatch: bool = False,
     now: int,
 ) -> Staged:
     """Record a window of judged orders. ``releases``: when the goods of a SKU are there (Unix seconds).
 
+    ``at_dispatch``: what the report shows charged is taken when the goods go.
     The same id with the same basket is the same order again and changes nothing; with another basket it is put
     aside (``ORDER-ID-CONFLICT``). Only a screened order claims its id: it takes the place of a quarantined one.
     """
@@ -108,7 +110,7 @@ def stage(
     ledger.execute_many(_PERSON, people)
     _put_aside(ledger, strays)
     screened = [order.order_id for order in judged if isinstance(order, ScreenedOrder)]
-    reported = settle_staged(ledger, screened, now=now)
+    reported = settle_staged(ledger, screened, at_dispatch=at_dispatch, now=now)
     return Staged(repeated=repeated, strays=[stray[4] for stray in strays], reported=tuple(reported.values()))
 
 

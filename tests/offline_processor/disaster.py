@@ -101,7 +101,12 @@ def full_report(shop: Shop) -> Report:
 
 
 def bring_in_report(
-    shop: Shop, report: Report | None = None, *, start: int = 0, ahead: int = 0
+    shop: Shop,
+    report: Report | None = None,
+    *,
+    start: int = 0,
+    ahead: int = 0,
+    at_dispatch: bool = False,
 ) -> Reconciled:
     with closing(Ledger(shop.root / "state" / "ledger.db", mirror=shop.mirror)) as ledger:
         begin_epoch(ledger, shop.keystore, now=shop.now)
@@ -112,6 +117,7 @@ def bring_in_report(
             until=shop.now + ahead,
             who="A. Keeper",
             epoch=shop.keystore.epoch,
+            at_dispatch=at_dispatch,
             now=shop.now,
         )
 

@@ -11,8 +11,10 @@ import shutil
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,10 +23,12 @@ from keys.private.unseal import generate_sealing_key
 from offline_processor import batch, reconciliation
 from offline_processor.acquirers.protocol import HandedOver
 from offline_processor.acquirers.report import ReportKind, ReportOutcome
+from offline_processor.charging import SecurityCode
+from offline_processor.config import ChargingConfig
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import reports
 from offline_processor.sequences import set_sequence
-from tests.offline_processor.acquirers import BadLine, LineCutError, cut
+from tests.offline_processor.acquirers import BadLine, LineCutError, changed, cut
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
@@ -51,6 +55,7 @@ from tests.offline_processor.shop import (
     id_of,
     open_shop,
 )
+from tests.offline_processor.test_dispatch import DISPATCH, run_with, ship
 from transfer.wire.records import Revocation
 
 if TYPE_CHECKING:
@@ -385,6 +390,69 @@ def test_attempt_that_waits_for_a_file_or_a_person_is_settled_by_the_report_and_
     shop.run_later()
     assert [line.kind for line in full_report(shop).lines] == [ReportKind.AUTHORISATION, ReportKind.CAPTURE]
     assert wronged(shop) == []
+
+
+@pytest.mark.parametrize("how", ["pre-order", "at dispatch", "in parts", "known here"])
+def test_order_whose_goods_are_still_here_is_authorised_after_a_restore_and_taken_when_they_go(
+    shop: Shop, how: str
+) -> None:
+    release = datetime.fromtimestamp(shop.now, UTC).date() + timedelta(days=2)
+    ahead = ChargingConfig(preorders={an_order(0).items[0].sku: release})
+    charging = ahead if how == "pre-order" else DISPATCH
+    backup = back_up(shop).path
+    next_bundle(shop, 0)
+    if how == "known here":
+        line = Unreached(path=shop.books)
+        line.handed_over = True
+        run_with(shop, charging, line)
+        backup = back_up(shop, "later.sealed").path
+    else:
+        run_with(shop, charging)
+    if how == "in parts":
+        ship(shop, 0, shipment="parcel-1", amount=1_000)
+        charging = ChargingConfig()
+    lose(shop)
+    rebuild(shop, backup)
+    shop.now += 2 * HOUR
+    bring_in_report(shop, full_report(shop), at_dispatch=charging is DISPATCH)
+    run_with(shop, charging)
+    assert shop.state(0)[0] == "authorised"
+    assert shop.told(0) == ("authorised", "none")
+    shop.now += 3 * 24 * HOUR
+    ship(shop, 0, shipment="parcel-2")
+    assert shop.state(0)[0] == "dispatched"
+    taken = [line.amount for line in full_report(shop).lines if line.kind is ReportKind.CAPTURE]
+    assert sum(taken) == 2499
+    assert wronged(shop) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reported", "end"),
+    [
+        ({"security_code": SecurityCode.MISMATCH}, 2499, ("declined", "new-card", "CHARGE-CVV")),
+        ({"code": "10", "amount": 1200}, 1200, ("declined", "new-card", "CHARGE-PARTIAL")),
+        ({"amount": 2498}, 2498, ("quarantined", "under-review", "CHARGE-AMOUNT")),
+    ],
+    ids=str,
+)
+def test_approval_that_must_not_be_taken_is_reversed_though_the_report_shows_it(
+    shop: Shop, changes: dict[str, Any], reported: int, end: tuple[str, str, str]
+) -> None:
+    next_bundle(shop, 0)
+    shop.run(BadLine(path=shop.books, authorising=partial(changed, **changes)))
+    shop.now += HOUR
+    backup = back_up(shop).path
+    lose(shop)
+    rebuild(shop, backup)
+    report = full_report(shop)
+    report = replace(report, lines=tuple(replace(line, amount=reported) for line in report.lines))
+    done = bring_in_report(shop, report)
+    assert (done.reversing, done.paid, done.amount_differs) == ([id_of(0)], [], [])
+    assert shop.state(0) == ("held", "none", end[2])
+    shop.run_later()
+    assert shop.state(0) == end
+    assert [line.outcome for line in full_report(shop).lines] == [ReportOutcome.REVERSED]
+    assert shop.charges() == {}
 
 
 # Bundles that nobody sends again
