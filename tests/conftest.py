@@ -7,6 +7,7 @@ Must not: hold fixtures of one room.
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,9 @@ _MISSING = "missing tool: "
 # How long one example takes says something about the machine, not about the code.
 settings.register_profile("rooms", deadline=None, print_blob=True)
 settings.load_profile("rooms")
+
+# A shell that starts this in the background has it ignore Ctrl-C, and so would every child that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
