@@ -106,7 +106,7 @@ def played(shop: Shop, parrot: Parrot, mode: str, profile: str, *, tls: Authorit
     assert found["paid"] > 100
     assert found["held"] >= 3  # whose answers were cut
     assert len(memory) > 10_000_000
-    return b"|".join((memory, ran.out.encode(), ran.err.encode(), *files_under(shop.root.parent).values()))
+    return b"|".join((memory, ran.out.encode(), ran.err.encode(), *files_under(shop.root).values()))
 
 
 def test_host_that_repeats_the_card_and_cuts_leaves_none_of_it_here(batch: Shop, known: Cards) -> None:
