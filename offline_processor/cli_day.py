@@ -17,13 +17,14 @@ from keys import console
 from keys.console import ExitCode
 from keys.errors import RuleError
 from keys.passphrases import Descriptors
-from offline_processor import cli_work, on_medium, reporting, summary
+from offline_processor import cli_steps, cli_work, on_medium, reporting, summary
 from offline_processor.cases import Case
 from offline_processor.cli_cases import cases_of, in_words
 from offline_processor.cli_export import export_carrier
 from offline_processor.cli_print import print_labels, print_slips
 from offline_processor.cli_report import report as day_report
-from offline_processor.cli_work import CLOCK, CONFIRM, DRY_RUN, NO_INPUT, AtWork, at_work, exit_code
+from offline_processor.cli_steps import AtWork, at_work, exit_code
+from offline_processor.cli_work import CLOCK, CONFIRM, DRY_RUN, NO_INPUT
 from offline_processor.control_total import ControlTotal, same, waiting_total
 from offline_processor.errors import ProcessorError
 from offline_processor.key_state import Notice
@@ -131,7 +132,7 @@ class _Day:
             self.say(line)
         if found.medium is None:
             return found.refused
-        report = cli_work.receive(self.work)
+        report = cli_steps.receive(self.work)
         shown = [(error.rule, error.message) for error in found.refused]
         for error in report.refused:
             if (error.rule, error.message) not in shown:
@@ -167,7 +168,7 @@ class _Day:
     def _screen_what_is_left(self) -> None:
         """What an earlier day took in and did not screen, also when no medium came today."""
         if not self.received.received:
-            _add(self.received, cli_work.screen(self.work))
+            _add(self.received, cli_steps.screen(self.work))
         if self.received.interrupted:
             self.say(
                 f"Attempts that were cut short before: {self.received.interrupted}. Whether they were charged is not"
@@ -183,7 +184,7 @@ class _Day:
             self.say("Nothing new is to be confirmed; what was confirmed before goes on.")
             return
         if self.given is not None or not self.asks:
-            cli_work.confirm_total(total, self.given, asks=False)
+            cli_steps.confirm_total(total, self.given, asks=False)
         else:
             self._have_it_typed(total)
         self.confirmed = str(total)
@@ -219,7 +220,7 @@ class _Day:
         self.say("Ctrl-C stops after the orders that are with the acquirer then; nothing is left half-done.")
         while True:
             try:
-                self.charged = cli_work.charge(self.work, self._still_confirmed)
+                self.charged = cli_steps.charge(self.work, self._still_confirmed)
             except ProcessorError as error:
                 if error.rule not in ("ACQUIRER-UNREACHABLE", "ACQUIRER-SIGN-ON"):
                     raise
@@ -270,7 +271,7 @@ class _Day:
 
     def _write_once(self) -> RunReport:
         """Write what the medium that is in takes."""
-        report = cli_work.write_returns(self.work)
+        report = cli_steps.write_returns(self.work)
         for error in report.refused:
             self.refuse(error)
         for made in report.returns:

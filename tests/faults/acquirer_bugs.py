@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from offline_processor import cli_work
+from offline_processor import cli_steps
 from offline_processor.acquirers.drivers import open_acquirer
 from offline_processor.acquirers.iso8583.codec import Message
 from offline_processor.acquirers.iso8583.connection import Connection
@@ -94,7 +94,9 @@ def _done(sent: Any) -> Answer:
 
 def _put_around(kind: type[_Around]) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        patch.setattr(cli_work, "open_acquirer", lambda *given, **named: kind(open_acquirer(*given, **named)))
+        patch.setattr(
+            cli_steps, "open_acquirer", lambda *given, **named: kind(open_acquirer(*given, **named))
+        )
 
     return plant
 
