@@ -121,11 +121,11 @@ def books(database: sqlite_utils.Database) -> None:
 _STANDING: Final = """
     SELECT a.id, a.reference, a.amount, a.currency, a.approval,
         coalesce((SELECT min(r.granted) FROM booking AS r
-            WHERE r.of = a.id AND r.kind = 'reversal' AND r.code = '00' AND NOT r.again), a.granted),
+            WHERE r.of = a.id AND r.of > 0 AND r.kind = 'reversal' AND r.code = '00' AND NOT r.again), a.granted),
         (SELECT coalesce(sum(c.granted), 0) FROM booking AS c
-            WHERE c.of = a.id AND c.kind = 'capture' AND c.code = '00' AND NOT c.again),
+            WHERE c.of = a.id AND c.of > 0 AND c.kind = 'capture' AND c.code = '00' AND NOT c.again),
         (SELECT coalesce(sum(f.granted), 0) FROM booking AS f
-            WHERE f.of = a.id AND f.kind = 'refund' AND f.code = '00' AND NOT f.again)
+            WHERE f.of = a.id AND f.of > 0 AND f.kind = 'refund' AND f.code = '00' AND NOT f.again)
     FROM booking AS a WHERE a.kind = 'authorisation' AND a.granted > 0"""
 
 _SUMS: Final = """
@@ -180,7 +180,7 @@ class Books:
 
     def answers_of(self, line: int, kind: Kind) -> int:
         """How many messages of a kind about this authorisation were seen."""
-        query = "SELECT count(*) FROM booking WHERE of = ? AND kind = ?"
+        query = "SELECT count(*) FROM booking WHERE of = ? AND of > 0 AND kind = ?"
         return int(self._connection.execute(query, (line, kind)).fetchone()[0])
 
     def sums(self, currency: str) -> Sums:
