@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from offline_processor import machine
 from tests.faults import world as worlds
 from tests.faults.children import in_child, last_words, warm_up
 from tests.faults.disks import DISKS, make_image, mounted
@@ -49,12 +50,13 @@ class PowerTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PowerVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was tried and found; ``possible`` counts the states of the record."""
+    """What was tried and found; ``possible`` counts the states of the record, ``told`` what others learnt in it."""
 
     task: PowerTask
     writes: int
     flushes: int
     possible: int
+    told: int
     states: int
     violations: list[tuple[str, Findings]]
 
@@ -111,6 +113,7 @@ class PowerArena:
             writes=kinds.count(WRITE),
             flushes=kinds.count(FLUSH),
             possible=len(every),
+            told=kinds.count(MARK),
             states=tried,
             violations=violations,
         )
@@ -286,6 +289,7 @@ def _recover_and_judge(world: World, report: Path) -> None:
 def main() -> None:
     """Answer tasks until there are no more; all mounts are this process's own and end with it."""
     home, mkfs = Path(sys.argv[1]), Path(sys.argv[2])
+    machine.LEAST_SPACE = 0  # type: ignore[misc]  # the recorded disks are small, and a run would refuse them
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     call("unshare", ctypes.c_int(_NEW_NAMESPACE))
     call("mount", b"none", b"/", None, ctypes.c_ulong(_PRIVATE | 0x4000), None)

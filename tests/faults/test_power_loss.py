@@ -85,6 +85,8 @@ def test_power_that_goes_at_any_moment_loses_and_doubles_nothing(
     for verdict in verdicts:
         assert verdict.writes > 10, "the record is empty"
         assert verdict.flushes > 5, "nothing was flushed"
+    told = {verdict.task.step for verdict in verdicts if verdict.told}
+    assert {"orders", "run"} <= told, "no customer was promised anything, or the acquirer was not asked"
 
 
 @pytest.mark.parametrize("name", POWER_BUGS)
