@@ -57,6 +57,22 @@ class Terminal:
     def send_raw(self, keys: bytes) -> None:
         os.write(self._terminal, keys)
 
+    def interrupt(self) -> None:
+        """Ctrl-C from a person who sees a question stand there."""
+        self.wait_until_asked()
+        self.send_raw(b"\x03")
+
+    def wait_until_asked(self, timeout: float = 60) -> None:
+        """Until the child sleeps: a signal between CPython's prompt and its read would wait for the next key."""
+        deadline = time.monotonic() + timeout
+        while not self._sleeps():
+            if time.monotonic() > deadline:
+                raise AssertionError("the child never waits for a key")
+            time.sleep(0.05)
+
+    def _sleeps(self) -> bool:
+        return Path(f"/proc/{self.child}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"S"
+
     def answer(self, prompt: str, line: str) -> str:
         before = self.expect(prompt)
         self.expect(": ")

@@ -337,7 +337,7 @@ def test_a_new_share_set_replaces_the_former_one_when_its_sheets_are_proved(
     arguments = ("reshare", "--config", config, "--threshold", 2, *cast, "--out", tmp_path / "reshare")
     with Terminal(*arguments) as terminal:  # broken off before the new sheets are proved
         Players(terminal).see_share()
-        terminal.send_raw(b"\x03")
+        terminal.interrupt()
         assert terminal.end() == 1
         assert "the former shares stay as they are" in terminal.main_screen()
     assert not (tmp_path / "reshare").exists()
@@ -442,8 +442,9 @@ def test_a_broken_off_ceremony_leaves_nothing_and_says_so(home: Path, how: str) 
             terminal.expect("Word 1: ")
             assert not nothing_was_made(home)  # the keys are there, aside
         if how == "interrupt":
-            terminal.send_raw(b"\x03")
+            terminal.interrupt()
         elif how != "a no":
+            terminal.wait_until_asked()
             os.kill(terminal.child, signal.SIGHUP if how == "hang up" else signal.SIGTERM)
         assert terminal.end() == 1
         said = terminal.main_screen()

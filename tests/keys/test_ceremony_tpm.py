@@ -48,7 +48,7 @@ def test_ceremony_with_a_tpm_gives_everything_back_or_keeps_one_index(
         players.choose_passphrases()
         terminal.expect("When you are alone")
         assert len(chip.indices() - before) == 1
-        terminal.send_raw(b"\x03")
+        terminal.interrupt()
         assert terminal.end() == 1
     assert chip.indices() == before
     with Terminal("run", plan) as terminal:

@@ -462,7 +462,7 @@ def test_person_who_leaves_at_a_question_is_told_what_is_done(tmp_path: Path) ->
         terminal.answer("Put the shop's IN medium into", "")
         terminal.expect('JPY 9800"')  # the whole question stands there, and is waited at
         terminal.expect(": ")
-        terminal.send_raw(b"\x03")
+        terminal.interrupt()
         terminal.expect("Done so far: pre-flight passed; taken in: shop-a/b00000001.")
         assert terminal.end() == 1
     with Terminal("day", "--config", config, module="offline_processor") as terminal:
