@@ -65,8 +65,8 @@ def reconcile(
 ) -> ExitCode:
     """Compare our ledger, the acquirer's report and the batch totals; list what does not agree (code 3 while any is).
 
-    REPORT is CSV: order_reference,rrn,stan,time,amount,currency,outcome and perhaps ,kind,scheme. After a restore the
-    same command brings what the acquirer charged since the backup into the ledger, so that work can go on.
+    REPORT is CSV: order_reference,rrn,stan,time,amount,currency,outcome,kind,scheme. After a restore the same command
+    brings what the acquirer charged since the backup into the ledger, so that work can go on.
     """
     settings = station.settings(config)
     checked_word(who, "--who")

@@ -20,7 +20,7 @@ from offline_processor.comparing import (
     compare,
     keys_explained,
 )
-from offline_processor.day_books import entries, with_schemes
+from offline_processor.day_books import entries
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import closes, exceptions
 from offline_processor.ledger.closes import ClosedBatch, CloseState
@@ -137,10 +137,8 @@ def reconcile_day(
             "state from when until when it reaches",
         )
     ours = entries(ledger, report.lines, start=start, until=until)
-    if not report.full:  # it tells of authorisations only
-        ours = [entry for entry in ours if entry.kind is ReportKind.AUTHORISATION]
-    done = compare(ours, with_schemes(report.lines, ours), start=start, until=until)
-    whole = report.full and _begins(ledger) == start and closes.newest(ledger) == until
+    done = compare(ours, report.lines, start=start, until=until)
+    whole = _begins(ledger) == start and closes.newest(ledger) == until
     batches = closes.between(ledger, start, until)
     totals = _totals(done, batches)
     done.findings += _out_of_balance(batches)

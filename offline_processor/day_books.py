@@ -6,8 +6,8 @@ Must not: change anything, or leave out what the acquirer might have booked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -68,12 +68,6 @@ def entries(ledger: Ledger, lines: Sequence[ReportLine], *, start: int, until: i
         *_attempts(ledger, rrns, start=start, until=until),
         *_operations(ledger, named, start=start, until=until),
     ]
-
-
-def with_schemes(lines: Iterable[ReportLine], ours: Iterable[Entry]) -> list[ReportLine]:
-    """A report that names no schemes, with those that we know by the transaction."""
-    known = {entry.key: entry.scheme for entry in ours}
-    return [line if line.scheme else replace(line, scheme=known.get(line.key, "other")) for line in lines]
 
 
 def _attempts(ledger: Ledger, rrns: Collection[str], *, start: int, until: int) -> list[Entry]:

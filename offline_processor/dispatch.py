@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from offline_processor.charging import AttemptState, Reference
 from offline_processor.control_total import money
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger import cases, following, operations, orders
+from offline_processor.ledger import cases, operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState, Wanted
 from offline_processor.outcomes import AUTHORISATION_EXPIRED, CANCELLED
@@ -172,8 +172,7 @@ def _mark_sent(
             f"the acquirer refused to take the money for order {charge.order_id}",
             "keep the goods; offline-processor cases says what may be done",
         )
-    # A report of authorisations alone leaves open what was taken; a full one does not.
-    if charge.captured == 0 and not unpaid and ledger.counter(following.FULL_REPORT):
+    if charge.captured == 0 and not unpaid:
         raise ProcessorError(
             "DISPATCH-UNPAID",
             f"neither this ledger nor the acquirer's report shows that money was taken for order {charge.order_id}",

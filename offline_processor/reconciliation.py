@@ -49,9 +49,11 @@ class Reconciled:
     told_otherwise: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     not_at_the_acquirer: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
 
     def needs_person(self) -> bool:
-        return bool(self.amount_differs or self.told_otherwise or self.twice or self.not_at_the_acquirer)
+        named = (self.amount_differs, self.told_otherwise, self.twice, self.not_at_the_acquirer, self.beyond)
+        return any(named)
 
 
 def in_words(done: Reconciled) -> list[str]:
@@ -73,6 +75,10 @@ def in_words(done: Reconciled) -> list[str]:
         (done.told_otherwise, _TOLD_OTHERWISE),
         (done.twice, "Charged more than once, by the report: give the rest back through the acquirer"),
         (done.not_at_the_acquirer, "Paid here, but not approved in the report: ask the acquirer"),
+        (
+            done.beyond,
+            "Taken or given back, by the report, what was refused here or cannot have been; ask the acquirer",
+        ),
     )
     for order_ids, what in found:
         if order_ids:
@@ -137,9 +143,12 @@ def reconcile(
             if line.rrn not in known:
                 done.unknown += 1
                 ledger.append("reported", line.order_id, now, _facts(line))
-        following.remember(ledger, _following(report.lines), full=report.full)
+        following.remember(ledger, _following(report.lines))
         for order_id, charges in _approved(lines).items():
             _settle(ledger, order_id, charges, done, at_dispatch=at_dispatch, now=now)
+        for number, order_id in following.orders_followed(ledger):
+            if not following.adopt(ledger, number, now=now):
+                done.beyond.append(order_id)
         _find_missing(ledger, lines, done, start=start, until=until)
         ledger.set_counter(UNRECONCILED, 0)
         ledger.set_counter("behind", 0)
@@ -152,7 +161,10 @@ def reconcile(
             "unknown": done.unknown,
             "paid": len(done.paid),
             "to-come": len(done.to_come),
-            "persons": len(done.amount_differs) + len(done.told_otherwise) + len(done.twice),
+            "persons": len(done.amount_differs)
+            + len(done.told_otherwise)
+            + len(done.twice)
+            + len(done.beyond),
         }
         ledger.append("reconciled", who, now, facts)
     return done
@@ -176,11 +188,9 @@ def _settle(
         for charge in charges:
             reports.remember(ledger, charge)
         done.to_come.append(order_id)
-    elif order.state in reports.CHARGED:
-        following.adopt(ledger, order.number, now=now)
     elif reports.stays_held(ledger, order, charges):
         done.reversing.append(order_id)
-    else:
+    elif order.state not in reports.CHARGED:
         told_otherwise = order.state in (OrderState.ORDER_AGAIN, OrderState.DECLINED)
         settled = reports.settle_paid(ledger, order, charges, at_dispatch=at_dispatch, now=now)
         (done.amount_differs if settled.state is OrderState.QUARANTINED else done.paid).append(order_id)
@@ -222,10 +232,11 @@ def _check_epoch(report: Report, known: set[str], epoch: int) -> None:
 
 
 def needed_from(ledger: Ledger) -> int:
-    """From when on a report is needed: the newest entry from before the restore, or the oldest attempt still open."""
+    """From when on a report is needed: the newest entry from before the restore, or the oldest that is still open."""
     oldest = ledger.row(
-        "SELECT min(sent_at) FROM live_attempt"
+        "SELECT min(sent_at) FROM (SELECT sent_at FROM live_attempt"
         " WHERE state IN ('intent', 'submitted', 'unknown', 'reversal-pending', 'manual')"
+        " UNION ALL SELECT sent_at FROM operation WHERE state = 'pending')"
     )
     since = ledger.counter(_SINCE)
     ours = since if oldest is None or oldest[0] is None else min(since, oldest[0])

@@ -3,11 +3,11 @@
 Why here: after a restore only the acquirer knows what was charged, and its report is input like any other.
 Must not: guess at a line; one that is not of the form refuses the report whole.
 
-One line a transaction, ASCII, after the line ``order_reference,rrn,stan,time,amount,currency,outcome``: our order
-reference (the order id, 32 hexadecimal digits), retrieval reference (12), trace number, time in UTC
-(2026-11-22T21:19:10Z), amount in minor units, ISO 4217 code, and approved, declined or reversed. A report that also
-has what was taken and given back has ``,kind,scheme`` behind that: authorisation, capture or refund (with the trace
-number of its own and the retrieval reference of its authorisation), and whose card it is.
+One line a transaction, ASCII, after the line ``order_reference,rrn,stan,time,amount,currency,outcome,kind,scheme``: our
+order reference (the order id, 32 hexadecimal digits), retrieval reference (12), trace number, time in UTC
+(2026-11-22T21:19:10Z), amount in minor units, ISO 4217 code; approved, declined or reversed; authorisation, capture or
+refund (what follows an authorisation has a trace number of its own and the retrieval reference of that), and whose card
+it is. A report without what was taken and given back could let it be taken, or given back, again: there is none.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from typing import Final
 
 from offline_processor.errors import ProcessorError
 
-HEADER: Final = "order_reference,rrn,stan,time,amount,currency,outcome"
-FULL_HEADER: Final = f"{HEADER},kind,scheme"
+HEADER: Final = "order_reference,rrn,stan,time,amount,currency,outcome,kind,scheme"
 SIZE_LIMIT: Final = 64 * 1024 * 1024
 _LINE_LIMIT: Final = 200
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _LINE: Final = re.compile(
     r"(?P<order>[0-9a-f]{32}),(?P<rrn>[0-9A-Z]{12}),(?P<stan>[1-9][0-9]{0,5}),"
     r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z),"
-    r"(?P<amount>0|[1-9][0-9]{0,14}),(?P<currency>[A-Z]{3}),(?P<outcome>approved|declined|reversed)",
+    r"(?P<amount>0|[1-9][0-9]{0,14}),(?P<currency>[A-Z]{3}),(?P<outcome>approved|declined|reversed),"
+    r"(?P<kind>authorisation|capture|refund),(?P<scheme>[a-z]{2,16})",
     re.ASCII,
 )
-_MORE: Final = re.compile(r",(?P<kind>authorisation|capture|refund),(?P<scheme>[a-z]{2,16})", re.ASCII)
 
 
 class ReportKind(StrEnum):
@@ -55,7 +54,7 @@ class ReportOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLine:
-    """One authorisation, capture or refund. ``at`` Unix seconds; ``amount`` minor units; ``scheme`` "" if not said."""
+    """One authorisation, capture or refund. ``at`` Unix seconds; ``amount`` in minor units; ``scheme`` whose card."""
 
     order_id: str
     rrn: str
@@ -65,7 +64,7 @@ class ReportLine:
     currency: str
     outcome: ReportOutcome
     kind: ReportKind = ReportKind.AUTHORISATION
-    scheme: str = ""
+    scheme: str = "other"
 
     @property
     def key(self) -> tuple[ReportKind, str, int]:
@@ -75,11 +74,10 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A report read whole, and the SHA-256 (hex) of its file. ``full``: it has captures and refunds too."""
+    """A report read whole, and the SHA-256 (hex) of its file."""
 
     lines: tuple[ReportLine, ...]
     sha256: str
-    full: bool = False
 
     @property
     def authorisations(self) -> tuple[ReportLine, ...]:
@@ -109,10 +107,9 @@ def parse_report(raw: bytes, *, repeated: bool = False) -> Report:
     if rows.pop() != b"":
         raise _form("its last line is not complete: it may have been cut short")
     header = _text(rows[0], 1) if rows else ""
-    if header not in (HEADER, FULL_HEADER):
-        raise _form(f"its first line must be {HEADER}, perhaps with {FULL_HEADER.removeprefix(HEADER)}")
-    full = header == FULL_HEADER
-    lines = tuple(_line(_text(row, number), number, full=full) for number, row in enumerate(rows[1:], 2))
+    if header != HEADER:
+        raise _form(f"its first line must be {HEADER}")
+    lines = tuple(_line(_text(row, number), number) for number, row in enumerate(rows[1:], 2))
     seen: set[tuple[ReportKind, str, int]] = set()
     for line in [] if repeated else lines:
         if line.key in seen:
@@ -122,18 +119,15 @@ def parse_report(raw: bytes, *, repeated: bool = False) -> Report:
                 "two reports may have been joined: ask the acquirer for one that covers the whole time",
             )
         seen.add(line.key)
-    return Report(lines=lines, sha256=hashlib.sha256(raw).hexdigest(), full=full)
+    return Report(lines=lines, sha256=hashlib.sha256(raw).hexdigest())
 
 
 def write_report(lines: Iterable[ReportLine]) -> bytes:
-    """The same form, for the simulated acquirer: the full one when a line needs it."""
-    written = list(lines)
-    full = any(line.kind is not ReportKind.AUTHORISATION or line.scheme for line in written)
-    rows = [FULL_HEADER if full else HEADER]
-    for line in written:
-        more = f",{line.kind},{line.scheme or 'other'}" if full else ""
+    """The same form, for the simulated acquirer."""
+    rows = [HEADER]
+    for line in lines:
         what = f"{line.order_id},{line.rrn},{line.stan},{in_words(line.at)},{line.amount},{line.currency}"
-        rows.append(f"{what},{line.outcome}{more}")
+        rows.append(f"{what},{line.outcome},{line.kind},{line.scheme}")
     return ("\n".join(rows) + "\n").encode("ascii")
 
 
@@ -154,11 +148,10 @@ def _text(row: bytes, number: int) -> str:
     return row.decode("ascii")
 
 
-def _line(text: str, number: int, *, full: bool) -> ReportLine:
-    found = _LINE.match(text)
-    more = _MORE.fullmatch(text, found.end()) if found is not None and full else None
-    if found is None or (more is None if full else found.end() != len(text)):
-        raise _form(f"line {number} is not of the form {FULL_HEADER if full else HEADER}")
+def _line(text: str, number: int) -> ReportLine:
+    found = _LINE.fullmatch(text)
+    if found is None:
+        raise _form(f"line {number} is not of the form {HEADER}")
     try:
         at = in_seconds(found["time"])
     except ValueError as error:
@@ -171,8 +164,8 @@ def _line(text: str, number: int, *, full: bool) -> ReportLine:
         amount=int(found["amount"]),
         currency=found["currency"],
         outcome=ReportOutcome(found["outcome"]),
-        kind=ReportKind(more["kind"]) if more else ReportKind.AUTHORISATION,
-        scheme=more["scheme"] if more else "",
+        kind=ReportKind(found["kind"]),
+        scheme=found["scheme"],
     )
 
 

@@ -1,7 +1,7 @@
-"""Captures and refunds that only the acquirer's report knows, taken over with the authorisation that they followed.
+"""Captures and refunds that only the acquirer's report knows, taken over by their orders.
 
 Why here: after a restore they must count as taken and given back, or more would be; they come by the same transaction.
-Must not: commit by itself, or count one twice that our ledger has too.
+Must not: commit by itself, count one twice that our ledger has too, or leave beside one what we only meant to take.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from offline_processor.charging import AttemptState
+from offline_processor.charging import AttemptState, Reference
 from offline_processor.ledger import operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import Operation, OperationKind, OperationState, Wanted
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId
-
-FULL_REPORT = "reported-following"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +29,12 @@ class Following:
     currency: str
 
 
-def remember(ledger: Ledger, found: Sequence[Following], *, full: bool) -> None:
-    """Keep them until their orders are there, in the caller's transaction. ``full``: there are no others."""
+def remember(ledger: Ledger, found: Sequence[Following]) -> None:
+    """Keep them until their orders are there, in the caller's transaction."""
     ledger.execute_many(
         "INSERT OR IGNORE INTO reported_following (kind, rrn, stan, at, amount, currency) VALUES (?, ?, ?, ?, ?, ?)",
         [(item.kind.value, item.rrn, item.stan, item.at, item.amount, item.currency) for item in found],
     )
-    ledger.set_counter(FULL_REPORT, int(full))
 
 
 def taken(ledger: Ledger, rrn: str) -> int:
@@ -45,10 +42,19 @@ def taken(ledger: Ledger, rrn: str) -> int:
     return sum(item.amount for item in _of(ledger, rrn) if item.kind is OperationKind.CAPTURE)
 
 
-def adopt(ledger: Ledger, number: int, *, now: int) -> None:
+def orders_followed(ledger: Ledger) -> list[tuple[int, str]]:
+    """Number and id of the orders whose authorisation, also one before the report, was followed by something in it."""
+    rows = ledger.rows(
+        "SELECT DISTINCT o.number, o.order_id FROM orders AS o JOIN live_attempt AS l USING (number)"
+        " JOIN reported_following AS f USING (rrn) ORDER BY o.number"
+    )
+    return [(number, order_id) for number, order_id in list(rows)]
+
+
+def adopt(ledger: Ledger, number: int, *, now: int) -> bool:
     """Take over what followed the order's approved authorisation; nothing when there is none, or nothing is known.
 
-    What was authorised and not taken, of an order that is paid at once, is owed its capture.
+    False: the report shows taken, or given back, what cannot have been, or was refused; it is left out, and a person's.
     """
     live = orders.live_attempt(ledger, number)
     row = ledger.row(
@@ -56,12 +62,23 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> None:
         (number,),
     )
     if live is None or row is None or live[1] is not AttemptState.APPROVED:
-        return
+        return True
     sent, (approval, state) = live[0], row
     ours = {(item.kind, item.stan): item for item in operations.of_order(ledger, number)}
-    for item in _of(ledger, sent.rrn):
+    reported = _of(ledger, sent.rrn)
+    unknown_kinds = {item.kind for item in reported if (item.kind, item.stan) not in ours}
+    shown = {(item.kind, item.stan) for item in reported}
+    for key, owed in ours.items():
+        # It was not done by then, and something else was: whether it still must be is a person's question.
+        if owed.state is OperationState.PENDING and owed.kind in unknown_kinds and key not in shown:
+            operations.answered(ledger, owed, accepted=False, code="", now=now)
+    fitted = True
+    for item in reported:
         known = ours.get((item.kind, item.stan))
         if known is None:
+            if not _fits(operations.of_order(ledger, number), item, sent):
+                fitted = False
+                continue
             wanted = Wanted(
                 original=sent,
                 approval=approval,
@@ -70,14 +87,14 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> None:
                 amount=item.amount,
             )
             (known,) = operations.owe(ledger, [wanted], now=now, stans=[item.stan])
-        if known.state is OperationState.PENDING:
+        if known.state is OperationState.FAILED:
+            fitted = False  # refused here, done there
+        elif known.state is OperationState.PENDING:
             operations.answered(ledger, known, accepted=True, code="00", now=now)
-    found = operations.of_order(ledger, number)
-    if ledger.counter(FULL_REPORT) and not found and state == OrderState.PAID:
-        operations.owe(ledger, [operations.whole(sent, approval)], now=now)
-    end = _end(found, OrderState(state), sent.amount)
+    end = _end(operations.of_order(ledger, number), OrderState(state), sent.amount)
     if end is not None:
         orders.settle(ledger, [Settled(order_id=OrderId(sent.order_id), state=end)], now=now)
+    return fitted
 
 
 def _of(ledger: Ledger, rrn: str) -> list[Following]:
@@ -89,6 +106,19 @@ def _of(ledger: Ledger, rrn: str) -> list[Following]:
         Following(kind=OperationKind(kind), rrn=rrn, stan=stan, at=at, amount=amount, currency=currency)
         for kind, rrn, stan, at, amount, currency in list(rows)
     ]
+
+
+def _fits(found: Sequence[Operation], item: Following, sent: Reference) -> bool:
+    """What the database itself refuses: more taken than was authorised, or after its release; more back than taken."""
+    standing = (OperationState.PENDING, OperationState.DONE)
+    if item.currency != sent.currency:
+        return False
+    if item.kind is OperationKind.REFUND:
+        taken = operations.total(found, OperationKind.CAPTURE, OperationState.DONE)
+        return operations.total(found, OperationKind.REFUND, *standing) + item.amount <= taken
+    released = any(one.kind is OperationKind.VOID and one.state in standing for one in found)
+    taken = operations.total(found, OperationKind.CAPTURE, *standing)
+    return not released and taken + item.amount <= sent.amount
 
 
 def _end(found: Sequence[Operation], state: OrderState, authorised: int) -> OrderState | None:

@@ -36,7 +36,8 @@ _STANS_IN_USE = (
     " WHERE o.state = 'held' AND l.stan BETWEEN ?1 AND ?2 UNION ALL"
     " SELECT l.operation_stan FROM orders AS o JOIN live_attempt AS l USING (number)"
     " WHERE o.state = 'held' AND l.operation_stan BETWEEN ?1 AND ?2 UNION ALL"
-    " SELECT stan FROM operation WHERE state = 'pending' AND stan BETWEEN ?1 AND ?2"
+    " SELECT stan FROM operation WHERE state = 'pending' AND stan BETWEEN ?1 AND ?2 UNION ALL"
+    " SELECT stan FROM reported_following WHERE stan BETWEEN ?1 AND ?2"
 )
 WAITING = "o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, o.release_at"
 _ATTEMPTS = (
@@ -185,7 +186,11 @@ def next_references(
 
 
 def next_stans(ledger: Ledger, count: int) -> list[int]:
-    """The next trace numbers, which wrap; never one that a message without an answer still has."""
+    """The next trace numbers, which wrap.
+
+    Never one that a message without an answer still has, or one whose use was lost with the ledger that it was in: the
+    acquirer would take a second capture with the number of the first for the first again.
+    """
     stan, stans = ledger.counter("stan"), list[int]()
     while len(stans) < count:
         first = stan % STAN_LIMIT + 1

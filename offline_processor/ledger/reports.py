@@ -158,7 +158,8 @@ def settle_paid(
 ) -> Settled:
     """Settle an order by the charges of the report: paid, authorised, or quarantined (``RECONCILE-AMOUNT``).
 
-    Authorised is one that is taken when its goods go (``at_dispatch``, and a pre-order in any case), or was in part.
+    Authorised is one that is taken when its goods go (``at_dispatch``, and a pre-order in any case), and whatever the
+    report does not show taken whole: nobody knows any more when it was to be, so it is when the goods go.
     """
     attempt = orders.live_attempt(ledger, order.number)
     fitting = [
@@ -179,8 +180,8 @@ def settle_paid(
             rule="RECONCILE-AMOUNT",
         )
     else:
-        in_part = 0 < following.taken(ledger, chosen.rrn) < chosen.amount
-        later = at_dispatch or order.release_at > 0 or in_part
+        open_rest = following.taken(ledger, chosen.rrn) < chosen.amount
+        later = at_dispatch or order.release_at > 0 or open_rest
         _adopt(ledger, order, attempt, chosen, keep_vault=later, now=now)
         ledger.execute("DELETE FROM reported WHERE order_id = ?", (order_id,))
         outcome = Settled(order_id=order_id, state=OrderState.AUTHORISED if later else OrderState.PAID)

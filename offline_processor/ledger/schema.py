@@ -407,3 +407,9 @@ def stans(database: Database) -> None:
     """Which trace numbers are on their way."""
     for statement in _STANS:
         database.execute(statement)
+
+
+@migrations()
+def reported_stans(database: Database) -> None:
+    """Which trace numbers a lost ledger gave."""
+    database.execute("CREATE INDEX reported_following_stan ON reported_following (stan)")

@@ -18,6 +18,7 @@ from pathlib import Path
 from keys.custody import Custody, split
 from keys.public.fingerprint import fingerprint
 from offline_processor import cli as offline_cli
+from offline_processor.acquirers.report import write_report
 from tests.faults.world import Ended, World, command
 from transfer.sync import trust
 
@@ -67,7 +68,7 @@ class Rebuilding:
             if made.code != 0:
                 raise AssertionError(f"a report ended with {made.code}: {made.said}")
         else:
-            report.write_text("order_reference,rrn,stan,time,amount,currency,outcome\n", encoding="ascii")
+            report.write_bytes(write_report([]))
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time()))
         period = ("--from", "1970-01-01T00:00:00Z", "--until", until, "--who", "A. Keeper")
         ended = _offline(world, "reconcile", report, *period)

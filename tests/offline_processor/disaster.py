@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from keys.keystore import Keystore
 from offline_processor import restore
-from offline_processor.acquirers.report import Report, ReportKind, parse_report, write_report
+from offline_processor.acquirers.report import Report, parse_report, write_report
 from offline_processor.acquirers.simulator.books import report as simulated_report
 from offline_processor.backup import BackupMade, make_backup
 from offline_processor.epochs import begin_epoch
@@ -89,15 +88,8 @@ def rebuild(shop: Shop, backup: Path, *, epoch_above: int = 0) -> None:
 
 
 def acquirers_report(shop: Shop) -> Report:
-    """What the acquirer would send of authorisations, through the bytes of its file."""
-    lines = simulated_report(shop.books) if shop.books.exists() else []
-    charges = [replace(line, scheme="") for line in lines if line.kind is ReportKind.AUTHORISATION]
-    return parse_report(write_report(charges))
-
-
-def full_report(shop: Shop) -> Report:
-    """The same with what was taken and given back."""
-    return parse_report(write_report(simulated_report(shop.books)))
+    """What the acquirer would send, through the bytes of its file."""
+    return parse_report(write_report(simulated_report(shop.books) if shop.books.exists() else []))
 
 
 def bring_in_report(

@@ -250,7 +250,7 @@ def test_recovery_under_an_intact_ledger_goes_on_and_expires_what_was_never_sent
     report = shop.run_later()
     # LEDGER-BEHIND would be wrong: the ring's memory began anew, the ledger's did not.
     assert report.refused == []
-    assert shop.state(0) == ("paid", "none", "")
+    assert shop.state(0) == ("authorised", "none", "")
     assert shop.state(1) == shop.state(2) == ("order-again", "expired", "KEY-DESTROYED")
     assert shop.charges() == {id_of(0): 1}
     assert [record.outcome.value for record in of_kind(shop, Receipt)] == ["processed", "expired", "expired"]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from offline_processor import dispatch
 from offline_processor.acquirers.report import (
-    FULL_HEADER,
     ReportKind,
     ReportLine,
     ReportOutcome,
@@ -41,7 +40,7 @@ from offline_processor.ledger.closes import CloseState
 from tests.offline_processor.acquirers import BadLine, silent
 from tests.offline_processor.commands import acquirer_report, configure
 from tests.offline_processor.desk import Desk, desk
-from tests.offline_processor.disaster import back_up, bring_in_report, full_report, lose, rebuild
+from tests.offline_processor.disaster import acquirers_report, back_up, bring_in_report, lose, rebuild
 from tests.offline_processor.shop import (
     DECLINED_CARD,
     HOUR,
@@ -206,23 +205,6 @@ def test_order_that_is_charged_twice_is_found_though_each_charge_agrees() -> Non
     assert rules(judge([one, two], [line_of(one), line_of(two)])) == [TWICE]
 
 
-@given(st.lists(entries.map(line_of), max_size=8, unique_by=lambda line: line.key))
-def test_full_report_is_read_as_it_was_written(written: list[ReportLine]) -> None:
-    found = parse_report(write_report(written))
-    assert found.lines == tuple(written)
-    assert found.full is bool(written)
-
-
-@pytest.mark.parametrize(
-    "more", ["", ",void,visa", ",capture,", ",capture,Visa", ",capture,visa,", ",capture"]
-)
-def test_line_of_a_full_report_without_its_kind_and_scheme_is_refused(more: str) -> None:
-    good = "0123456789abcdef0123456789abcdef,010000000001,1,2026-11-22T21:19:10Z,2499,EUR,approved"
-    assert parse_report(f"{FULL_HEADER}\n{good},capture,visa\n".encode()).lines[0].kind is ReportKind.CAPTURE
-    with pytest.raises(ProcessorError, match="REPORT-FORM"):
-        parse_report(f"{FULL_HEADER}\n{good}{more}\n".encode())
-
-
 # A day at the shop
 
 
@@ -299,18 +281,6 @@ def test_each_difference_is_kept_once_and_goes_when_a_later_report_explains_it(s
     assert (worse.new, worse.exceptions) == (1, 2)  # it is missing again: no longer explained
 
 
-def test_report_of_authorisations_only_still_finds_what_they_can_show(shop: Shop) -> None:
-    a_day(shop)
-    lines = [
-        replace(line, scheme="")
-        for line in simulated_report(shop.books)
-        if line.kind is ReportKind.AUTHORISATION
-    ]
-    assert reconciled(shop, lines).findings == []
-    other = [replace(line, amount=line.amount + 1) if line.order_id == id_of(0) else line for line in lines]
-    assert [item.rule for item in reconciled(shop, other).findings] == ["RECONCILE-DIFFERS"]
-
-
 def test_declined_here_and_charged_there_is_found(shop: Shop) -> None:
     a_day(shop)
     lines = [
@@ -334,7 +304,9 @@ def test_double_booking_at_the_acquirer_is_found(shop: Shop) -> None:
 def test_report_that_reaches_into_the_time_to_come_is_refused(shop: Shop) -> None:
     a_day(shop)
     with shop.ledger() as ledger, pytest.raises(ProcessorError, match="REPORT-PERIOD"):
-        reconcile_day(ledger, full_report(shop), start=0, until=shop.now + 1, who="A. Keeper", now=shop.now)
+        reconcile_day(
+            ledger, acquirers_report(shop), start=0, until=shop.now + 1, who="A. Keeper", now=shop.now
+        )
 
 
 def test_report_in_a_currency_that_is_none_is_shown_and_does_not_break_the_list(shop: Shop) -> None:
@@ -370,7 +342,7 @@ def test_what_was_taken_and_given_back_after_the_backup_is_taken_over_from_a_ful
     lose(shop)
     rebuild(shop, backup)
     shop.now += 2 * HOUR
-    bring_in_report(shop, full_report(shop))
+    bring_in_report(shop, acquirers_report(shop))
     assert shop.state(9)[0] == "dispatched"
     shop.run()
     shop.run_later()

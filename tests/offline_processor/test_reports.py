@@ -12,6 +12,7 @@ from offline_processor import key_state
 from offline_processor.acquirers import report as reports
 from offline_processor.acquirers.report import (
     HEADER,
+    ReportKind,
     ReportLine,
     ReportOutcome,
     in_seconds,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DAY = 24 * HOUR
-GOOD = "0123456789abcdef0123456789abcdef,010000000001,1,2026-11-22T21:19:10Z,2499,EUR,approved"
+GOOD = "0123456789abcdef0123456789abcdef,010000000001,1,2026-11-22T21:19:10Z,2499,EUR,approved,capture,visa"
 
 lines = st.builds(
     ReportLine,
@@ -50,6 +51,8 @@ lines = st.builds(
     amount=st.integers(0, 10**15 - 1),
     currency=st.from_regex(r"[A-Z]{3}", fullmatch=True),
     outcome=st.sampled_from(ReportOutcome),
+    kind=st.sampled_from(ReportKind),
+    scheme=st.from_regex(r"[a-z]{2,16}", fullmatch=True),
 )
 
 
@@ -60,7 +63,7 @@ def bytes_of(*rows: str) -> bytes:
 # The report
 
 
-@given(st.lists(lines, max_size=20, unique_by=lambda line: line.rrn))
+@given(st.lists(lines, max_size=20, unique_by=lambda line: line.key))
 def test_what_is_written_is_read(written: list[ReportLine]) -> None:
     assert parse_report(write_report(written)).lines == tuple(written)
 
@@ -104,6 +107,12 @@ def test_any_changed_byte_is_read_as_it_stands_or_refused(place: int, byte: int)
         "=" + GOOD,
         " " + GOOD,
         GOOD.replace("1,2026", "1,\u0662026"),
+        GOOD.removesuffix(",capture,visa"),
+        GOOD.replace("capture", "void"),
+        GOOD.replace(",visa", ","),
+        GOOD.replace(",visa", ""),
+        GOOD.replace("visa", "Visa"),
+        GOOD.replace("visa", "v" * 17),
         "x" * 300,
         HEADER,
     ],
@@ -111,6 +120,12 @@ def test_any_changed_byte_is_read_as_it_stands_or_refused(place: int, byte: int)
 def test_line_of_another_form_refuses_the_whole_report(row: str) -> None:
     with pytest.raises(ProcessorError, match="REPORT-FORM"):
         parse_report(bytes_of(GOOD, row))
+
+
+def test_report_that_does_not_say_what_was_taken_is_refused() -> None:
+    short = "order_reference,rrn,stan,time,amount,currency,outcome\n" + GOOD.removesuffix(",capture,visa")
+    with pytest.raises(ProcessorError, match=r"REPORT-FORM.*kind,scheme"):
+        parse_report(f"{short}\n".encode())
 
 
 def test_report_that_was_cut_short_is_refused() -> None:
@@ -159,7 +174,11 @@ def test_simulated_acquirer_reports_what_became_of_each_authorisation(shop: Shop
     shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
     shop.run()
     shop.run_later()
-    found = {(line.order_id, line.outcome.value) for line in acquirers_report(shop).lines}
+    found = {
+        (line.order_id, line.outcome.value)
+        for line in acquirers_report(shop).lines
+        if line.kind is ReportKind.AUTHORISATION
+    }
     assert found == {
         (id_of(0), "approved"),
         (id_of(1), "declined"),

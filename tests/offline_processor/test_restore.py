@@ -20,20 +20,19 @@ import pytest
 
 from keys.errors import KeysError
 from keys.private.unseal import generate_sealing_key
-from offline_processor import batch, reconciliation
+from offline_processor import batch, dispatch, reconciliation
 from offline_processor.acquirers.protocol import HandedOver
-from offline_processor.acquirers.report import ReportKind, ReportOutcome
+from offline_processor.acquirers.report import ReportKind, ReportLine, ReportOutcome
 from offline_processor.charging import SecurityCode
 from offline_processor.config import ChargingConfig
 from offline_processor.errors import ProcessorError
-from offline_processor.ledger import reports
+from offline_processor.ledger import operations, reports
 from offline_processor.sequences import set_sequence
 from tests.offline_processor.acquirers import BadLine, LineCutError, changed, cut
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
     bring_in_report,
-    full_report,
     lose,
     put_old_keystore_back,
     rebuild,
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
 
     from offline_processor.acquirers.protocol import Authorisation, Reversal
     from offline_processor.charging import Answer
+    from offline_processor.reconciliation import Reconciled
 
 HELD, BEFORE, CHARGED, DECLINED, UNKNOWN, LATE = 0, 1, (2, 3), 4, 5, (6, 7)
 
@@ -117,7 +117,8 @@ def test_every_bundle_sent_again_after_a_restore_wrongs_nobody(shop: Shop) -> No
     assert wronged(shop) == []
     states = {number: shop.state(number)[0] for number in range(8)}
     assert states == {
-        **dict.fromkeys((HELD, BEFORE, *CHARGED, UNKNOWN), "paid"),
+        **dict.fromkeys((HELD, BEFORE, *CHARGED), "paid"),
+        UNKNOWN: "authorised",  # its answer was lost, so nothing was taken yet
         **dict.fromkeys((DECLINED, *LATE), "order-again"),
     }
     assert shop.charges() == {id_of(number): 1 for number in (HELD, BEFORE, *CHARGED, UNKNOWN)}
@@ -126,7 +127,7 @@ def test_every_bundle_sent_again_after_a_restore_wrongs_nobody(shop: Shop) -> No
         assert reports.pending(ledger) == []
     # Who was charged is sent the goods: the orders were opened.
     assert shop.rows(
-        "SELECT count(*) FROM person AS p JOIN orders AS o USING (number) WHERE o.state = 'paid'"
+        "SELECT count(*) FROM person AS p JOIN orders AS o USING (number) WHERE o.state IN ('paid', 'authorised')"
     ) == [(5,)]
 
 
@@ -261,8 +262,9 @@ def test_order_told_that_it_was_declined_but_charged_becomes_paid_and_is_named(s
     lose(shop)
     rebuild(shop, backup)
     report = acquirers_report(shop)
-    lines = tuple(replace(line, outcome=ReportOutcome.APPROVED, rrn="01NEWER00001") for line in report.lines)
-    done = bring_in_report(shop, replace(report, lines=lines))
+    (line,) = [replace(line, outcome=ReportOutcome.APPROVED, rrn="01NEWER00001") for line in report.lines]
+    taken = replace(line, kind=ReportKind.CAPTURE, stan=line.stan + 1)
+    done = bring_in_report(shop, replace(report, lines=(line, taken)))
     assert (done.paid, done.told_otherwise) == ([id_of(0)], [id_of(0)])
     shop.run_later()
     assert shop.told(0) == ("paid", "none")
@@ -289,7 +291,7 @@ def test_second_charge_in_the_report_is_named(shop: Shop) -> None:
     lose(shop)
     rebuild(shop, backup)
     report = acquirers_report(shop)
-    (line,) = [line for line in report.lines if line.order_id == id_of(CHARGED[0])]
+    line = next(line for line in report.lines if line.order_id == id_of(CHARGED[0]))
     done = bring_in_report(shop, replace(report, lines=(*report.lines, replace(line, rrn="99ZZ00000001"))))
     assert done.twice == [id_of(CHARGED[0])]
     assert done.needs_person()
@@ -383,12 +385,16 @@ def test_attempt_that_waits_for_a_file_or_a_person_is_settled_by_the_report_and_
     rebuild(shop, backup)
     with shop.ledger() as ledger:
         assert reconciliation.needed_from(ledger) == sent_at - HOUR  # the newest entry is later than that
-    assert bring_in_report(shop, full_report(shop)).paid == [id_of(0)]
+    assert bring_in_report(shop, acquirers_report(shop)).paid == [id_of(0)]
     assert shop.rows("SELECT state FROM live_attempt") == [("approved",)]
-    assert shop.rows("SELECT kind, state, amount FROM operation") == [("capture", "pending", 2499)]
+    assert shop.rows("SELECT count(*) FROM operation") == [(0,)]  # nothing was taken: it is when the goods go
     shop.run_later()
+    ship(shop, 0)
     shop.run_later()
-    assert [line.kind for line in full_report(shop).lines] == [ReportKind.AUTHORISATION, ReportKind.CAPTURE]
+    assert [line.kind for line in acquirers_report(shop).lines] == [
+        ReportKind.AUTHORISATION,
+        ReportKind.CAPTURE,
+    ]
     assert wronged(shop) == []
 
 
@@ -414,16 +420,100 @@ def test_order_whose_goods_are_still_here_is_authorised_after_a_restore_and_take
     lose(shop)
     rebuild(shop, backup)
     shop.now += 2 * HOUR
-    bring_in_report(shop, full_report(shop), at_dispatch=charging is DISPATCH)
+    bring_in_report(shop, acquirers_report(shop), at_dispatch=charging is DISPATCH)
     run_with(shop, charging)
     assert shop.state(0)[0] == "authorised"
     assert shop.told(0) == ("authorised", "none")
     shop.now += 3 * 24 * HOUR
     ship(shop, 0, shipment="parcel-2")
     assert shop.state(0)[0] == "dispatched"
-    taken = [line.amount for line in full_report(shop).lines if line.kind is ReportKind.CAPTURE]
+    taken = [line.amount for line in acquirers_report(shop).lines if line.kind is ReportKind.CAPTURE]
     assert sum(taken) == 2499
     assert wronged(shop) == []
+
+
+def authorised_before_the_backup(shop: Shop) -> Path:
+    next_bundle(shop, 0)
+    run_with(shop, DISPATCH)
+    shop.now += 3 * HOUR
+    next_bundle(shop, 1)
+    shop.run()
+    return back_up(shop).path
+
+
+def rebuilt_with_its_own_time_only(shop: Shop, backup: Path, *more: ReportLine) -> Reconciled:
+    """The report of no more than what is needed: the authorisation of what was taken since is older."""
+    lose(shop)
+    rebuild(shop, backup)
+    shop.now += 2 * HOUR
+    with shop.ledger() as ledger:
+        start = reconciliation.needed_from(ledger)
+    report = acquirers_report(shop)
+    lines = tuple(line for line in [*report.lines, *more] if line.at >= start)
+    assert all(line.kind is not ReportKind.AUTHORISATION for line in lines if line.order_id == id_of(0))
+    return bring_in_report(shop, replace(report, lines=lines), start=start)
+
+
+@pytest.mark.parametrize("amount", [None, 1_000])
+def test_what_was_taken_after_the_backup_of_an_older_authorisation_is_not_taken_again(
+    shop: Shop, amount: int | None
+) -> None:
+    backup = authorised_before_the_backup(shop)
+    ship(shop, 0, amount=amount)
+    rebuilt_with_its_own_time_only(shop, backup)
+    assert shop.state(0)[0] == ("dispatched" if amount is None else "authorised")
+    ship(shop, 0, shipment="parcel-2")
+    captures = [line.amount for line in acquirers_report(shop).lines if line.kind is ReportKind.CAPTURE]
+    assert sum(captures) == 2 * 2499  # of this order, and of the one that was paid at once
+
+
+def test_what_was_owed_and_then_done_under_another_number_is_a_persons_case_and_not_done_again(
+    shop: Shop,
+) -> None:
+    next_bundle(shop, 0)
+    run_with(shop, DISPATCH)
+    shop.now += 3 * HOUR
+    with shop.ledger() as ledger, ledger.atomic():
+        charge = dispatch.find(ledger, id_of(0))
+        dispatch.ship(ledger, charge, shipment="sent", amount=None, final=True, early=False, now=shop.now)
+    ((owed, sent_at),) = shop.rows("SELECT stan, sent_at FROM operation")
+    shop.now += 3 * HOUR
+    backup = back_up(shop).path
+    lose(shop)
+    rebuild(shop, backup)
+    shop.now += 2 * HOUR
+    with shop.ledger() as ledger:
+        assert reconciliation.needed_from(ledger) == sent_at - HOUR
+    report = acquirers_report(shop)
+    first = next(line for line in report.lines if line.order_id == id_of(0))
+    other = replace(first, kind=ReportKind.CAPTURE, stan=owed + 70, at=shop.now)
+    done = bring_in_report(shop, replace(report, lines=(*report.lines, other)))
+    assert done.beyond == []
+    assert shop.rows("SELECT stan, state FROM operation ORDER BY stan") == [
+        (owed, "failed"),
+        (owed + 70, "done"),
+    ]
+    assert shop.state(0)[0] == "dispatched"
+    shop.run_later()
+    assert [line for line in acquirers_report(shop).lines if line.kind is ReportKind.CAPTURE] == []
+    with shop.ledger() as ledger:
+        assert [item.stan for item in operations.failed(ledger)] == [owed]
+
+
+def test_more_than_can_have_been_taken_is_named_and_left_out(shop: Shop) -> None:
+    backup = authorised_before_the_backup(shop)
+    ship(shop, 0)
+    shop.now += HOUR
+    taken = next(
+        line
+        for line in acquirers_report(shop).lines
+        if line.kind is ReportKind.CAPTURE and line.order_id == id_of(0)
+    )
+    done = rebuilt_with_its_own_time_only(shop, backup, replace(taken, stan=taken.stan + 70))
+    assert done.beyond == [id_of(0)]
+    assert done.needs_person()
+    assert any("ask the acquirer" in line for line in reconciliation.in_words(done))
+    assert shop.state(0)[0] == "dispatched"
 
 
 @pytest.mark.parametrize(
@@ -444,14 +534,14 @@ def test_approval_that_must_not_be_taken_is_reversed_though_the_report_shows_it(
     backup = back_up(shop).path
     lose(shop)
     rebuild(shop, backup)
-    report = full_report(shop)
+    report = acquirers_report(shop)
     report = replace(report, lines=tuple(replace(line, amount=reported) for line in report.lines))
     done = bring_in_report(shop, report)
     assert (done.reversing, done.paid, done.amount_differs) == ([id_of(0)], [], [])
     assert shop.state(0) == ("held", "none", end[2])
     shop.run_later()
     assert shop.state(0) == end
-    assert [line.outcome for line in full_report(shop).lines] == [ReportOutcome.REVERSED]
+    assert [line.outcome for line in acquirers_report(shop).lines] == [ReportOutcome.REVERSED]
     assert shop.charges() == {}
 
 
@@ -611,7 +701,7 @@ def test_any_history_before_the_loss_wrongs_nobody(shop: Shop, seed: int) -> Non
         assert wronged(shop) == []
     charged = shop.charges()
     states = {order: state for order, (state, _, _) in shop.states().items()}
-    assert {order for order, state in states.items() if state == "paid"} == set(charged)
+    assert {order for order, state in states.items() if state in {"paid", "authorised"}} == set(charged)
     with shop.ledger() as ledger:
         ledger.verify_chain()
 
@@ -638,7 +728,7 @@ def test_charged_order_that_cannot_be_read_waits_for_a_person_instead_of_being_o
         envelopes[number] = replace(envelopes[number], order_box=box)
     shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
     shop.run_later()
-    assert [shop.state(number)[0] for number in range(3)] == ["quarantined", "paid", "quarantined"]
+    assert [shop.state(number)[0] for number in range(3)] == ["quarantined", "authorised", "quarantined"]
     shop.run_later(HOLD_HOURS * HOUR + 60)
     assert shop.state(0) == ("quarantined", "under-review", "RECONCILE-ORDER")
     assert shop.state(2)[0] == "order-again"  # the control: nobody charged this one
