@@ -19,10 +19,11 @@ from keys.console import ExitCode
 from keys.passphrases import Descriptors
 from offline_processor.acquirers.report import in_words as time_in_words
 from offline_processor.cases import Case, Phone, open_cases
-from offline_processor.cli_decisions import decided, spoken
-from offline_processor.cli_wishes import order_ids, who_option, why_option
+from offline_processor.cli_decisions import decided
+from offline_processor.cli_said import said_options
+from offline_processor.cli_wishes import order_ids
 from offline_processor.control_total import money
-from offline_processor.decisions import Decision, Verb
+from offline_processor.decisions import Decision, Said, Verb
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.station import Settings, Station, ledger_to_read
@@ -131,8 +132,7 @@ def case() -> None:
 @console.shared_options
 @click.argument("order", metavar="ORDER")
 @click.option("--given-back", is_flag=True, help="The acquirer has given back what it charged.")
-@who_option
-@why_option
+@said_options
 @console.keystore_passphrase_option
 @click.pass_obj
 def order_again(
@@ -141,8 +141,7 @@ def order_again(
     config: Path,
     order: str,
     given_back: bool,
-    who: str,
-    why: str,
+    said: Said,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
@@ -152,7 +151,7 @@ def order_again(
     """
     (subject,) = order_ids((order,), None)
     decision = Decision(verb=Verb.ORDER_AGAIN, subject=subject, given_back=given_back)
-    return decided(station, config, passphrase_fds, decision, spoken(who, why), as_json=as_json)
+    return decided(station, config, passphrase_fds, decision, said, as_json=as_json)
 
 
 @case.command(
@@ -161,8 +160,7 @@ def order_again(
 )
 @console.shared_options
 @click.argument("name", metavar="CASE")
-@who_option
-@why_option
+@said_options
 @console.keystore_passphrase_option
 @click.pass_obj
 def again(
@@ -170,14 +168,13 @@ def again(
     *,
     config: Path,
     name: str,
-    who: str,
-    why: str,
+    said: Said,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
     """Send a capture, refund or release once more that the acquirer has refused."""
     decision = Decision(verb=Verb.AGAIN, subject=_checked(name))
-    return decided(station, config, passphrase_fds, decision, spoken(who, why), as_json=as_json)
+    return decided(station, config, passphrase_fds, decision, said, as_json=as_json)
 
 
 @case.command(
@@ -186,8 +183,7 @@ def again(
 )
 @console.shared_options
 @click.argument("name", metavar="CASE")
-@who_option
-@why_option
+@said_options
 @console.keystore_passphrase_option
 @click.pass_obj
 def close(
@@ -195,14 +191,13 @@ def close(
     *,
     config: Path,
     name: str,
-    who: str,
-    why: str,
+    said: Said,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
     """Say that a case was looked into and is settled otherwise. Nothing is sent."""
     decision = Decision(verb=Verb.CLOSE, subject=_checked(name))
-    return decided(station, config, passphrase_fds, decision, spoken(who, why), as_json=as_json)
+    return decided(station, config, passphrase_fds, decision, said, as_json=as_json)
 
 
 def _checked(name: str) -> str:

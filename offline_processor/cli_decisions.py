@@ -16,6 +16,7 @@ from keys import console
 from keys.console import ExitCode
 from keys.passphrases import Descriptors
 from offline_processor import decisions
+from offline_processor.cli_said import said_options
 from offline_processor.cli_wishes import (
     AtWork,
     Noted,
@@ -24,8 +25,6 @@ from offline_processor.cli_wishes import (
     carry_out,
     end,
     order_ids,
-    who_option,
-    why_option,
 )
 from offline_processor.control_total import minor_units
 from offline_processor.decisions import Decision, Done, Said, Verb
@@ -50,8 +49,7 @@ _APPROVAL: Final = re.compile(r"[0-9A-Z]{0,6}", re.ASCII)
 @click.option(
     "--reference", required=True, metavar="NAME", help="Names it; the same name again changes nothing."
 )
-@who_option
-@why_option
+@said_options
 @console.keystore_passphrase_option
 @click.pass_obj
 def refund(
@@ -62,8 +60,7 @@ def refund(
     amount: str | None,
     whole: bool,
     reference: str,
-    who: str,
-    why: str,
+    said: Said,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
@@ -82,7 +79,7 @@ def refund(
         currency=part[1],
         reference=checked_word(reference, "--reference"),
     )
-    return decided(station, config, passphrase_fds, decision, spoken(who, why), as_json=as_json)
+    return decided(station, config, passphrase_fds, decision, said, as_json=as_json)
 
 
 @click.command(
@@ -99,8 +96,7 @@ def refund(
     help="What the acquirer says: it stands, or it does not.",
 )
 @click.option("--approval", default="", metavar="CODE", help="The approval code, if the acquirer names one.")
-@who_option
-@why_option
+@said_options
 @console.keystore_passphrase_option
 @click.pass_obj
 def settle_attempt(
@@ -110,8 +106,7 @@ def settle_attempt(
     order: str,
     found: str,
     approval: str,
-    who: str,
-    why: str,
+    said: Said,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
@@ -127,7 +122,7 @@ def settle_attempt(
         )
     (subject,) = order_ids((order,), None)
     decision = Decision(verb=Verb.SETTLE_ATTEMPT, subject=subject, found=found, approval=approval)
-    return decided(station, config, passphrase_fds, decision, spoken(who, why), as_json=as_json)
+    return decided(station, config, passphrase_fds, decision, said, as_json=as_json)
 
 
 @click.command(
@@ -196,11 +191,6 @@ def _wish(work: AtWork, decision: Decision, said: Said) -> Wish:
 def noted(done: Done) -> Noted:
     """A decision as a wish's answer."""
     return Noted(changed=done.changed, made=done.operations, asked=done.asked)
-
-
-def spoken(who: str, why: str) -> Said:
-    """Who and why, as they may stand in the ledger."""
-    return Said(who=checked_word(who, "--who"), why=checked_word(why, "--why"))
 
 
 COMMANDS: Final = (refund, settle_attempt, approve)

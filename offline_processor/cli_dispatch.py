@@ -15,16 +15,16 @@ from keys import console
 from keys.console import ExitCode
 from keys.passphrases import Descriptors
 from offline_processor import dispatch as dispatching
+from offline_processor.cli_said import said_options
 from offline_processor.cli_wishes import (
     Noted,
     at_work,
     carry_out,
     end,
     order_ids,
-    who_option,
-    why_option,
 )
 from offline_processor.control_total import minor_units
+from offline_processor.decisions import Said
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import Operation
@@ -101,8 +101,7 @@ def dispatch(
 )
 @console.shared_options
 @click.argument("order", metavar="ORDER")
-@who_option
-@why_option
+@said_options
 @console.keystore_passphrase_option
 @click.pass_obj
 def cancel(
@@ -110,19 +109,17 @@ def cancel(
     *,
     config: Path,
     order: str,
-    who: str,
-    why: str,
+    said: Said,
     passphrase_fds: Descriptors,
     as_json: bool,
 ) -> ExitCode:
     """Release an order's authorisation, of which nothing was captured yet; the customer pays nothing."""
-    said = {"who": checked_word(who, "--who"), "why": checked_word(why, "--why")}
     ids = order_ids((order,), None)
 
     def wish(ledger: Ledger, order_id: str) -> Noted:
         charge = dispatching.find(ledger, order_id)
         made = dispatching.cancel(ledger, charge, now=station.clock())
-        return _noted(ledger, charge, made, "cancelled", said, now=station.clock())
+        return _noted(ledger, charge, made, "cancelled", said.as_facts(), now=station.clock())
 
     with at_work(station, config, passphrase_fds, as_json=as_json) as work:
         return end(work, carry_out(work, ids, wish, "cancelled"), as_json=as_json)

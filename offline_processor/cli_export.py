@@ -6,120 +6,33 @@ Must not: read clock or environment (the station has them), or print a name or a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
-from keys import console, master_key
+from keys import console
 from keys.console import ExitCode
-from keys.errors import RuleError
+from offline_processor.cli_letting_out import (
+    LIST_LIMIT,
+    Asked,
+    Outcome,
+    checked_orders,
+    let_out,
+    named_by,
+    orders_options,
+    shown,
+)
 from offline_processor.errors import ProcessorError
 from offline_processor.exports.making import Ready, carrier_files, feedback_file
 from offline_processor.exports.people import Wish
 from offline_processor.exports.profiles import SHIPPED, load_profile
 from offline_processor.exports.purposes import PURPOSES, Purpose
-from offline_processor.exports.releasing import into_directory, release, settle_unfinished
+from offline_processor.exports.releasing import into_directory
 from offline_processor.ledger import disclosures, restrictions
-from offline_processor.ledger.disclosures import Export
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.station import Settings, Station, existing_ledger
-from offline_processor.words import checked_word
-
-_ORDER: Final = re.compile(r"[0-9a-f]{32}")
-_FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
-_LIST_LIMIT: Final = 16 * 1024 * 1024
-_SHOWN: Final = 20
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What one export command did, or would do (``dry``). ``unsettled``: exports that an earlier crash cut short."""
-
-    ready: Ready
-    dry: bool = False
-    made: list[Export] = field(default_factory=list)
-    unsettled: list[tuple[Export, bool]] = field(default_factory=list)
-    place: str = ""
-    mark: str = ""
-
-    def as_document(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "dry_run": self.dry,
-            "mark": self.mark,
-            **self.ready.as_document(),
-            "exports": [export.as_document() for export in self.made],
-            "cut_short": [
-                {"export": export.id, "name": export.name, "out": out} for export, out in self.unsettled
-            ],
-        }
-
-    def show(self) -> None:
-        """In words."""
-        if self.mark:
-            console.warn(self.mark, style="bold yellow")
-        for export, out in self.unsettled:
-            found = (
-                "it is whole and counts" if out else "its orders are exported again; remove it if you find it"
-            )
-            console.warn(f"An earlier {export.name} was cut short by a crash: {found}.", style="bold yellow")
-        for export in self.made:
-            console.say(
-                f"{export.name}: {', '.join(export.fields)} to {export.recipient}, logged as export {export.id}"
-            )
-        orders = f"{self.ready.orders} orders"
-        if self.dry:
-            console.say(f"Nothing was written (dry run): {orders} in {len(self.ready.files)} files")
-        elif self.made:
-            console.say(f"{orders} {self.place}")
-        else:
-            console.say("Nothing to do: no order is due.")
-        for count, words in (
-            (self.ready.changed, "written in Roman letters, one by one: look at them"),
-            (self.ready.waiting, "wait for the release of their goods"),
-            (self.ready.opted_out, "left out: their people do not want this"),
-            (self.ready.erased, "left out: their people's data was erased"),
-        ):
-            if count:
-                console.say(f"  {count} {words}")
-        for reject in self.ready.rejects[:_SHOWN]:
-            console.warn(f"  NOT IN IT: order {reject.order_id}: {reject.why} ({reject.rule})")
-        if len(self.ready.rejects) > _SHOWN:
-            console.warn(f"  … and {len(self.ready.rejects) - _SHOWN} more; --json lists all")
-
-    def exit_code(self) -> ExitCode:
-        """DONE, or NEEDS_PERSON when an order is not in it that should be."""
-        if self.ready.rejects or any(not out for _, out in self.unsettled):
-            return ExitCode.NEEDS_PERSON
-        return ExitCode.DONE if self.ready.orders else ExitCode.NOTHING_TO_DO
-
-
-def orders_options(function: F) -> F:
-    """Add ``[ORDER]...``, ``--file``, ``--of``, ``--again``, ``--dry-run`` and ``--who``."""
-    options = (
-        click.argument("order_ids", metavar="[ORDER]...", nargs=-1),
-        click.option("--file", "listed", type=_FILE, metavar="FILE", help="Order ids, one a line."),
-        click.option(
-            "--of",
-            "of_export",
-            type=click.IntRange(min=1),
-            metavar="EXPORT",
-            help="The orders of that export.",
-        ),
-        click.option("--again", is_flag=True, help="Also orders that were exported for this purpose before."),
-        click.option("--dry-run", is_flag=True, help="Show what would be done; write and log nothing."),
-        click.option("--who", default="", metavar="NAME", help="Who does it; else the name in [operator]."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
+from offline_processor.station import Settings, Station, ledger_of
 
 _out = click.option(
     "--out",
@@ -152,12 +65,7 @@ def export_carrier(
     station: Station,
     *,
     config: Path,
-    order_ids: tuple[str, ...],
-    listed: Path | None,
-    of_export: int | None,
-    again: bool,
-    dry_run: bool,
-    who: str,
+    asked: Asked,
     out: Path,
     named: str | None,
     as_json: bool,
@@ -169,18 +77,12 @@ def export_carrier(
     settings = station.settings(config)
     profile = load_profile(named or configured_carrier(settings, config))
     with ledger_of(station, settings) as ledger:
-        wish = wish_of(ledger, order_ids, listed, of_export, again=again)
         now = station.clock()
-        outcome = let_out(
-            ledger,
-            Purpose.CARRIER,
-            lambda: carrier_files(ledger, profile, wish, now=now),
-            out,
-            who=named_by(settings, who),
-            now=now,
-            dry=dry_run,
-            mark=mark_of(settings),
-        )
+
+        def prepare(wish: Wish) -> Ready:
+            return carrier_files(ledger, profile, wish, now=now)
+
+        outcome = _written(ledger, Purpose.CARRIER, prepare, out, asked, settings=settings, now=now)
     return shown(outcome, as_json=as_json)
 
 
@@ -196,12 +98,7 @@ def export_feedback(
     station: Station,
     *,
     config: Path,
-    order_ids: tuple[str, ...],
-    listed: Path | None,
-    of_export: int | None,
-    again: bool,
-    dry_run: bool,
-    who: str,
+    asked: Asked,
     out: Path,
     as_json: bool,
 ) -> ExitCode:
@@ -211,18 +108,12 @@ def export_feedback(
     """
     settings = station.settings(config)
     with ledger_of(station, settings) as ledger:
-        wish = wish_of(ledger, order_ids, listed, of_export, again=again)
         now = station.clock()
-        outcome = let_out(
-            ledger,
-            Purpose.FEEDBACK,
-            lambda: feedback_file(ledger, wish, now=now),
-            out,
-            who=named_by(settings, who),
-            now=now,
-            dry=dry_run,
-            mark=mark_of(settings),
-        )
+
+        def prepare(wish: Wish) -> Ready:
+            return feedback_file(ledger, wish, now=now)
+
+        outcome = _written(ledger, Purpose.FEEDBACK, prepare, out, asked, settings=settings, now=now)
     return shown(outcome, as_json=as_json)
 
 
@@ -249,7 +140,7 @@ def opt_out(
     settings = station.settings(config)
     named = named_by(settings, who)
     try:
-        lines = listed.read(_LIST_LIMIT + 1).splitlines()
+        lines = listed.read(LIST_LIMIT + 1).splitlines()
     except UnicodeDecodeError as error:
         raise ProcessorError(
             "USAGE-EMAILS", "this is no list of addresses", "one a line, in UTF-8"
@@ -317,110 +208,26 @@ def export_log(station: Station, *, config: Path, order_id: str | None, as_json:
     return ExitCode.DONE if found else ExitCode.NOTHING_TO_DO
 
 
-@contextmanager
-def ledger_of(station: Station, settings: Settings) -> Iterator[Ledger]:
-    """The ledger, at a time that is not before its newest entry; no key is opened."""
-    ledger = existing_ledger(settings)
-    try:
-        ledger.check_clock(station.clock())
-        yield ledger
-    finally:
-        ledger.close()
-
-
-def let_out(
+def _written(
     ledger: Ledger,
     purpose: Purpose,
-    prepare: Callable[[], Ready],
-    directory: Path,
+    prepare: Callable[[Wish], Ready],
+    out: Path,
+    asked: Asked,
     *,
-    who: str,
+    settings: Settings,
     now: int,
-    dry: bool,
-    mark: str,
 ) -> Outcome:
-    """Write what ``prepare`` makes ready into ``directory``, each file logged first; ``dry``: write and log nothing.
-
-    What an earlier crash cut short is settled before: its orders are exported again unless its file is whole there.
-    """
-    put = into_directory(directory)
-    unsettled = [] if dry else settle_unfinished(ledger, purpose, directory, now=now)
-    outcome = Outcome(ready=prepare(), dry=dry, unsettled=unsettled, place=f"are in {directory}", mark=mark)
-    if not dry:
-        for prepared in outcome.ready.files:
-            outcome.made.append(release(ledger, prepared, put, who=who, now=now, rehearsal=bool(mark)))
-    return outcome
-
-
-def mark_of(settings: Settings) -> str:
-    """What stands on everything that a rehearsal makes; "" with real keys. Needs no passphrase."""
-    try:
-        rehearsal = master_key.claims_rehearsal(settings.keystore.path)
-    except (RuleError, OSError):
-        rehearsal = settings.acquirer.driver == "simulator"
-    return "REHEARSAL: nobody was charged" if rehearsal else ""
-
-
-def shown(outcome: Outcome, *, as_json: bool) -> ExitCode:
-    """Print it, and the exit code."""
-    if as_json:
-        console.print_json(outcome.as_document())
-    else:
-        outcome.show()
-    return outcome.exit_code()
+    put, place = into_directory(out), f"are in {out}"
+    return let_out(
+        ledger, purpose, prepare, put, asked, settings=settings, directory=out, place=place, now=now
+    )
 
 
 def configured_carrier(settings: Settings, config: Path) -> str:
     """The carrier of the configuration; a file is relative to it."""
     named = settings.exports.carrier
     return named if named in SHIPPED else str(config.resolve().parent / named)
-
-
-def wish_of(
-    ledger: Ledger, order_ids: Sequence[str], listed: Path | None, of_export: int | None, *, again: bool
-) -> Wish:
-    """Which orders a person named; ``USAGE-ORDER``, ``USAGE-AGAIN``."""
-    lines: list[str] = []
-    if listed is not None:
-        with listed.open("rb") as file:
-            lines = file.read(_LIST_LIMIT).decode("ascii", "replace").split()
-    orders = checked_orders((*order_ids, *lines))
-    if of_export is not None:
-        orders += [one.order_id for one in disclosures.orders_in(ledger, of_export)]
-    if again and not orders:
-        raise ProcessorError(
-            "USAGE-AGAIN",
-            "which orders are to be exported again?",
-            "name them, or an earlier export with --of; nothing was exported",
-        )
-    if not orders and (listed is not None or of_export is not None):
-        raise ProcessorError("USAGE-ORDER", "no order was named", "see: offline-processor export log")
-    return Wish(orders=tuple(orders), again=again)
-
-
-def checked_orders(named: Sequence[str]) -> list[str]:
-    """The order ids; ``USAGE-ORDER``."""
-    orders = [order.lower() for order in named]
-    wrong = next((place for place, order in enumerate(orders, 1) if _ORDER.fullmatch(order) is None), None)
-    if wrong is not None:
-        raise ProcessorError(
-            "USAGE-ORDER",
-            f"order number {wrong} of those named is none",
-            "an order id has 32 hexadecimal digits",
-        )
-    return orders
-
-
-def named_by(settings: Settings, who: str) -> str:
-    """The name that the ledger keeps: the one given, or the configuration's; ``USAGE-WHO``, ``USAGE-WORDS``."""
-    name = who or settings.operator.name
-    if not name:
-        raise ProcessorError(
-            "USAGE-WHO",
-            "nobody was named who does this",
-            "give --who, or a name in [operator]; it is kept in the ledger for ever",
-        )
-    return checked_word(name, "--who")
 
 
 COMMANDS: Final = (export,)

@@ -13,15 +13,17 @@ import click
 
 from keys import console
 from keys.console import ExitCode
-from offline_processor.cli_export import Outcome, ledger_of, mark_of, named_by, orders_options, shown, wish_of
+from offline_processor.cli_letting_out import Asked, let_out, mark_of, orders_options, shown
 from offline_processor.errors import ProcessorError
 from offline_processor.exports import paper
 from offline_processor.exports.fonts import PACKAGES, FontBook, missing_in_words
+from offline_processor.exports.making import Ready
 from offline_processor.exports.paper import Paper
+from offline_processor.exports.people import Wish
 from offline_processor.exports.printing import to_printer
 from offline_processor.exports.purposes import Purpose
-from offline_processor.exports.releasing import into_directory, release, settle_unfinished
-from offline_processor.station import Settings, Station
+from offline_processor.exports.releasing import into_directory
+from offline_processor.station import Settings, Station, ledger_of
 
 _MAKERS: Final = {Purpose.SLIPS: paper.slips, Purpose.LABELS: paper.labels}
 _MEDIA: Final = {"a4": "A4", "a5": "A5", "letter": "Letter"}
@@ -77,24 +79,18 @@ def _print(
     purpose: Purpose,
     *,
     config: Path,
-    order_ids: tuple[str, ...],
-    listed: Path | None,
-    of_export: int | None,
-    again: bool,
-    dry_run: bool,
-    who: str,
+    asked: Asked,
     printer: str | None,
     out: Path | None,
     as_json: bool,
 ) -> ExitCode:
     settings = station.settings(config)
-    name = named_by(settings, who)
     if (printer is None) == (out is None):
         raise ProcessorError("USAGE-PRINTER", "where is it to be printed?", "give --printer or --out")
     form = paper_of(settings)
     width, height = form.label
     size = f"Custom.{width}x{height}mm" if purpose is Purpose.LABELS else _MEDIA[form.size]
-    let_out = to_printer(printer, size) if printer is not None else into_directory(out or Path())
+    put = to_printer(printer, size) if printer is not None else into_directory(out or Path())
     fonts = FontBook(settings.exports.fonts)
     if lacking := fonts.lacking(form.sender):
         raise ProcessorError(
@@ -102,16 +98,14 @@ def _print(
         )
     with ledger_of(station, settings) as ledger:
         now = station.clock()
-        wish = wish_of(ledger, order_ids, listed, of_export, again=again)
-        unsettled = [] if dry_run else settle_unfinished(ledger, purpose, out, now=now)
-        ready = _MAKERS[purpose](ledger, form, fonts, wish, now=now)
+
+        def prepare(wish: Wish) -> Ready:
+            return _MAKERS[purpose](ledger, form, fonts, wish, now=now)
+
         place = f"went to {printer}" if printer is not None else f"are in {out}"
-        outcome = Outcome(ready=ready, dry=dry_run, unsettled=unsettled, place=place, mark=form.mark)
-        if not dry_run:
-            for prepared in ready.files:
-                outcome.made.append(
-                    release(ledger, prepared, let_out, who=name, now=now, rehearsal=bool(form.mark))
-                )
+        outcome = let_out(
+            ledger, purpose, prepare, put, asked, settings=settings, directory=out, place=place, now=now
+        )
     if fonts.is_bare and not as_json:
         console.warn(f"This machine has no fonts but for Latin letters: apt-get install {' '.join(PACKAGES)}")
     return shown(outcome, as_json=as_json)

@@ -16,7 +16,7 @@ from keys import console
 from keys.console import ExitCode
 from keys.durable import write_durable
 from offline_processor.cases import open_cases
-from offline_processor.cli_export import mark_of
+from offline_processor.cli_letting_out import mark_of
 from offline_processor.day_report.figures import DayFigures, read
 from offline_processor.day_report.page import html_of
 from offline_processor.day_report.sections import Report, as_document, report_of

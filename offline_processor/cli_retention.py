@@ -17,11 +17,12 @@ from keys import console
 from keys.console import ExitCode
 from offline_processor import retention as retaining
 from offline_processor.acquirers.report import in_words
-from offline_processor.cli_export import ledger_of
+from offline_processor.cli_said import said_options
+from offline_processor.decisions import Said
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import erasure
 from offline_processor.ledger.ledger import Ledger
-from offline_processor.station import Station
+from offline_processor.station import Station, ledger_of
 from offline_processor.words import checked_word
 from transfer.retention import SCHEDULE
 
@@ -94,17 +95,13 @@ def legal_hold() -> None:
 )
 @console.shared_options
 @click.argument("order_ids", metavar="ORDER...", nargs=-1, required=True)
-@click.option("--who", required=True, metavar="NAME", help="Who decides; kept in the ledger.")
-@click.option("--why", required=True, metavar="TEXT", help="Why; kept in the ledger.")
+@said_options
 @click.pass_obj
-def add(
-    station: Station, *, config: Path, order_ids: tuple[str, ...], who: str, why: str, as_json: bool
-) -> ExitCode:
+def add(station: Station, *, config: Path, order_ids: tuple[str, ...], said: Said, as_json: bool) -> ExitCode:
     """Hold these orders' persons: no erasure and no retention run takes them, the database itself refuses."""
-    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with ledger_of(station, station.settings(config)) as ledger, ledger.atomic():
         changed = erasure.add_hold(
-            ledger, _numbers(ledger, order_ids), who=named, why=said, now=station.clock()
+            ledger, _numbers(ledger, order_ids), who=said.who, why=said.why, now=station.clock()
         )
     return _shown("held", changed, as_json=as_json)
 
@@ -115,17 +112,15 @@ def add(
 )
 @console.shared_options
 @click.argument("order_ids", metavar="ORDER...", nargs=-1, required=True)
-@click.option("--who", required=True, metavar="NAME", help="Who decides; kept in the ledger.")
-@click.option("--why", required=True, metavar="TEXT", help="Why; kept in the ledger.")
+@said_options
 @click.pass_obj
 def remove(
-    station: Station, *, config: Path, order_ids: tuple[str, ...], who: str, why: str, as_json: bool
+    station: Station, *, config: Path, order_ids: tuple[str, ...], said: Said, as_json: bool
 ) -> ExitCode:
     """End these holds. What is over by then goes with the next retention run."""
-    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with ledger_of(station, station.settings(config)) as ledger, ledger.atomic():
         changed = erasure.remove_hold(
-            ledger, _numbers(ledger, order_ids), who=named, why=said, now=station.clock()
+            ledger, _numbers(ledger, order_ids), who=said.who, why=said.why, now=station.clock()
         )
     return _shown("released", changed, as_json=as_json)
 

@@ -189,57 +189,48 @@ def _ends_cleanly(work: AtWork) -> Iterator[None]:
 
 def receive(work: AtWork) -> RunReport:
     """Take in what lies in the drop, and screen it."""
-    report = RunReport()
-    place = work.place()
-    batch.begin(place, report)
-    batch.take_in(place, report)
-    work.bars.stop()
-    return report
+    return _done(work, work.place(), batch.take_in)
 
 
 def screen(work: AtWork) -> RunReport:
     """Screen what was taken in before; no medium is looked at."""
-    report = RunReport()
-    place = work.place()
-    batch.begin(place, report)
-    batch.screen_all(place, report)
-    work.bars.stop()
-    return report
+    return _done(work, work.place(), batch.screen_all)
 
 
 def write_returns(work: AtWork) -> RunReport:
     """Make the returns that are due, and write them."""
-    report = RunReport()
-    place = work.place()
-    batch.begin(place, report)
-    batch.write_returns(place, report)
-    return report
+    return _done(work, work.place(), batch.write_returns)
 
 
 def whole_run(work: AtWork, confirm: Callable[[ControlTotal], None]) -> RunReport:
     """All steps from the drop to the return, with one confirmation."""
-
-    def confirmed(total: ControlTotal) -> None:
-        work.bars.stop()
-        confirm(total)
-
     with work.acquirer() as acquirer:
-        return batch.run(work.place(acquirer, confirm=confirmed))
+        return batch.run(work.place(acquirer, confirm=_after_the_bars(work, confirm)))
 
 
 def charge(work: AtWork, confirm: Callable[[ControlTotal], None]) -> RunReport:
     """Old business, then what was received."""
+    with work.acquirer() as acquirer:
+        place = work.place(acquirer, confirm=_after_the_bars(work, confirm))
+        return _done(work, place, batch.charge_all)
+
+
+def _done(work: AtWork, place: Workplace, step: Callable[[Workplace, RunReport], None]) -> RunReport:
+    report = RunReport()
+    batch.begin(place, report)
+    step(place, report)
+    work.bars.stop()
+    return report
+
+
+def _after_the_bars(work: AtWork, confirm: Callable[[ControlTotal], None]) -> Callable[[ControlTotal], None]:
+    """Nothing may be drawn over a question."""
 
     def confirmed(total: ControlTotal) -> None:
         work.bars.stop()
         confirm(total)
 
-    report = RunReport()
-    with work.acquirer() as acquirer:
-        place = work.place(acquirer, confirm=confirmed)
-        batch.begin(place, report)
-        batch.charge_all(place, report)
-    return report
+    return confirmed
 
 
 def confirm_total(total: ControlTotal, given: str | None, *, asks: bool) -> None:

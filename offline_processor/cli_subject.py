@@ -17,12 +17,13 @@ from keys import console
 from keys.console import ExitCode
 from offline_processor import erasure_proof, subjects
 from offline_processor.acquirers.report import in_words
-from offline_processor.cli_export import ledger_of
+from offline_processor.cli_said import said_options
+from offline_processor.decisions import Said
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.subject_requests import Request
-from offline_processor.station import Station
+from offline_processor.station import Station, ledger_of
 from offline_processor.subjects import Found
 from offline_processor.words import checked_word
 
@@ -250,15 +251,13 @@ def restrict(
 )
 @console.shared_options
 @click.argument("request_id", metavar="REQUEST")
-@click.option("--who", required=True, metavar="NAME", help="Who decides; kept in the ledger.")
-@click.option("--why", required=True, metavar="TEXT", help="Why; kept in the ledger, never sent.")
+@said_options
 @click.pass_obj
-def refuse(station: Station, *, config: Path, request_id: str, who: str, why: str, as_json: bool) -> ExitCode:
+def refuse(station: Station, *, config: Path, request_id: str, said: Said, as_json: bool) -> ExitCode:
     """Answer a request with no. The person learns the word from the shop's page; the reasons are for a letter."""
-    named, said = checked_word(who, "--who"), checked_word(why, "--why")
     with ledger_of(station, station.settings(config)) as ledger:
         request = subject_requests.find(ledger, _id(request_id))
-        subjects.refuse(ledger, request, who=named, why=said, now=station.clock())
+        subjects.refuse(ledger, request, who=said.who, why=said.why, now=station.clock())
     if as_json:
         console.print_json({"request": request.request, "state": "refused"})
     else:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from keys import console
 from keys.console import ExitCode
 from keys.keystore import Keystore
@@ -40,8 +38,6 @@ _SHOWN: Final = 20
 _NEVER_WELL: Final = ("CHARGE-TRANSITION", "LEDGER-")
 """A bug or a broken ledger is no acquirer that cannot be reached."""
 _FILE_LIMIT: Final = _ORDERS_LIMIT * 40
-who_option = click.option("--who", required=True, metavar="NAME", help="Who decides; kept in the ledger.")
-why_option = click.option("--why", required=True, metavar="TEXT", help="Why; kept in the ledger.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

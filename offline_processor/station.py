@@ -103,6 +103,17 @@ def existing_ledger(settings: Settings, *, renew_mirror: bool = False) -> Ledger
     return open_ledger(settings, renew_mirror=renew_mirror)
 
 
+@contextmanager
+def ledger_of(station: Station, settings: Settings) -> Iterator[Ledger]:
+    """The ledger, at a time that is not before its newest entry; no key is opened."""
+    ledger = existing_ledger(settings)
+    try:
+        ledger.check_clock(station.clock())
+        yield ledger
+    finally:
+        ledger.close()
+
+
 def ledger_to_read(settings: Settings) -> tuple[Ledger, ProcessorError | None]:
     """The ledger for a command that writes nothing; without its mirror when that cannot be had, and why.
 
