@@ -275,13 +275,16 @@ def _mismatch(item: OpenFinding) -> Case:
 
 def _refused(item: Operation) -> Case:
     sent = item.original
+    wish = f"the {item.kind} of {money(item.amount, sent.currency)}"
+    why = f"the acquirer refused {wish} with code {item.code}"
+    if not item.code:  # found owed after a restore, and something else done in its place
+        why = f"{wish} was owed, and the acquirer's report shows another in its place"
     return Case(
         id=item.id,
         kind=CaseKind.REFUSED,
         order_id=sent.order_id,
         rule=operations.REFUSED[item.kind],
-        why=f"the acquirer refused the {item.kind} of {money(item.amount, sent.currency)} with code {item.code}"
-        f" (RRN {sent.rrn}, STAN {item.stan:06d})",
+        why=f"{why} (RRN {sent.rrn}, STAN {item.stan:06d})",
         may=(
             f"offline-processor case again {item.id} {_WHO}",
             f"offline-processor case close {item.id} {_WHO}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from keys.errors import RuleError
@@ -82,6 +82,23 @@ class RunReport:
     safe_to_remove: str = ""
     acquirer_silent: bool = False
     stopped: bool = False
+
+    def include(self, part: RunReport) -> None:
+        """Count what another step, or another try of the same one, did."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(part, each.name)
+            if isinstance(mine, list):
+                mine.extend(theirs)
+            elif isinstance(mine, Counter):
+                mine.update(theirs)
+            elif isinstance(mine, Sent):
+                mine.add(theirs)
+            elif isinstance(mine, bool):
+                setattr(self, each.name, mine or theirs)
+            elif isinstance(mine, int):
+                setattr(self, each.name, mine + theirs)
+            else:
+                setattr(self, each.name, theirs or mine)
 
     def count(self, state: OrderState, orders: int) -> None:
         """Count orders that came to a state without a window."""
