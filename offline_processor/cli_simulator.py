@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ import click
 from keys import console
 from keys.console import ExitCode
 from keys.durable import write_durable, write_new_file
+from offline_processor.acquirers.iso8583.protection import certificate_of
+from offline_processor.acquirers.iso8583.tls import Certificate, ServingTls, serving
 from offline_processor.acquirers.report import in_words, write_report
 from offline_processor.acquirers.simulator.books import Books, report
 from offline_processor.acquirers.simulator.faults import Fault, Faults
@@ -31,6 +34,8 @@ Examples:
   offline-processor simulate-acquirer --listen 127.0.0.1:0 --books books.db --port-file port
   offline-processor simulate-acquirer --books books.db --fault lost-after@authorisation/10
   offline-processor simulate-acquirer --books books.db --fault cut@reversal:3 --fault code-51@authorisation/7
+  offline-processor simulate-acquirer --books books.db --profile own.toml --mac-key mac.key \
+    --tls-certificate host.pem --tls-key host.key --tls-authority clients.pem
 
 \b
 A fault is FAULT[@KIND][/N][:M]: at every Nth message of the kind, at most M times.
@@ -47,6 +52,12 @@ Amounts and cards ask for faults too: offline_processor/acquirers/simulator/faul
 @click.option("--books", required=True, metavar="FILE", type=_FILE, help="Its books; made when not there.")
 @click.option(
     "--profile", default="ascii-1987", show_default=True, metavar="NAME|FILE", help="As [acquirer] profile."
+)
+@click.option("--mac-key", metavar="FILE", type=_FILE, help="As [acquirer] mac_key; its check value is said.")
+@click.option("--tls-certificate", metavar="FILE", type=_FILE, help="Its certificate: the line speaks TLS.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="The certificate's key, of mode 0600.")
+@click.option(
+    "--tls-authority", metavar="FILE", type=_FILE, help="Who calls shows a certificate of this one."
 )
 @click.option(
     "--latency", default=0.0, metavar="MS", type=click.FloatRange(0, 60_000), help="Before each answer."
@@ -71,6 +82,10 @@ def simulate_acquirer(
     listen: str,
     books: Path,
     profile: str,
+    mac_key: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_authority: Path | None,
     latency: float,
     late: float,
     faults: tuple[str, ...],
@@ -84,24 +99,39 @@ def simulate_acquirer(
     It books every authorisation that it sees, repeated or not, and declares itself a simulator at sign-on.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    opened = Books(books)
-    try:
-        host = Host(opened, Faults(faults, control=control, seed=seed), forgetful=forgetful)
-        wire = IsoWire(profile, now=lambda: int(time.time()))
+    tls = _tls(certificate_of(tls_certificate, tls_key), tls_authority)
+    with ExitStack() as ends:
+        wire = IsoWire(profile, now=lambda: int(time.time()), mac_key=mac_key, speaks_tls=tls is not None)
+        ends.callback(wire.close)
+        opened = Books(books)
+        ends.callback(opened.close)
+        rules = Faults(faults, control=control, seed=seed, has_mac=bool(wire.mac_check))
+        host = Host(opened, rules, forgetful=forgetful)
         delays = Delays(latency=latency / 1000, late=late)
-        server = Server(listen, host, wire, clock=time.monotonic, delays=delays)
+        server = Server(listen, host, wire, clock=time.monotonic, delays=delays, tls=tls)
+        ends.callback(server.close)
         try:
             console.say(f"SIMULATED acquirer, charges nobody: listens on {server.address}, books {books}")
+            if wire.mac_check:
+                console.say(f"The check value of its MAC key is {wire.mac_check}")
             if port_file is not None:
                 write_durable(port_file, f"{server.address}\n".encode("ascii"), 0o644)
             server.serve()
         except KeyboardInterrupt:
             console.say("SIMULATED acquirer stopped; its books are kept")
-        finally:
-            server.close()
-    finally:
-        opened.close()
     return ExitCode.DONE
+
+
+def _tls(ours: Certificate | None, authority: Path | None) -> ServingTls | None:
+    if ours is not None:
+        return serving(ours, authority)
+    if authority is not None:
+        raise ProcessorError(
+            "SIMULATOR-PROTECTION",
+            "an authority of callers' certificates is of no use without TLS",
+            "give --tls-certificate and --tls-key too",
+        )
+    return None
 
 
 @click.command(

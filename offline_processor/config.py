@@ -78,9 +78,11 @@ class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ``merchant``, ``terminal`` and ``acquirer_id`` name us at the acquirer. For ``iso8583``: the ``profile`` (a shipped
     one or a file), the ``address`` with its port, in digits, the ``interface`` of the private circuit that leads there,
     how many ``connections``, and how many messages may be unanswered over them; where the profile asks for TLS,
-    ``tls_authority``, the PEM file of the one that certifies the acquirer, and ``tls_name``, the name in its
-    certificate. ``batch_key``: the acquirer's public key for authorisation files; ``batch_signer``: the minisign public
-    key with which it signs its answers. ``books``: the books of the simulator in this process.
+    ``tls_authority``, the PEM file of the one that certifies the acquirer, ``tls_name``, the name in its certificate,
+    and ``tls_certificate`` with ``tls_key`` if it asks for one of ours; where the profile asks for a MAC, ``mac_key``,
+    the file of the line's key, and ``mac_key_check``, its check value. ``batch_key``: the acquirer's public key for
+    authorisation files; ``batch_signer``: the minisign public key with which it signs its answers. ``books``: the books
+    of the simulator in this process.
     """
 
     driver: Literal["simulator", "iso8583", "operator", "batch-file"] = "simulator"
@@ -92,6 +94,10 @@ class AcquirerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
     tls_authority: Path | None = None
     tls_name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]{0,253}$(?!\n)")] = ""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    mac_key: Path | None = None
+    mac_key_check: Annotated[str, msgspec.Meta(pattern=r"^([0-9A-Fa-f]{6})?$(?!\n)")] = ""
     books: Path | None = None
     merchant: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,15}$(?!\n)")] = ""
     terminal: Annotated[str, msgspec.Meta(pattern=r"^[ -+\--~]{0,8}$(?!\n)")] = ""

@@ -7,9 +7,10 @@
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
+import { codeOf, isAuthentic, lastOf } from './mac.mjs';
 
 const Iso8583 = createRequire(import.meta.url)('iso_8583');
-const { formats, simulatorField, simulatorText, echoed, silentOnce } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
+const { formats, simulatorField, simulatorText, echoed, silentOnce, mac } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 
 const ANSWER = { '0100': '0110', '0220': '0230', '0221': '0230', '0420': '0430', '0421': '0430', '0500': '0510', '0800': '0810' };
 // The first authorisation of this amount is booked and never answered.
@@ -74,12 +75,21 @@ function decide(fields) {
   }
 }
 
+// What is packed with zeros in the code's place, with the code.
+function authenticated(packed) {
+  if (mac) codeOf(mac, packed.subarray(0, -8)).copy(packed, packed.length - 8);
+  return packed;
+}
+
 function answer(body) {
+  if (mac && !isAuthentic(mac, body)) throw new Error('a message has not the MAC of our key');
   const fields = new Iso8583({}, formats).getIsoJSON(body, { lenHeader: false });
+  if (mac) delete fields[lastOf(body, 4)];
   const sent = { '0': ANSWER[fields['0']] ?? '0110' };
   for (const number of echoed) if (number in fields) sent[number] = fields[number];
   Object.assign(sent, decide(fields));
-  const packed = new Iso8583(sent, formats).getBufferMessage();
+  const last = Object.keys(sent).some((number) => Number(number) > 64) ? '128' : '64';
+  const packed = new Iso8583(mac ? { ...sent, [last]: '0'.repeat(16) } : sent, formats).getBufferMessage();
   if (!Buffer.isBuffer(packed)) throw new Error(`cannot pack: ${JSON.stringify(packed)}`);
   if (silent && fields['0'] === '0100' && fields['4'] === silent) {
     silent = null;
@@ -87,7 +97,7 @@ function answer(body) {
     return Buffer.alloc(0);
   }
   say({ read: fields, sent });
-  return packed;
+  return Buffer.concat([packed.subarray(0, 2), authenticated(packed.subarray(2))]);
 }
 
 const server = net.createServer((socket) => {

@@ -27,8 +27,25 @@ class Authority:
     certificate: x509.Certificate
     pem: Path
 
-    def host(self, folder: Path, name: str, *, age: dt.timedelta = _DAY) -> ssl.SSLContext:
-        """TLS for a host that was certified under this name so long ago, for two days."""
+    def host(
+        self, folder: Path, name: str, *, age: dt.timedelta = _DAY, asks: Authority | None = None
+    ) -> ssl.SSLContext:
+        """TLS for a host that was certified under this name so long ago, for two days.
+
+        ``asks``: it wants a certificate of that authority from whoever calls.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.certify(folder, name, age=age))
+        if asks is not None:
+            context.load_verify_locations(asks.pem)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def certify(
+        self, folder: Path, name: str, *, age: dt.timedelta = _DAY, client: bool = False
+    ) -> tuple[Path, Path]:
+        """The files of a certificate and of its key, which only we can read."""
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         key = ec.generate_private_key(ec.SECP256R1())
         began = dt.datetime.now(dt.UTC) - age
         made = (
@@ -41,24 +58,24 @@ class Authority:
             .not_valid_after(began + 2 * _DAY)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
             )
             .sign(self.key, hashes.SHA256())
         )
-        chain = folder / f"{name}-{made.serial_number:x}.pem"
-        chain.write_bytes(
+        certificate = folder / f"{name}-{made.serial_number:x}.pem"
+        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        private = certificate.with_suffix(".key")
+        private.touch(0o600)
+        private.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
             )
-            + made.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain)
-        return context
+        return certificate, private
 
 
 def authority(folder: Path, name: str) -> Authority:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from keys import console
+from offline_processor.acquirers.iso8583.mac import Algorithm
 from offline_processor.cli import cli
+from tests.offline_processor.mac_keys import CHECKS, key_file
 from tests.offline_processor.shop import PASSPHRASE, Shop
 
 ROOT = Path(__file__).parents[2]
@@ -58,11 +60,20 @@ def configure(shop: Shop, *, window: int = 50) -> Path:
     return config
 
 
-def profile_with(folder: Path, *, answer: float, name: str = "ascii-1987", tls: bool = False) -> Path:
-    """A shipped profile in that folder, with another time to wait for an answer, and perhaps with TLS."""
+def profile_with(
+    folder: Path,
+    *,
+    answer: float,
+    name: str = "ascii-1987",
+    tls: bool = False,
+    mac: Algorithm | None = None,
+) -> Path:
+    """A shipped profile in that folder, with another time to wait for an answer, and perhaps with TLS or a MAC."""
     own = folder / f"{name}.toml"
     shipped = (PROFILES / f"{name}.toml").read_text("utf-8")
     changed = shipped.replace("answer = 30", f"answer = {answer}")
+    if mac is not None:
+        changed = changed.replace("mac = false", f'mac = true\nmac_algorithm = "{mac}"')
     own.write_text(changed.replace("tls = false", "tls = true") if tls else changed, encoding="utf-8")
     return own
 
@@ -74,17 +85,20 @@ def over_the_line(
     answer: float = 30,
     profile: str = "ascii-1987",
     authority: Path | None = None,
+    mac: Algorithm | None = None,
 ) -> Path:
     """The same configuration, with an ISO 8583 line to that address in place of the acquirer in the process.
 
-    ``authority``: with TLS, to a host that this one certified as acquirer.example.
+    ``authority``: with TLS, to a host that this one certified as acquirer.example. ``mac``: with the tests' key.
     """
-    own = profile_with(config.parent, answer=answer, name=profile, tls=authority is not None)
-    tls = f'tls_authority = "{authority}"\ntls_name = "acquirer.example"\n' if authority else ""
+    own = profile_with(config.parent, answer=answer, name=profile, tls=authority is not None, mac=mac)
+    more = f'tls_authority = "{authority}"\ntls_name = "acquirer.example"\n' if authority else ""
+    if mac is not None:
+        more += f'mac_key = "{key_file(config.parent, mac)}"\nmac_key_check = "{CHECKS[mac]}"\n'
     before, _, _ = config.read_text().partition("[acquirer]")
     config.write_text(
         f'{before}[acquirer]\ndriver = "iso8583"\nprofile = "{own}"\naddress = "{address}"\n'
-        f'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n{tls}'
+        f'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n{more}'
     )
     return config
 
@@ -112,10 +126,15 @@ def processor(
 
 def in_process(config: Path, *words: str) -> Ran:
     """A command that opens no key, in this process as the console script runs it: a tenth of a process's time."""
+    return here(*words, "--config", str(config))
+
+
+def here(*words: str) -> Ran:
+    """The same for one that takes no configuration."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            console.run(cli, [*words, "--config", str(config)])
+            console.run(cli, [*words])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
     return Ran(code=code, out=out.getvalue(), err=err.getvalue())

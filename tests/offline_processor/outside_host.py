@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offline_processor.acquirers.iso8583.mac import Algorithm
+from tests.offline_processor.mac_keys import KEYS
 from tests.tools.known import ACQUIRER_JS
 
 _LENGTHS = {0: "fixed", 1: "lvar", 2: "llvar", 3: "lllvar"}
@@ -58,10 +60,12 @@ def outside_host(
     *,
     simulator_field: str = "63",
     silent_once: int | None = None,
+    mac: Algorithm | None = None,
 ) -> Iterator[OutsideHost]:
     """The host for messages of ``spec`` (as pyiso8583 has it), as long as the context lasts.
 
-    ``silent_once``: the first authorisation of this amount gets no answer.
+    ``silent_once``: the first authorisation of this amount gets no answer. ``mac``: it takes and gives only messages
+    with a code of the tests' key.
     """
     settings = folder / "formats.json"
     settings.write_text(
@@ -71,6 +75,7 @@ def outside_host(
                 "simulatorField": simulator_field,
                 "simulatorText": "SIMULATOR",
                 "silentOnce": None if silent_once is None else f"{silent_once:012d}",
+                "mac": None if mac is None else {"algorithm": mac, "key": KEYS[mac]},
                 "echoed": [name for name in _ECHOED if name != simulator_field],
             }
         ),

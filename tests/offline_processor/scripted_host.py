@@ -17,6 +17,8 @@ from typing import Any
 from offline_processor.acquirers.iso8583 import codec
 from offline_processor.acquirers.iso8583.acquirer_side import answered
 from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.frame import is_authentic
+from offline_processor.acquirers.iso8583.mac import MacKey
 from offline_processor.acquirers.iso8583.profile import Profile
 
 _PATIENCE = 10.0
@@ -26,8 +28,8 @@ _END = 5.0
 class Peer:
     """One connection as the host sees it."""
 
-    def __init__(self, connected: socket.socket, dialect: Profile) -> None:
-        self.socket, self._dialect = connected, dialect
+    def __init__(self, connected: socket.socket, dialect: Profile, mac: MacKey | None = None) -> None:
+        self.socket, self._dialect, self._mac = connected, dialect, mac
         self.seen: list[Message] = []
         self._received = bytearray()
         self._frames: list[bytes] = []
@@ -40,7 +42,9 @@ class Peer:
                 raise EOFError
             self._received += part
             self._frames = codec.split(self._dialect, self._received)
-        message = codec.decode(self._dialect, self._frames.pop(0))
+        frame = self._frames.pop(0)
+        assert is_authentic(self._dialect, memoryview(frame), self._mac), "a request without the MAC"
+        message = codec.decode(self._dialect, frame)
         self.seen.append(message)
         return message
 
@@ -55,6 +59,9 @@ class Peer:
     def frame(self, message: Message) -> bytes:
         """The bytes of any message."""
         raw = codec.encode(self._dialect, message)
+        places = codec.mac_places(self._dialect, memoryview(raw))
+        if self._mac is not None and places is not None:
+            self._mac.write(*places)
         return codec.prefix(self._dialect, raw) + bytes(raw)
 
     def send(self, data: bytes) -> None:
@@ -135,7 +142,9 @@ def _serve(host: Host, peer: Peer, script: Script, tls: ssl.SSLContext | None) -
 
 
 @contextmanager
-def scripted_host(dialect: Profile, *scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[Host]:
+def scripted_host(
+    dialect: Profile, *scripts: Script, tls: ssl.SSLContext | None = None, mac: MacKey | None = None
+) -> Iterator[Host]:
     """One connection after the other is given to one script after the other; the last serves all that follow."""
     listener = socket.create_server(("127.0.0.1", 0))
     host = Host(port=listener.getsockname()[1], listener=listener)
@@ -148,7 +157,7 @@ def scripted_host(dialect: Profile, *scripts: Script, tls: ssl.SSLContext | None
             except OSError:
                 return
             accepted.settimeout(_PATIENCE)
-            peer = Peer(accepted, dialect)
+            peer = Peer(accepted, dialect, mac)
             host.peers.append(peer)
             script = scripts[min(len(host.peers), len(scripts)) - 1]
             thread = threading.Thread(target=_serve, args=(host, peer, script, tls), daemon=True)

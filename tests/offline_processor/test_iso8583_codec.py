@@ -324,10 +324,15 @@ def test_bitmaps_of_both_kinds(bitmaps: str) -> None:
 
 @pytest.mark.parametrize("mac_field", [64, 128])
 def test_place_of_a_mac_is_left_zero(mac_field: int) -> None:
-    profile = msgspec.structs.replace(PROFILES["bcd-1987"], mac=True, mac_field=mac_field)
-    raw, places = codec.encode_with_layout(profile, samples.every_kind(profile)["authorisation"])
-    assert places[mac_field] == slice(len(raw) - 8, len(raw))
-    assert raw[places[mac_field]] == bytes(8)
+    protection = {"mac": True, "mac_algorithm": "retail", "mac_field": mac_field}
+    profile = msgspec.structs.replace(PROFILES["bcd-1987"], **protection)
+    for name, number in (
+        ("authorisation", mac_field),
+        ("reversal", 128),
+    ):  # a reversal has elements beyond 64
+        raw, places = codec.encode_with_layout(profile, samples.every_kind(profile)[name])
+        assert places[number] == slice(len(raw) - 8, len(raw))
+        assert raw[places[number]] == bytes(8)
 
 
 @given(

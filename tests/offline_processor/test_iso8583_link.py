@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from offline_processor.acquirers.iso8583 import codec, messages
-from offline_processor.acquirers.iso8583 import profile as profile_module
 from offline_processor.acquirers.iso8583.connection import Request
 from offline_processor.acquirers.iso8583.dialling import Line
 from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer, open_iso8583
 from offline_processor.acquirers.iso8583.link import ATTEMPTS, Link, Settings
+from offline_processor.acquirers.iso8583.mac import MacKey
 from offline_processor.acquirers.iso8583.profile import SHIPPED, Profile, Timeouts, load
 from offline_processor.acquirers.iso8583.samples import AT, ORIGINAL, REVERSAL, TERMS, TOTALS
 from offline_processor.acquirers.iso8583.tls import Tls
@@ -85,6 +84,7 @@ def caller(
     in_flight: int = 32,
     clock: Callable[[], float] = time.monotonic,
     tls: Tls | None = None,
+    mac: MacKey | None = None,
 ) -> Iterator[Caller]:
     pauses: list[float] = []
     link = Link(
@@ -97,6 +97,7 @@ def caller(
             clock=clock,
             sleep=pauses.append,
             now=lambda: AT,
+            mac=mac,
         )
     )
     made = Caller(driver=Iso8583Acquirer(link, profile, TERMS), link=link, pauses=pauses)
@@ -574,12 +575,3 @@ def test_line_that_is_not_wholly_configured_is_not_opened(settings: dict[str, An
     with pytest.raises(ProcessorError) as refused:
         opened(**settings)()
     assert refused.value.rule == rule
-
-
-def test_protection_that_we_do_not_have_is_refused(tmp_path: Path) -> None:
-    own = tmp_path / "own.toml"
-    shipped = (Path(profile_module.__file__).parent / "profiles" / "ascii-1987.toml").read_text("utf-8")
-    own.write_text(shipped.replace("mac = false", "mac = true"), "utf-8")
-    with pytest.raises(ProcessorError) as refused:
-        opened(address="127.0.0.1:5000", terminal="T", merchant="M", profile=str(own))()
-    assert refused.value.rule == "ISO-PROTECTION"

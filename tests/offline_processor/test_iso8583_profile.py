@@ -102,6 +102,14 @@ def test_what_is_no_profile_is_refused(tmp_path: Path, name: str, content: bytes
         ({"codes": {"approved": ["00", "09"]}}, "two meanings"),
         ({"codes": {"declines": {"never_retry": ["00"]}}}, "two meanings"),
         ({"codes": {"declines": {"sometimes": ["Z1"]}}}, "sometimes"),
+        ({"mac": True}, "go together"),
+        ({"mac_algorithm": "retail"}, "go together"),
+        ({"mac": True, "mac_algorithm": "des"}, "mac_algorithm"),
+        ({"mac": True, "mac_algorithm": "retail", "mac_field": 65}, "mac_field"),
+        (
+            {"mac": True, "mac_algorithm": "retail", "fields": {"128": {"kind": "text", "size": 16}}},
+            "eight bytes",
+        ),
     ],
 )
 def test_mistake_in_a_profile_is_refused(changes: dict[str, object], reason: str) -> None:

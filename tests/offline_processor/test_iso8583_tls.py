@@ -10,8 +10,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from offline_processor.acquirers.iso8583.tls import pinned
+from offline_processor.acquirers.iso8583.tls import Certificate, pinned
 from offline_processor.errors import ProcessorError
 from tests.offline_processor.certificates import Authority, authority
 from tests.offline_processor.commands import PROFILES
@@ -161,6 +162,9 @@ def profile_of(folder: Path, *, tls: bool) -> str:
         (True, {"tls_authority": True}),
         (False, {"tls_name": NAME}),
         (False, {"tls_authority": True, "tls_name": NAME}),
+        (False, {"tls_certificate": True, "tls_key": True}),
+        (True, {"tls_authority": True, "tls_name": NAME, "tls_certificate": True}),
+        (True, {"tls_authority": True, "tls_name": NAME, "tls_key": True}),
     ],
 )
 def test_profile_and_configuration_must_both_ask_for_tls(
@@ -196,3 +200,79 @@ def test_driver_speaks_tls_by_its_configuration(tmp_path: Path, trusted: Authori
         )()
         assert codes(acquirer.authorise([authorisation(1)])) == ["00"]
         acquirer.close()
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The one whose certificates the acquirer accepts."""
+    return authority(tmp_path_factory.mktemp("clients"), "clients")
+
+
+def ours(by: Authority, folder: Path) -> Certificate:
+    certificate, key = by.certify(folder, "shop.example", client=True)
+    return Certificate(certificate=certificate, key=key)
+
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+
+
+@VERSIONS
+def test_host_that_asks_who_we_are_is_shown_our_certificate(
+    tmp_path: Path, trusted: Authority, clients: Authority, version: ssl.TLSVersion
+) -> None:
+    context = trusted.host(tmp_path, NAME, asks=clients)
+    context.minimum_version = context.maximum_version = version
+    tls = pinned(trusted.pem, NAME, ours(clients, tmp_path))
+    with scripted_host(ASCII, polite, tls=context) as host, caller(host, PATIENT, tls=tls) as calling:
+        assert codes(calling.authorise(1, 2)) == ["00", "00"]
+        shown: Any = host.peers[0].socket
+        assert "shop.example" in str(shown.getpeercert()["subject"])
+
+
+@VERSIONS
+@pytest.mark.parametrize("shown", ["none", "of another authority"])
+def test_host_that_does_not_accept_our_certificate_is_told_nothing_and_the_operator_is(
+    tmp_path: Path, trusted: Authority, clients: Authority, version: ssl.TLSVersion, shown: str
+) -> None:
+    context = trusted.host(tmp_path, NAME, asks=clients)
+    context.minimum_version = context.maximum_version = version
+    certificate = None if shown == "none" else ours(trusted, tmp_path)
+    with scripted_host(ASCII, polite, tls=context) as host:
+        with (
+            pytest.raises(ProcessorError, match="does not accept us") as refused,
+            caller(host, PATIENT, tls=pinned(trusted.pem, NAME, certificate)),
+        ):
+            pass
+        assert host.seen("0800") == []
+    assert refused.value.rule == "ACQUIRER-TLS"
+    assert "tls_certificate" in (refused.value.remedy or "")
+
+
+def encrypted(key: Path) -> None:
+    pem = serialization.load_pem_private_key(key.read_bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"a passphrase")
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key.write_bytes(pem.private_bytes(*form, secret))
+
+
+@pytest.mark.parametrize("fault", ["open", "encrypted", "of another", "no key", "no certificate", "large"])
+def test_certificate_of_ours_that_cannot_be_used_is_refused(
+    tmp_path: Path, trusted: Authority, fault: str
+) -> None:
+    mine = ours(trusted, tmp_path)
+    match fault:
+        case "open":
+            mine.key.chmod(0o644)
+        case "encrypted":
+            encrypted(mine.key)
+        case "of another":
+            mine = Certificate(certificate=mine.certificate, key=ours(trusted, tmp_path).key)
+        case "no key":
+            mine.key.unlink()
+        case "no certificate":
+            mine.certificate.write_bytes(b"none")
+        case "large":
+            mine.certificate.write_bytes(mine.certificate.read_bytes() * 800)
+    with pytest.raises(ProcessorError) as refused:
+        pinned(trusted.pem, NAME, mine)
+    assert refused.value.rule == "CONFIG-TLS"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_processor.acquirers.iso8583.codec import Message
+    from offline_processor.acquirers.iso8583.mac import Algorithm
 
 PROFILE = profile.load("ascii-1987")
 TERMS = messages.Terms(terminal="SHOP0001", merchant="RECORDSTORE0001", acquirer_id="000001")
@@ -212,9 +213,9 @@ def expected_messages(shop: Shop) -> list[dict[str, str]]:
     return expected
 
 
-def charge_and_follow(shop: Shop, host: OutsideHost) -> list[Exchange]:
+def charge_and_follow(shop: Shop, host: OutsideHost, mac: Algorithm | None) -> list[Exchange]:
     """Run, run again, dispatch, cancel, refund and close at this host; what it heard of it."""
-    config = over_the_line(configure(shop), host.address, answer=1)
+    config = over_the_line(configure(shop), host.address, answer=1, mac=mac)
     config.write_text(config.read_text() + '[charging]\ncapture = "dispatch"\n')
     total = f"{len(AMOUNTS)} orders: EUR {sum(AMOUNTS) / 100:.2f}"
     ran = processor("run", config, "--confirm", total, "--json")
@@ -239,8 +240,16 @@ def charge_and_follow(shop: Shop, host: OutsideHost) -> list[Exchange]:
 
 
 @pytest.mark.needs_tool("node", "acquirer_js")
+@pytest.mark.parametrize(
+    "mac",
+    [
+        pytest.param(None, marks=pytest.mark.faults),
+        pytest.param("aes-cmac", marks=pytest.mark.faults),
+        "retail",
+    ],
+)
 def test_commands_charge_capture_reverse_and_refund_at_a_host_of_another_make(
-    tmp_path: Path, tool: Callable[[str], Path]
+    tmp_path: Path, tool: Callable[[str], Path], mac: Algorithm | None
 ) -> None:
     shop = open_shop(tmp_path / "shop", now=int(time.time()))
     keys = shop.keys_for()
@@ -249,8 +258,8 @@ def test_commands_charge_capture_reverse_and_refund_at_a_host_of_another_make(
         for number, amount in enumerate(AMOUNTS)
     ]
     shop.bundle(envelopes, batch_key_id=keys.batch_key_id)
-    with outside_host(tool("node"), tmp_path, PROFILE.spec, silent_once=SILENT) as host:
-        said = charge_and_follow(shop, host)
+    with outside_host(tool("node"), tmp_path, PROFILE.spec, silent_once=SILENT, mac=mac) as host:
+        said = charge_and_follow(shop, host, mac)
         shop.reopen()
         expected = expected_messages(shop)
         approvals: dict[str, str] = dict(

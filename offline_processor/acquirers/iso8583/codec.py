@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 import iso8583
 
-from offline_processor.acquirers.iso8583.fields import BITMAP_SIZE, LAST, SECOND_BITMAP, THIRD_BITMAP
+from offline_processor.acquirers.iso8583.fields import (
+    BITMAP_SIZE,
+    LAST,
+    MAC_SIZE,
+    SECOND_BITMAP,
+    THIRD_BITMAP,
+)
 from offline_processor.errors import ProcessorError
 
 if TYPE_CHECKING:
@@ -80,7 +86,8 @@ def _encoded(profile: Profile, message: Message) -> tuple[bytearray, dict[int, s
     if profile.header:
         named["h"] = profile.header
     if profile.mac:
-        named.setdefault(str(profile.mac_field), "0" * 16)
+        number = LAST if profile.mac_field == LAST or max(message.fields, default=0) > _HALF else _HALF
+        named[str(number)] = "00" * MAC_SIZE
     try:
         raw, parts = iso8583.encode(named, profile.spec)
     except Exception:  # noqa: BLE001  whatever it is, it holds the message
@@ -93,6 +100,24 @@ def _encoded(profile: Profile, message: Message) -> tuple[bytearray, dict[int, s
         at += len(part["data"])
     places.pop(SECOND_BITMAP, None)
     return raw, places
+
+
+def mac_places(profile: Profile, frame: memoryview) -> tuple[memoryview, memoryview] | None:
+    """What a MAC covers of a frame without its length, and where it stands; None when the frame ends in none.
+
+    It covers all from the message type up to the MAC, the bitmaps included, and no header. It is the last element: 128,
+    or 64 where none follows it and ``mac_field`` allows it.
+    """
+    start = profile.spec["h"]["max_len"]
+    at = start + profile.spec["t"]["max_len"]
+    end = len(frame) - MAC_SIZE
+    try:
+        present, at = _bitmap(profile, frame, at)
+        more, at = _bitmap(profile, frame, at) if present >> _HALF - SECOND_BITMAP & 1 else (0, at)
+    except ValueError:
+        return None
+    ends = more & 1 if more or profile.mac_field == LAST else present & 1
+    return (frame[start:end], frame[end:]) if ends and at <= end else None
 
 
 def decode(profile: Profile, raw: bytes | bytearray | memoryview, *, keep_ends: bool = False) -> Message:
@@ -157,13 +182,13 @@ def _hide(profile: Profile, copy: bytearray, *, keep_ends: bool) -> None:
         at += size
 
 
-def _bitmap(profile: Profile, copy: bytearray, at: int) -> tuple[int, int]:
+def _bitmap(profile: Profile, frame: bytearray | memoryview, at: int) -> tuple[int, int]:
     """(its bits, where it ends)."""
     if profile.bitmaps == "binary":
         end = at + BITMAP_SIZE
-        return int.from_bytes(copy[at:end], "big"), end
+        return int.from_bytes(frame[at:end], "big"), end
     end = at + BITMAP_SIZE * 2
-    return int.from_bytes(bytes.fromhex(copy[at:end].decode("ascii")), "big"), end
+    return int.from_bytes(bytes.fromhex(bytes(frame[at:end]).decode("ascii")), "big"), end
 
 
 def _length(data: bytearray, part: Mapping[str, str]) -> int:

@@ -9,15 +9,22 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.iso8583.codec import Message
-from offline_processor.acquirers.iso8583.exchange import Exchange, Reply
-from offline_processor.acquirers.iso8583.frame import FRAME_MOST, write_frame
+from offline_processor.acquirers.iso8583.exchange import HOST_REQUESTS, Exchange, Reply
+from offline_processor.acquirers.iso8583.frame import FRAME_MOST, Mac, write_frame
 from offline_processor.acquirers.iso8583.profile import Profile
-from offline_processor.acquirers.iso8583.tls import BLOCKED, has_more, keeps_what_it_was_given
+from offline_processor.acquirers.iso8583.tls import (
+    BLOCKED,
+    has_more,
+    keeps_what_it_was_given,
+    refusal,
+)
+from offline_processor.errors import ProcessorError
 from transfer.wire.card import CardView
 
 _BUFFER: Final = 32 * 1024
@@ -52,7 +59,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Queued:
-    ticket: int
+    """A frame in the buffer; ``ticket`` None: our answer to a request of the host's."""
+
+    ticket: int | None
     message: Message = field(repr=False)
     start: int
     end: int
@@ -62,19 +71,22 @@ class Connection:
     """A connected socket, which does not block, and what was asked over it.
 
     ``stopped``: it takes no further request. ``failed``: it stopped for a fault, and not one more byte is sent.
-    ``ended``: nothing more comes either, so whoever waits has no answer.
+    ``ended``: nothing more comes either, so whoever waits has no answer. ``refused``: why, if TLS told.
     """
 
-    def __init__(self, profile: Profile, connected: socket.socket, memory: Memory) -> None:
+    def __init__(
+        self, profile: Profile, connected: socket.socket, memory: Memory, *, mac: Mac | None = None
+    ) -> None:
         # What the system still holds when this ends, by us or by a kill, must not reach the host later: the reversal
         # that follows over another connection would be there before it, find nothing, and count as done.
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
         self.socket, self.memory = connected, memory
-        self.exchange = Exchange(profile=profile)
+        self.exchange = Exchange(profile=profile, mac=mac)
         self.stopped = False
         self.ended = False
         self.failed = False
-        self._profile = profile
+        self.refused = ""
+        self._profile, self._mac = profile, mac
         self._queue: deque[_Queued] = deque()
         self._sent = self._begun = self._filled = self._came = 0
 
@@ -87,13 +99,32 @@ class Connection:
         """Take a request to be sent; False when there is no room just now. ``ISO-FORM``."""
         if self._filled + FRAME_MOST > self.memory.outgoing.size:
             return False
-        free = self.memory.outgoing.view[self._filled :]
-        size = write_frame(self._profile, request.message, request.card, free)
+        size = self._write(request)
         self.exchange.asked(ticket, request.message, deadline=deadline)
-        end = self._filled + size
-        self._queue.append(_Queued(ticket=ticket, message=request.message, start=self._filled, end=end))
-        self._filled = end
+        self._enqueue(ticket, request.message, size)
         return True
+
+    def _write(self, request: Request) -> int:
+        free = self.memory.outgoing.view[self._filled :]
+        return write_frame(self._profile, request.message, request.card, free, mac=self._mac)
+
+    def _enqueue(self, ticket: int | None, message: Message, size: int) -> None:
+        end = self._filled + size
+        self._queue.append(_Queued(ticket=ticket, message=message, start=self._filled, end=end))
+        self._filled = end
+
+    def _answer_host(self) -> None:
+        """Put our answers to the host's own requests behind what waits; those without room are not given."""
+        waiting = sum(one.ticket is None for one in self._queue)
+        asked, self.exchange.to_answer = self.exchange.to_answer, []
+        if self.stopped or self.exchange.tired:
+            return
+        for message in asked[: HOST_REQUESTS - waiting]:
+            if self._filled + FRAME_MOST > self.memory.outgoing.size:
+                break
+            with suppress(ProcessorError):  # what it would have us repeat does not fit
+                self._enqueue(None, message, self._write(Request(message=message)))
+        self.flush()
 
     def flush(self) -> None:
         """Send what can be sent now."""
@@ -124,8 +155,8 @@ class Connection:
             size = self.socket.recv_into(self.memory.incoming.view[self._came :])
         except BLOCKED:
             return []
-        except OSError:
-            size = 0
+        except OSError as error:
+            size, self.refused = 0, refusal(error)
         if size == 0:
             self.ended = self.stopped = self.failed = True
             return []
@@ -134,6 +165,8 @@ class Connection:
         self._shift(taken)
         if self.exchange.broken:
             self.ended = self.stopped = self.failed = True
+        if self.exchange.to_answer:
+            self._answer_host()
         return replies
 
     def run_out(self, now: float) -> None:
@@ -149,7 +182,8 @@ class Connection:
         """
         back = [one for one in self._queue if one.start >= self._begun]
         for one in back:
-            self.exchange.taken_back(one.message)
+            if one.ticket is not None:
+                self.exchange.taken_back(one.message)
         begun = [one for one in self._queue if one.start < self._begun and not self.failed]
         self._queue = deque(begun)
         if begun:
@@ -158,7 +192,7 @@ class Connection:
             self._filled = end
         else:
             self._forget_outgoing()
-        return [one.ticket for one in back]
+        return [one.ticket for one in back if one.ticket is not None]
 
     def close(self) -> None:
         """End it, and wipe its memory."""

@@ -76,8 +76,9 @@ def refused(line: Line, error: NotConnectedError) -> ProcessorError:
     if stage == "tls":
         return ProcessorError(
             "ACQUIRER-TLS",
-            f"who answers at {where} is not shown to be the acquirer: {reason}",
-            "check [acquirer] tls_authority and tls_name with the acquirer; nothing was sent",
+            f"there is no TLS with the acquirer at {where}: {reason}",
+            "check [acquirer] tls_authority, tls_name, tls_certificate and tls_key with the acquirer; no order was"
+            " sent",
         )
     return ProcessorError(
         "ACQUIRER-SIGN-ON",

@@ -18,7 +18,7 @@ from offline_processor.acquirers.iso8583.exchange import Reply
 from offline_processor.acquirers.iso8583.link import Link, Settings
 from offline_processor.acquirers.iso8583.messages import Terms
 from offline_processor.acquirers.iso8583.profile import Profile, load
-from offline_processor.acquirers.iso8583.tls import Tls, pinned
+from offline_processor.acquirers.iso8583.protection import mac_of, tls_of
 from offline_processor.acquirers.protocol import (
     Advice,
     Authorisation,
@@ -131,7 +131,7 @@ def open_iso8583(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iso8583Acquirer:
-    """The driver by its configuration, signed on. ``CONFIG-…``, ``ISO-…``, and as ``Link`` raises."""
+    """The driver by its configuration, signed on. ``CONFIG-…``, ``ISO-…``, ``MAC-…``, as ``Link`` raises."""
     address, port = endpoint(config.address)
     if not (config.terminal and config.merchant):
         raise ProcessorError(
@@ -146,35 +146,16 @@ def open_iso8583(
             "set [acquirer] interface to the network interface of the private circuit",
         )
     profile = load(config.profile)
-    if profile.mac:
-        raise ProcessorError(
-            "ISO-PROTECTION",
-            "the profile asks for message authentication, which this link does not have",
-            "use a profile with mac = false, on a private circuit or with tls = true; nothing was sent",
-        )
     terms = Terms(terminal=config.terminal, merchant=config.merchant, acquirer_id=config.acquirer_id)
     settings = Settings(
         profile=profile,
         terms=terms,
-        line=Line(address=address, port=port, tls=_tls(config, profile)),
+        line=Line(address=address, port=port, tls=tls_of(config, profile)),
         connections=config.connections,
         in_flight=config.in_flight,
         clock=clock,
         sleep=sleep,
         now=now,
+        mac=mac_of(config, profile),
     )
     return Iso8583Acquirer(Link(settings), profile, terms)
-
-
-def _tls(config: AcquirerConfig, profile: Profile) -> Tls | None:
-    """What the profile asks for and the configuration pins; never the one without the other."""
-    if not profile.tls and config.tls_authority is None and not config.tls_name:
-        return None
-    if not profile.tls or config.tls_authority is None or not config.tls_name:
-        raise ProcessorError(
-            "CONFIG-TLS",
-            "the profile's tls, and [acquirer] tls_authority and tls_name, go together",
-            "set tls = true in the profile, tls_authority to the authority's PEM file and tls_name to the name in"
-            " the acquirer's certificate; or none of them",
-        )
-    return pinned(config.tls_authority, config.tls_name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from offline_processor.acquirers.iso8583 import codec, messages
 from offline_processor.acquirers.iso8583.codec import Message
-from offline_processor.acquirers.iso8583.frame import next_frame
+from offline_processor.acquirers.iso8583.frame import Mac, is_authentic, next_frame
 from offline_processor.errors import ProcessorError
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 4096
 """So many requests that are over are remembered, to tell a duplicate answer from a stranger's."""
+
+HOST_REQUESTS: Final = 16
+"""So many requests of the host's own wait for our answer at most; what it asks beyond them is not answered."""
 
 _WITHOUT_REFERENCE: Final = frozenset(("0510", "0810"))
 
@@ -45,15 +48,18 @@ class _Asked:
 class Exchange:
     """What was asked on one connection, by the key that request and answer have in common.
 
-    ``tired``: a request's time ran out, so nothing more is sent here. ``broken``: what came is no message, so nothing
-    more is read. ``strangers`` and ``duplicates`` count answers that were ignored.
+    ``tired``: a request's time ran out, so nothing more is sent here. ``broken``: what came is no message, or has not
+    the MAC that the profile asks for, so nothing more is read. ``strangers`` and ``duplicates`` count answers that
+    were ignored. ``to_answer``: what we say to the host's own requests; whoever sends it takes it away.
     """
 
     profile: Profile
+    mac: Mac | None = None
     tired: bool = False
     broken: bool = False
     strangers: int = 0
     duplicates: int = 0
+    to_answer: list[Message] = field(default_factory=list, repr=False)
     _asked: dict[Key, _Asked] = field(default_factory=dict, repr=False)
     _over: dict[Key, None] = field(default_factory=dict, repr=False)
     _timed_out: int = 0
@@ -99,12 +105,11 @@ class Exchange:
                 frame, size = next_frame(self.profile, received[at:])
                 if frame is None:
                     break
-                message = codec.decode(self.profile, frame)
+                reply = self._read(frame)
             except ProcessorError:
                 self.broken = True
                 break
             at += size
-            reply = self._matched(message)
             if reply is not None:
                 replies.append(reply)
         return replies, at
@@ -118,11 +123,20 @@ class Exchange:
         self.tired = self.tired or bool(gone)
         return [one.ticket for one in gone]
 
+    def _read(self, frame: memoryview) -> Reply | None:
+        if not is_authentic(self.profile, frame, self.mac):
+            raise ProcessorError("ISO-FORM", "a message on the acquirer's line has not the MAC of our key")
+        return self._matched(codec.decode(self.profile, frame))
+
     def _matched(self, message: Message) -> Reply | None:
+        key = _key(self.profile, message)
+        if messages.is_host_request(message) and key not in self._asked:  # else it is our own, sent back
+            if len(self.to_answer) < HOST_REQUESTS:
+                self.to_answer.append(messages.answer_to_host(message))
+            return None
         if not messages.is_response(message):
             self.strangers += 1
             return None
-        key = _key(self.profile, message)
         asked = self._asked.get(key)
         if asked is None:
             if key in self._over:

@@ -14,6 +14,7 @@ from iso8583.specs import default
 LAST: Final = 128
 MTI_SIZE: Final = 4
 BITMAP_SIZE: Final = 8
+MAC_SIZE: Final = 8
 SECOND_BITMAP: Final = 1
 THIRD_BITMAP: Final = 65
 

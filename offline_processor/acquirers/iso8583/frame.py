@@ -7,7 +7,7 @@ Must not: make str or bytes of a card, or leave a card in memory that is not the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from offline_processor.acquirers.iso8583 import codec
 from offline_processor.acquirers.iso8583.codec import LARGEST, Message
@@ -23,11 +23,26 @@ _PAN, _EXPIRY = 2, 14
 _ASCII_ZERO: Final = 0x30
 
 
-def write_frame(profile: Profile, message: Message, card: CardView | None, target: memoryview) -> int:
+class Mac(Protocol):
+    """The line's message authentication."""
+
+    def write(self, covered: memoryview, place: memoryview) -> None:
+        """Put the code of what is ``covered`` into its ``place``."""
+        ...
+
+    def holds(self, covered: memoryview, place: memoryview) -> bool:
+        """True when ``place`` has the code of what is ``covered``; compared in constant time."""
+        ...
+
+
+def write_frame(
+    profile: Profile, message: Message, card: CardView | None, target: memoryview, *, mac: Mac | None = None
+) -> int:
     """Write length and message at the front of ``target``, with the card's digits in their places; how many bytes.
 
-    ``target`` is locked memory of ``FRAME_MOST`` bytes at least, which the caller wipes. ``ISO-FORM`` as ``encode``,
-    or when message and card do not belong together: then nothing of the card was written.
+    ``mac`` is written last, where the profile asks for one. ``target`` is locked memory of ``FRAME_MOST`` bytes at
+    least, which the caller wipes. ``ISO-FORM`` as ``encode``, or when message and card do not belong together: then
+    nothing of the card was written.
     """
     frame, places = codec.encode_with_layout(profile, message)
     if not _belong_together(profile, message, card):
@@ -38,7 +53,24 @@ def write_frame(profile: Profile, message: Message, card: CardView | None, targe
     target[len(before) : size] = frame
     if card is not None:
         _overwrite(profile, places, card, target[len(before) : size])
+    if profile.mac:
+        _authenticate(profile, target[len(before) : size], mac)
     return size
+
+
+def _authenticate(profile: Profile, frame: memoryview, mac: Mac | None) -> None:
+    places = codec.mac_places(profile, frame)
+    if mac is None or places is None:
+        raise AssertionError("a profile with a MAC has its key, and every message a place for it")
+    mac.write(*places)
+
+
+def is_authentic(profile: Profile, frame: memoryview, mac: Mac | None) -> bool:
+    """True when this frame without its length ends in its MAC, or the profile asks for none."""
+    if not profile.mac:
+        return True
+    places = codec.mac_places(profile, frame)
+    return mac is not None and places is not None and mac.holds(*places)
 
 
 def _belong_together(profile: Profile, message: Message, card: CardView | None) -> bool:

@@ -20,6 +20,7 @@ from offline_processor.acquirers.iso8583 import messages
 from offline_processor.acquirers.iso8583.connection import Connection, Memory, Request
 from offline_processor.acquirers.iso8583.dialling import Line, NotConnectedError, connect, refused
 from offline_processor.acquirers.iso8583.exchange import Reply
+from offline_processor.acquirers.iso8583.mac import MacKey
 from offline_processor.acquirers.iso8583.messages import Terms
 from offline_processor.acquirers.iso8583.profile import Profile
 from offline_processor.errors import ProcessorError
@@ -40,7 +41,8 @@ _NETWORK_STANS: Final = 999
 class Settings:
     """Whom to connect to, over how many connections, and how many requests may be unanswered over all of them.
 
-    ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    ``clock`` gives seconds that only go forward, ``now`` Unix seconds; ``mac``: its key, which the link
+    closes, where the profile asks for one.
     """
 
     profile: Profile
@@ -51,6 +53,7 @@ class Settings:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     now: Callable[[], int]
+    mac: MacKey | None = None
 
 
 class Link:
@@ -106,6 +109,8 @@ class Link:
         self._selector.close()
         for memory in self._memories:
             memory.close()
+        if self._settings.mac is not None:
+            self._settings.mac.close()
 
     def _ask(self, window: Sequence[Request]) -> list[Reply | None]:
         replies: list[Reply | None] = [None] * len(window)
@@ -220,7 +225,7 @@ class Link:
         used = [one.memory for one in self._connections]
         memory = next(one for one in self._memories if one not in used)
         connected = connect(settings.line, settings.profile.timeouts.connect, clock=settings.clock)
-        connection = Connection(settings.profile, connected, memory)
+        connection = Connection(settings.profile, connected, memory, mac=settings.mac)
         try:
             simulator = self._signed_on(connection)
             self._check_same_as_before(simulator=simulator)
@@ -243,7 +248,7 @@ class Link:
         connection.put(_SIGN_ON, Request(message=message), deadline=deadline)
         with selectors.DefaultSelector() as selector:
             selector.register(connection.socket, selectors.EVENT_READ)
-            while not connection.stopped:
+            while not (connection.ended or connection.exchange.tired):
                 connection.flush()
                 selector.select(max(0.0, deadline - settings.clock()))
                 for reply in connection.read(settings.clock()):
@@ -252,7 +257,10 @@ class Link:
                         raise NotConnectedError("sign-on", f"it answered with code {code[:2]!r}")
                     return messages.is_simulator(settings.profile, reply.message)
                 connection.run_out(settings.clock())
-        raise NotConnectedError("sign-on", "it did not answer, or not with a message of this profile")
+        if connection.refused:
+            raise NotConnectedError("tls", connection.refused)
+        what = "a message of this profile" + (" and a MAC of our key" if settings.profile.mac else "")
+        raise NotConnectedError("sign-on", f"it did not answer, or not with {what}")
 
     def _next_stan(self) -> int:
         self._stan = self._stan % _NETWORK_STANS + 1

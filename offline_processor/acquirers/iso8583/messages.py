@@ -40,10 +40,14 @@ if TYPE_CHECKING:
     from offline_processor.acquirers.iso8583.profile import Profile
 
 SIGN_ON, ECHO = "001", "301"
+NOT_SUPPORTED: Final = "40"
+"""Requested function not supported (ISO 8583:1987)."""
 SIMULATOR: Final = "SIMULATOR"
 SALE, REFUND = "000000", "200000"
 NUMBER_OF: Final = {one.code: f"{one.number:03d}" for one in Currency}
 CURRENCY_OF: Final = {number: code for code, number in NUMBER_OF.items()}
+_HOST_REQUESTS: Final = ("0800", "0801")
+_REPEATED_TO_HOST: Final = (7, 11, 12, 13, 24, 32, 33, 37, 41, 42, 70)
 _NO_FEES: Final = "0" * 12 + "C00000000" * 2
 _LIKE: Final = {
     DeclineClass.NEVER_RETRY: "05",
@@ -72,6 +76,21 @@ def sign_on(profile: Profile, terms: Terms, stan: int, at: int) -> Message:
 def echo(profile: Profile, terms: Terms, stan: int, at: int) -> Message:
     """0800 that asks whether the other end is there."""
     return _network(profile, terms, stan, at, ECHO)
+
+
+def is_host_request(message: Message) -> bool:
+    """True for a network management request that the host begins, if it says what it wants and can be answered."""
+    return message.mti in _HOST_REQUESTS and {11, 70} <= message.fields.keys()
+
+
+def answer_to_host(request: Message) -> Message:
+    """0810 to a request of the host's: its echo test is answered with 00, and with 40 what we do not do.
+
+    So is a sign-off or a change of keys: a host that means it hangs up, or refuses the next message.
+    """
+    fields = {number: request.fields[number] for number in _REPEATED_TO_HOST if number in request.fields}
+    code = APPROVED_CODE if request.fields[70] == ECHO else NOT_SUPPORTED
+    return Message(mti=response_mti(request.mti), fields=fields | {39: code})
 
 
 def authorisation(

@@ -90,6 +90,7 @@ class Profile(_Part, frozen=True, kw_only=True, dict=True):
     echoes_reference: bool = True
     totals: bool
     mac: bool
+    mac_algorithm: Literal["aes-cmac", "retail"] | None = None
     mac_field: Literal[64, 128] = 64
     tls: bool
     timeouts: Timeouts
@@ -110,6 +111,10 @@ class Profile(_Part, frozen=True, kw_only=True, dict=True):
         if len(set(codes + extra)) != len(codes + extra) or set(codes) & DECLINE_CLASS.keys():
             raise ValueError("a response code has two meanings")
         _numbers(self.fields)
+        if self.mac is (self.mac_algorithm is None):
+            raise ValueError("mac = true and mac_algorithm go together")
+        if self.mac and any(str(number) in self.fields for number in _MAC_FIELDS):
+            raise ValueError("with mac = true, elements 64 and 128 are the standard's: eight bytes")
 
     @cached_property
     def spec(self) -> Form:
@@ -132,6 +137,9 @@ class Profile(_Part, frozen=True, kw_only=True, dict=True):
 
 _OURS: Final = frozenset((2, 3, 4, 7, 11, 12, 13, 14, 32, 37, 38, 39, 41, 42, 49, 64, 65, 70, 90, 95, 128))
 """Elements with one meaning in every profile; no profile puts anything else there."""
+
+
+_MAC_FIELDS: Final = (64, 128)
 
 
 def _numbers(table: Mapping[str, object]) -> list[str]:

@@ -46,6 +46,10 @@ class Fault(StrEnum):
     """Booked; the answer's length says more than any message has."""
     IN_PROGRESS = "in-progress"
     """Answered 09 (request in progress), and 00 after it."""
+    HOST_ECHO = "host-echo"
+    """An echo test of the host's own comes before the answer."""
+    WRONG_MAC = "wrong-mac"
+    """Booked; the answer's MAC is not right. Only where the profile has one."""
     PARTIAL = "partial"
     """Approved for half of the amount (code 10)."""
     WRONG_CODE_APPROVED = "cvv-mismatch"
@@ -58,8 +62,8 @@ class Fault(StrEnum):
     """Totals are said to differ."""
 
 
-WIRE_FAULTS: Final = tuple(Fault)[1:12]
-"""Those that concern the line only: whatever was decided is booked, or nothing is."""
+WIRE_FAULTS: Final = tuple(Fault)[1:13]
+"""Those that concern the line only: whatever was decided is booked, or nothing is. ``WRONG_MAC`` with a MAC too."""
 
 UNANSWERED: Final = frozenset(
     {
@@ -71,6 +75,7 @@ UNANSWERED: Final = frozenset(
         Fault.GARBAGE,
         Fault.TRUNCATED,
         Fault.OVERSIZE,
+        Fault.WRONG_MAC,
     }
 )
 """After these no answer can be had that counts."""
@@ -197,8 +202,11 @@ def parse_rule(text: str) -> Rule:
 class Faults:
     """The rules in force: those given, and those of a control file, which is read again whenever it changes."""
 
-    def __init__(self, rules: Iterable[str] = (), *, control: Path | None = None, seed: int = 0) -> None:
-        self._given = [parse_rule(text) for text in rules]
+    def __init__(
+        self, rules: Iterable[str] = (), *, control: Path | None = None, seed: int = 0, has_mac: bool = False
+    ) -> None:
+        self._has_mac = has_mac
+        self._given = [self._rule(text) for text in rules]
         self._control = control
         self._mark: tuple[int, int, int] | None = None
         self._added: list[Rule] = []
@@ -209,9 +217,22 @@ class Faults:
         self._read_control()
         for rule in (*self._given, *self._added):
             if rule.strikes(kind):
-                fault = self._chance.choice(WIRE_FAULTS) if rule.fault is None else rule.fault
+                fault = self._chance.choice(self._drawn()) if rule.fault is None else rule.fault
                 return fault, rule.code
         return Fault.NONE, ""
+
+    def _drawn(self) -> Sequence[Fault]:
+        return (*WIRE_FAULTS, Fault.WRONG_MAC) if self._has_mac else WIRE_FAULTS
+
+    def _rule(self, text: str) -> Rule:
+        rule = parse_rule(text)
+        if rule.fault is Fault.WRONG_MAC and not self._has_mac:
+            raise ProcessorError(
+                "SIMULATOR-FAULT",
+                "a wrong MAC needs a profile that has one",
+                "give --profile with mac = true, and --mac-key",
+            )
+        return rule
 
     def _read_control(self) -> None:
         if self._control is None:
@@ -223,7 +244,7 @@ class Faults:
             return
         mark = (found.st_ino, found.st_size, found.st_mtime_ns)
         if mark != self._mark:
-            self._added, self._mark = [parse_rule(line) for line in _lines(self._control)], mark
+            self._added, self._mark = [self._rule(line) for line in _lines(self._control)], mark
 
 
 def _lines(path: Path) -> Sequence[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from offline_processor.acquirers.iso8583 import codec
+from offline_processor.acquirers.iso8583.tls import BLOCKED, ServingTls, has_more, shake
 from offline_processor.acquirers.simulator.faults import Fault
 from offline_processor.acquirers.simulator.host import IN_PROGRESS, Host, Message, Reply
 from offline_processor.errors import ProcessorError
@@ -56,12 +57,16 @@ class Wire(Protocol):
         """Take the whole messages out of what was received; ``WireError``."""
         ...
 
-    def read(self, raw: bytes) -> Request:
-        """One message; ``WireError``."""
+    def read(self, raw: bytes) -> Request | None:
+        """One message, None for an answer to ours; ``WireError``."""
         ...
 
     def write(self, request: Request, reply: Reply, *, stan: int, code: str) -> bytes:
         """The answer, without its length."""
+        ...
+
+    def echo(self) -> bytes:
+        """An echo test of the host's own, without its length."""
         ...
 
     def frame(self, raw: bytes, *, oversize: bool = False) -> bytes:
@@ -74,6 +79,8 @@ _SHAPES: Final[dict[Fault, Callable[[Wire, bytes, bytes], bytes]]] = {
     Fault.DUPLICATE: lambda wire, raw, whole: whole + whole,
     Fault.TRUNCATED: lambda wire, raw, whole: wire.frame(raw[: len(raw) // 2]),
     Fault.OVERSIZE: lambda wire, raw, whole: wire.frame(raw, oversize=True),
+    Fault.HOST_ECHO: lambda wire, raw, whole: wire.frame(wire.echo()) + whole,
+    Fault.WRONG_MAC: lambda wire, raw, whole: wire.frame(raw[:-1] + bytes([raw[-1] ^ 1])),
 }
 
 
@@ -82,6 +89,7 @@ class _Connection:
     socket: socket.socket = field(repr=False)
     received: bytearray = field(default_factory=bytearray, repr=False)
     to_send: bytearray = field(default_factory=bytearray, repr=False)
+    shaken: bool = False
     ends: bool = False
     closed: bool = False
 
@@ -108,12 +116,21 @@ class Delays:
 class Server:
     """Listens on a loopback address (``host:port``, port 0 for any) until told to stop.
 
-    ``clock`` gives seconds that only go forward. ``SIMULATOR-LISTEN`` for any other address.
+    ``clock`` gives seconds that only go forward; ``tls``: what the line speaks. ``SIMULATOR-LISTEN`` for any other
+    address.
     """
 
     def __init__(
-        self, listen: str, host: Host, wire: Wire, *, clock: Callable[[], float], delays: Delays
+        self,
+        listen: str,
+        host: Host,
+        wire: Wire,
+        *,
+        clock: Callable[[], float],
+        delays: Delays,
+        tls: ServingTls | None = None,
     ) -> None:
+        self._tls = tls
         self._host, self._wire, self._clock, self._delays = host, wire, clock, delays
         self._selector = selectors.DefaultSelector()
         self._due: list[_Due] = []
@@ -142,6 +159,8 @@ class Server:
                 self._accept()
                 continue
             connection: _Connection = key.data
+            if not connection.shaken and not self._shake(connection):
+                continue
             if events & selectors.EVENT_WRITE:
                 self._flush(connection)
             if events & selectors.EVENT_READ and not connection.closed:
@@ -164,12 +183,24 @@ class Server:
             accepted, _ = self._listener.accept()
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                accepted = self._tls.accepted(accepted)
             self._selector.register(accepted, selectors.EVENT_READ, _Connection(socket=accepted))
+
+    def _shake(self, connection: _Connection) -> bool:
+        """Go on with TLS's handshake; True when it is over. What we say in it is small: nobody waits to write it."""
+        try:
+            connection.shaken = shake(connection.socket)
+        except OSError:
+            self._drop(connection)
+        return connection.shaken and not connection.closed
 
     def _receive(self, connection: _Connection) -> list[Request]:
         try:
             part = connection.socket.recv(_READ_SIZE)
-        except BlockingIOError:
+            while has_more(connection.socket):
+                part += connection.socket.recv(_READ_SIZE)
+        except BLOCKED:
             return []
         except OSError:
             part = b""
@@ -178,11 +209,12 @@ class Server:
             return []
         connection.received += part
         try:
-            return [self._wire.read(raw) for raw in self._wire.split(connection.received)]
+            read = [self._wire.read(raw) for raw in self._wire.split(connection.received)]
         except WireError:
             self.unreadable += 1
             self._drop(connection)
             return []
+        return [request for request in read if request is not None]
 
     def _plan(self, connection: _Connection, request: Request, reply: Reply) -> None:
         """Put what this reply and its fault send into the queue."""
@@ -229,7 +261,7 @@ class Server:
             return
         try:
             sent = connection.socket.send(connection.to_send) if connection.to_send else 0
-        except BlockingIOError:
+        except BLOCKED:
             sent = 0
         except OSError:
             self._drop(connection)
