@@ -11,8 +11,17 @@ from dataclasses import dataclass, field
 
 from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.protocol import Acquirer, Authorisation, Verb
+from offline_processor.authorisations import taken_until
+from offline_processor.capturing import at_dispatch
 from offline_processor.cards import CardTable
-from offline_processor.charging import AttemptState, DeclineClass, Event, decline_class, decline_reason
+from offline_processor.charging import (
+    AttemptState,
+    DeclineClass,
+    Event,
+    Reference,
+    decline_class,
+    decline_reason,
+)
 from offline_processor.config import ChargingConfig
 from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
@@ -54,7 +63,19 @@ class Till:
 
     def at_dispatch(self, order: orders.WaitingOrder) -> bool:
         """True when the order is captured when its goods go, not at once."""
-        return self.charging.capture == "dispatch" or order.release_at > 0
+        return at_dispatch(order, self.charging.capture)
+
+    def vault_until(self, order: orders.WaitingOrder, card_bin: str, sent: Reference) -> int:
+        """When the card leaves the vault whatever happens (Unix seconds).
+
+        Not before the authorisation's own end, and the time that its release may take to be answered.
+        """
+        limits = self.charging
+        kept = max(sent.sent_at, order.release_at) + limits.vault_days * DAY
+        if not self.at_dispatch(order):
+            return kept
+        ends = taken_until(card_bin, sent.sent_at, attempt=sent.attempt, charging=limits)
+        return max(kept, ends + limits.reversal_days * DAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +112,7 @@ def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
                     reference=reference,
                     card=f"{item.card.bin}*{item.card.last_four}",
                     vault=window.cards.vault_box(item.slot, item.order.order_id, till.vault_key),
-                    vault_until=max(now, item.order.release_at) + till.charging.vault_days * DAY,
+                    vault_until=till.vault_until(item.order, item.card.bin, reference),
                 )
                 for item, reference in zip(ready, references, strict=True)
             ]

@@ -165,7 +165,7 @@ def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report:
     ledger, now = place.ledger, place.clock()
     report.reversed = reverse_unknown(till, cards, window=place.window, now=now)
     with ledger.atomic():
-        void_expired(ledger, now=now)
+        void_expired(ledger, place.charging, now=now)
     report.add_operations(operations.send_owed(till, cards, window=place.window, now=now))
     with ledger.atomic():
         vault.erase_due(ledger, now=now)

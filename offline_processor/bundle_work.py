@@ -78,7 +78,7 @@ def screen_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
                 node=bundle.node,
                 sequence=bundle.sequence,
                 releases=releases,
-                at_dispatch=place.charging.capture == "dispatch",
+                capture=place.charging.capture,
                 now=place.clock(),
             )
             bundles.mark_screened(ledger, bundle, screened_to=done, finished=False)

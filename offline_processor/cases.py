@@ -10,13 +10,11 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from offline_processor import decisions
+from offline_processor import authorisations, decisions
 from offline_processor.acquirers.report import in_words as time_in_words
 from offline_processor.attempts import DAY
 from offline_processor.charging import UNWANTED, DeclineClass, decline_class
@@ -29,22 +27,12 @@ from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import Operation
 from offline_processor.ledger.requests import Request
 from offline_processor.ledger.reversals import OpenReversal
+from offline_processor.meanings import code_in_words, meaning
+from offline_processor.outcomes import AUTHORISATION_ENDING
 from offline_processor.stages import OrderState
 
 _WHO: Final = "--who NAME --why TEXT"
 _RUN: Final = "offline-processor run"
-_CODES: Final = {
-    "01": "refer to the card's issuer",
-    "02": "refer to the card's issuer, special condition",
-    "1A": "the issuer wants the customer to identify themselves",
-    "70": "the customer has to call the issuer",
-    "03": "the merchant is not valid",
-    "06": "error",
-    "12": "the transaction is not valid",
-    "13": "the amount is not valid",
-    "30": "the message is not of the right form",
-    "58": "this terminal may not do this",
-}
 
 
 class CaseKind(StrEnum):
@@ -55,6 +43,7 @@ class CaseKind(StrEnum):
     MISMATCH = "does not agree"
     REFUSED = "refused"
     UNANSWERED = "not answered"
+    ENDING = "authorisation ends"
     QUARANTINED = "quarantined"
     REFER = "refer to issuer"
     OUR_FAULT = "our fault"
@@ -131,6 +120,7 @@ def open_cases(
         *(_mismatch(item) for item in exceptions.opened(ledger)),
         *(_refused(item) for item in cases.refused(ledger)),
         *_unanswered(ledger, charging, acquirer, now),
+        *_ending(ledger, charging, now),
         *_declined(ledger),
         *_charged_unseen(ledger),
         *_of_files(ledger),
@@ -333,6 +323,27 @@ def _unanswered(
         )
 
 
+def _ending(ledger: Ledger, charging: ChargingConfig, now: int) -> Iterator[Case]:
+    """What was authorised, and ends soon while its goods are still here."""
+    for item in authorisations.ending(ledger, charging, now=now):
+        yield Case(
+            id=item.order_id,
+            kind=CaseKind.ENDING,
+            order_id=item.order_id,
+            rule=AUTHORISATION_ENDING,
+            why=f"its authorisation ends, and {money(item.amount, item.currency)} of it is not taken: send the goods,"
+            " or it is released",
+            may=(
+                f"offline-processor dispatch {item.order_id}",
+                f"offline-processor cancel {item.order_id} {_WHO}",
+            ),
+            amount=item.amount,
+            currency=item.currency,
+            since=item.sent_at,
+            deadline=item.until,
+        )
+
+
 def _declined(ledger: Ledger) -> Iterator[Case]:
     for item in cases.declined(ledger):
         refer = decline_class(item.code) is DeclineClass.CALL_ISSUER
@@ -342,7 +353,7 @@ def _declined(ledger: Ledger) -> Iterator[Case]:
             kind=CaseKind.REFER if refer else CaseKind.OUR_FAULT,
             order_id=item.order_id,
             rule=f"DE39 {item.code}",
-            why=f"declined, {_CODES.get(item.code, 'see RULES.md')} (code {item.code}); the customer {told}",
+            why=f"declined, {code_in_words(item.code)} (code {item.code}); the customer {told}",
             may=(f"offline-processor case close {item.order_id} {_WHO}",),
             amount=item.amount,
             currency=item.currency,
@@ -396,15 +407,3 @@ def _strays(ledger: Ledger) -> Iterator[Case]:
             currency="",
             since=item.at,
         )
-
-
-def meaning(rule: str) -> str:
-    """What a rule means, in the words of RULES.md; the rule itself where that page has none."""
-    return _meanings().get(rule, rule)
-
-
-@cache
-def _meanings() -> dict[str, str]:
-    page = Path(__file__).with_name("RULES.md").read_text("utf-8")
-    rows = (line.split(" | ") for line in page.splitlines() if line.startswith("| "))
-    return {row[0].removeprefix("| "): row[1] for row in rows if len(row) > 2}  # noqa: PLR2004  rule, meaning, check

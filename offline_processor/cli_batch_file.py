@@ -116,9 +116,7 @@ def import_answers(
             raw,
             found,
             counterpart,
-            lambda taken: settle_answers(
-                ledger, taken, at_dispatch=settings.charging.capture == "dispatch", now=now
-            ),
+            lambda taken: settle_answers(ledger, taken, capture=settings.charging.capture, now=now),
             now=now,
         )
     if as_json:

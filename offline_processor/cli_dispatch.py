@@ -1,4 +1,4 @@
-"""`offline-processor` verbs for goods that go, or do not: dispatch, cancel.
+"""`offline-processor` verbs for goods that go, or do not: capture-when, dispatch, cancel.
 
 Why here: the command line's part of what was only authorised, and of telling the shop that an order was sent.
 Must not: read clock or environment (the station has them), or decide what may be taken.
@@ -7,7 +7,7 @@ Must not: read clock or environment (the station has them), or decide what may b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import click
 
@@ -15,12 +15,15 @@ from keys import console
 from keys.console import ExitCode
 from keys.passphrases import Descriptors
 from offline_processor import dispatch as dispatching
+from offline_processor.capturing import Capture
 from offline_processor.cli_said import said_options
 from offline_processor.cli_wishes import (
     Noted,
+    Report,
     at_work,
     carry_out,
     end,
+    note_together,
     order_ids,
 )
 from offline_processor.control_total import minor_units
@@ -87,7 +90,14 @@ def dispatch(
             )
         worth = None if part is None else part[0]
         made = dispatching.ship(
-            ledger, charge, shipment=named, amount=worth, final=final, early=early, now=station.clock()
+            ledger,
+            charge,
+            work.settings.charging,
+            shipment=named,
+            amount=worth,
+            final=final,
+            early=early,
+            now=station.clock(),
         )
         return _noted(ledger, charge, made, "dispatched", {"shipment": named}, now=station.clock())
 
@@ -125,6 +135,54 @@ def cancel(
         return end(work, carry_out(work, ids, wish, "cancelled"), as_json=as_json)
 
 
+@click.command(
+    "capture-when",
+    epilog="\b\nExamples:\n"
+    "  offline-processor capture-when 9f… --at dispatch --who 'A. Keeper' --why 'made to order'"
+    " --config offline.toml\n"
+    "  offline-processor capture-when 9f… 41… --at sale --who 'A. Keeper' --why 'in stock' --config offline.toml",
+)
+@console.shared_options
+@click.argument("orders", metavar="ORDER...", nargs=-1, required=True)
+@click.option(
+    "--at",
+    "wanted",
+    type=click.Choice(get_args(Capture)),
+    required=True,
+    help="sale: captured at once when it is charged. dispatch: authorised then, captured when the goods go.",
+)
+@said_options
+@console.keystore_passphrase_option
+@click.pass_obj
+def capture_when(
+    station: Station,
+    *,
+    config: Path,
+    orders: tuple[str, ...],
+    wanted: Capture,
+    said: Said,
+    passphrase_fds: Descriptors,
+    as_json: bool,
+) -> ExitCode:
+    """Say of orders that came and are not charged yet when each is captured, whatever [charging] capture says.
+
+    Nothing is sent now. Safe to repeat; the newest word stands until the order is charged.
+    """
+    ids = order_ids(orders, None)
+
+    def wish(ledger: Ledger, order_id: str) -> Noted:
+        charge = dispatching.find(ledger, order_id)
+        changed = dispatching.capture_when(ledger, charge, wanted, now=station.clock())
+        if changed:
+            ledger.append("capture-when", order_id, station.clock(), {**said.as_facts(), "at": wanted})
+        return Noted(changed=changed)
+
+    with at_work(station, config, passphrase_fds, as_json=as_json) as work:
+        report = Report()
+        note_together(work, report, ids, wish)
+        return end(work, report, as_json=as_json)
+
+
 def _noted(
     ledger: Ledger,
     before: dispatching.Charge,
@@ -140,4 +198,4 @@ def _noted(
     return Noted(changed=changed, made=made)
 
 
-COMMANDS: Final = (dispatch, cancel)
+COMMANDS: Final = (capture_when, dispatch, cancel)

@@ -103,7 +103,7 @@ def reconcile(
             until=ends,
             who=who,
             epoch=keystore.epoch,
-            at_dispatch=settings.charging.capture == "dispatch",
+            capture=settings.charging.capture,
             now=now,
         )
     if as_json:

@@ -156,7 +156,7 @@ def carry_out(
         for start in range(0, len(subjects), step):
             some = subjects[start : start + step]
             made = (
-                _note_together(work, report, some, wish) if together else _note_each(work, report, some, wish)
+                note_together(work, report, some, wish) if together else _note_each(work, report, some, wish)
             )
             try:
                 if link is None and report.unreachable is None and (made or owed_before):
@@ -194,7 +194,8 @@ def _note_each(work: AtWork, report: Report, subjects: Sequence[str], wish: Wish
     return made
 
 
-def _note_together(work: AtWork, report: Report, subjects: Sequence[str], wish: Wish) -> list[Operation]:
+def note_together(work: AtWork, report: Report, subjects: Sequence[str], wish: Wish) -> list[Operation]:
+    """Note what is wished for all of them in one transaction, but for those that refuse; what is to be sent now."""
     done: list[tuple[str, Noted]] = []
     refused: list[tuple[str, ProcessorError]] = []
     with work.ledger.atomic():

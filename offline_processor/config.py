@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from offline_processor.capturing import Capture
+from offline_processor.schemes import Scheme
 from transfer.config import Days, ShopName
 from transfer.wire.order import Sku
 
@@ -48,7 +50,9 @@ class ChargingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     that says "later" is tried ``retry_declines`` times more, ``retry_after_hours`` apart, within ``retry_days``; with
     0 the customer is told at once, and decides. ``vault_days`` bounds how long PAN and expiry wait for a reversal's
     answer. ``capture``: at once (``sale``) or when the goods go (``dispatch``); what is in ``preorders`` (SKU = day of
-    release) is always captured when it goes. ``second_person_above``: above how much of a currency (minor units) a
+    release) is captured when it goes; ``capture-when`` says otherwise of one order. ``authorisation_days``: how long
+    the acquirer lets an authorisation of a scheme ("visa") wait for its capture, where it is not as in schemes.py.
+    ``second_person_above``: above how much of a currency (minor units) a
     refund, or a person's word about money, needs a second person; in a currency that is not named every one does.
     """
 
@@ -58,8 +62,11 @@ class ChargingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     retry_after_hours: Annotated[int, msgspec.Meta(ge=12, le=168)] = 20
     retry_days: Annotated[int, msgspec.Meta(ge=1, le=30)] = 5
     vault_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 30
-    capture: Literal["sale", "dispatch"] = "sale"
+    capture: Capture = "sale"
     preorders: dict[Sku, dt.date] = msgspec.field(default_factory=dict)
+    authorisation_days: dict[Scheme, Annotated[int, msgspec.Meta(ge=1, le=30)]] = msgspec.field(
+        default_factory=dict
+    )
     second_person_above: dict[CurrencyCode, Annotated[int, msgspec.Meta(ge=0, le=10**15)]] = msgspec.field(
         default_factory=dict
     )

@@ -14,6 +14,7 @@ from typing import Final, assert_never
 import msgspec
 
 from offline_processor import dispatch, reversing
+from offline_processor.capturing import at_dispatch
 from offline_processor.config import ChargingConfig
 from offline_processor.control_total import money
 from offline_processor.errors import ProcessorError
@@ -271,7 +272,7 @@ def _carry_out(
                 ledger,
                 decision.subject,
                 found=Found(stands=decision.found == "approved", approval=decision.approval),
-                at_dispatch=limits.capture == "dispatch" or charge.release_at > 0,
+                at_dispatch=at_dispatch(charge, limits.capture),
                 said={**facts, "found": decision.found},
                 now=now,
             )

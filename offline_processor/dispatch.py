@@ -1,4 +1,4 @@
-"""What a person does with a charged order: send it, send a part, call it off, give money back.
+"""What a person does with an order's money: say when it is taken, send goods for it, call it off, give it back.
 
 Why here: the rules of dispatch, cancellation and refunds, apart from how they are typed.
 Must not: take more than was authorised, give back more than was taken, or do one wish twice.
@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final, assert_never
 
+from offline_processor import authorisations
+from offline_processor.acquirers.report import in_words
+from offline_processor.authorisations import taken_until
+from offline_processor.capturing import Capture
 from offline_processor.charging import AttemptState, Reference
+from offline_processor.config import ChargingConfig
 from offline_processor.control_total import money
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import cases, operations, orders
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState, Wanted
 from offline_processor.outcomes import AUTHORISATION_EXPIRED, CANCELLED
-from offline_processor.schemes import AUTHORISATION_DAYS, scheme_of
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId
 
-_DAY: Final = 86_400
 _STANDING: Final = (OperationState.PENDING, OperationState.DONE)
 ALL_SENT: Final = "sent"
 """The name of a shipment that nobody named: all that is left of an order."""
@@ -34,7 +37,10 @@ _AGAIN: Final = re.compile(r"(.+) again (\d{1,6})", re.ASCII | re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """An order with its approved authorisation and what was done of it. Amounts in minor units."""
+    """An order with its approved authorisation and what was done of it. Amounts in minor units.
+
+    ``capture``: when a person wants it taken, "" where nobody said; ``live``: how its attempt stands, None for none.
+    """
 
     number: int
     order_id: str
@@ -42,6 +48,8 @@ class Charge:
     rule: str
     card: str
     release_at: int
+    capture: str
+    live: AttemptState | None
     authorised: Reference | None
     approval: str
     found: tuple[Operation, ...]
@@ -75,7 +83,7 @@ class Charge:
 def find(ledger: Ledger, order_id: str) -> Charge:
     """The order of this id; ``ORDER-UNKNOWN``."""
     row = ledger.row(
-        "SELECT o.number, o.state, o.rule, o.card, o.release_at, coalesce(l.approval, '') FROM orders AS o"
+        "SELECT o.number, o.state, o.rule, o.card, o.release_at, o.capture, coalesce(l.approval, '') FROM orders AS o"
         " LEFT JOIN live_attempt AS l USING (number) WHERE o.order_id = ?",
         (order_id,),
     )
@@ -85,7 +93,7 @@ def find(ledger: Ledger, order_id: str) -> Charge:
             f"this ledger has no order {order_id}",
             "copy the order id (32 hexadecimal digits) from the packing slip or the run's summary",
         )
-    number, state, rule, card, release_at, approval = row
+    number, state, rule, card, release_at, capture, approval = row
     live = orders.live_attempt(ledger, number)
     approved = live[0] if live is not None and live[1] is AttemptState.APPROVED else None
     return Charge(
@@ -95,6 +103,8 @@ def find(ledger: Ledger, order_id: str) -> Charge:
         rule=rule,
         card=card,
         release_at=release_at,
+        capture=capture,
+        live=None if live is None else live[1],
         authorised=approved,
         approval=approval,
         found=tuple(operations.of_order(ledger, number)),
@@ -102,7 +112,15 @@ def find(ledger: Ledger, order_id: str) -> Charge:
 
 
 def ship(
-    ledger: Ledger, charge: Charge, *, shipment: str, amount: int | None, final: bool, early: bool, now: int
+    ledger: Ledger,
+    charge: Charge,
+    charging: ChargingConfig,
+    *,
+    shipment: str,
+    amount: int | None,
+    final: bool,
+    early: bool,
+    now: int,
 ) -> list[Operation]:
     """A shipment of an order: what is authorised is captured, whole or this ``amount``; what was paid is only marked.
 
@@ -125,13 +143,13 @@ def ship(
     if charge.state is not OrderState.AUTHORISED or charge.authorised is None or charge.voided:
         raise _wrong_state(charge, "sent")
     _check_released(charge, early=early, now=now)
-    if _is_over(charge, now):
+    sent = charge.authorised
+    if now >= taken_until(charge.card, sent.sent_at, attempt=sent.attempt, charging=charging):
         raise ProcessorError(
             "DISPATCH-EXPIRED",
             f"the authorisation of order {charge.order_id} is too old to be taken",
             "keep the goods; offline-processor run releases it, and says what becomes of the order",
         )
-    sent = charge.authorised
     rest = sent.amount - charge.captured
     wanted = rest if amount is None else amount
     if not 0 < wanted <= rest:
@@ -191,6 +209,27 @@ def _check_released(charge: Charge, *, early: bool, now: int) -> None:
             f"order {charge.order_id} has goods that are not released yet",
             "wait for the day of release, or say --early if they are here already",
         )
+
+
+def capture_when(ledger: Ledger, charge: Charge, wanted: Capture, *, now: int) -> bool:
+    """Have an order that is not charged yet captured at once or when its goods go, whatever is configured.
+
+    In the caller's transaction; False when that was said before. ``DISPATCH-STATE``, ``CAPTURE-EARLY``.
+    """
+    if charge.live is not None:
+        raise _wrong_state(charge, "captured otherwise: it was sent to the acquirer already")
+    if charge.state not in (OrderState.SCREENED, OrderState.HELD):
+        raise _wrong_state(charge, "captured otherwise")
+    if wanted == "sale" and charge.release_at > now:
+        raise ProcessorError(
+            "CAPTURE-EARLY",
+            f"order {charge.order_id} has goods that are not released before {in_words(charge.release_at)}",
+            "leave it: it is authorised now, and captured when they go; nothing was changed",
+        )
+    if charge.capture == wanted:
+        return False
+    ledger.execute("UPDATE orders SET capture = ? WHERE number = ?", (wanted, charge.number))
+    return True
 
 
 def cancel(ledger: Ledger, charge: Charge, *, now: int) -> list[Operation]:
@@ -272,29 +311,22 @@ def _next_name(charge: Charge, refused: Operation) -> str:
     return next(name for name in names if _named(charge, refused.kind, name) is None)
 
 
-def void_expired(ledger: Ledger, *, now: int) -> int:
+def void_expired(ledger: Ledger, charging: ChargingConfig, *, now: int) -> int:
     """Let go of authorisations that their scheme lets wait no longer, in the caller's transaction; how many.
 
     What was captured of one stays; the rest is released, and an order of which nothing was is to be ordered again.
     """
-    rows = list(ledger.rows("SELECT order_id FROM orders WHERE state = 'authorised' ORDER BY number"))
     wanted = []
-    for (order_id,) in rows:
-        charge = find(ledger, order_id)
+    for item in authorisations.standing(ledger, charging, until=now):
+        charge = find(ledger, item.order_id)
         sent = charge.authorised
-        if sent is None or charge.voided or not _is_over(charge, now):
+        if sent is None:
             continue
         name = f"{AUTHORISATION_EXPIRED} {sent.attempt}"
         if _named(charge, OperationKind.VOID, name) is None:  # one that was refused is a person's case
             wanted.append(_wanted(charge, sent, OperationKind.VOID, name, charge.captured))
     operations.owe(ledger, wanted, now=now)
     return len(wanted)
-
-
-def _is_over(charge: Charge, now: int) -> bool:
-    days = AUTHORISATION_DAYS[scheme_of(charge.card)]
-    sent = charge.authorised
-    return sent is not None and now >= sent.sent_at + days * _DAY
 
 
 def _wanted(

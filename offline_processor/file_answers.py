@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from offline_processor import dispatch
 from offline_processor.acquirers.batch_file.form import Kind
 from offline_processor.acquirers.batch_file.importing import TakenAnswer
+from offline_processor.capturing import Capture, at_dispatch
 from offline_processor.charging import TRANSITIONS, event_of
 from offline_processor.ledger import operations, orders
 from offline_processor.ledger.ledger import Ledger
@@ -23,12 +25,12 @@ LATE = "BATCH-ANSWER-LATE"
 
 
 def settle_answers(
-    ledger: Ledger, taken: Sequence[TakenAnswer], *, at_dispatch: bool = False, now: int
+    ledger: Ledger, taken: Sequence[TakenAnswer], *, capture: Capture = "sale", now: int
 ) -> list[tuple[str, str]]:
     """Settle the authorisations among ``taken``, in the caller's transaction; returns (rule, what) for a person.
 
-    What is paid at once is owed its capture, a record of the next file; ``at_dispatch``, and of a pre-order in any
-    case, it is captured when the goods go.
+    What is paid at once is owed its capture, a record of the next file; anything else is captured when its goods go.
+    ``capture``: which of the two, as configured.
 
     An answer to an attempt that does not wait for one any more (it is being reversed) is recorded and changes
     nothing: the reversal stands.
@@ -46,12 +48,16 @@ def settle_answers(
             ledger.append("late-answer", sent.order_id, now, facts)
             cases.append((LATE, f"A {sent.rrn} stan {sent.stan} code {heard.code}"))
             continue
-        card, pre_ordered = _order(ledger, sent.number)
+        order = dispatch.find(ledger, sent.order_id)
         outcome = outcome_of(
-            sent, heard, state=live[1], at_dispatch=at_dispatch or pre_ordered, keep_vault=pre_ordered
+            sent,
+            heard,
+            state=live[1],
+            at_dispatch=at_dispatch(order, capture),
+            keep_vault=order.release_at > 0,
         )
         moves.append(outcome.move)
-        outcomes.append((sent, card, outcome.settled))
+        outcomes.append((sent, order.card, outcome.settled))
     orders.record_events(ledger, moves, now=now)
     orders.settle_charged(ledger, outcomes, now=now)
     paid = [
@@ -61,9 +67,3 @@ def settle_answers(
     ]
     operations.owe(ledger, paid, now=now)
     return cases
-
-
-def _order(ledger: Ledger, number: int) -> tuple[str, bool]:
-    """BIN and last four, and whether the order waits for goods that are not there yet."""
-    row = ledger.row("SELECT card, release_at > 0 FROM orders WHERE number = ?", (number,))
-    return (str(row[0]), bool(row[1])) if row else ("", False)

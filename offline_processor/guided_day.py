@@ -142,6 +142,11 @@ class GuidedDay:
         for name in report.received:
             self.done.append(f"taken in: {name}")
             self.say(f"Taken in, verified, and safe on this machine's disk: {name}")
+        if report.received and self.asks:
+            self.say(
+                f"To capture one of them at another time than the others: {_STOP!r} at the control total, then"
+                " offline-processor capture-when ORDER, and this command again."
+            )
         if report.known_already:
             self.say(f"Known already, and not charged again: {report.known_already}")
         for rule, count in sorted(report.rules.items()):

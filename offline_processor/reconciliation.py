@@ -13,6 +13,7 @@ import msgspec
 
 from offline_processor.acquirers.report import Report, ReportKind, ReportLine, ReportOutcome
 from offline_processor.acquirers.report import in_words as time_in_words
+from offline_processor.capturing import Capture
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import following, reports
 from offline_processor.ledger.following import Following
@@ -125,12 +126,12 @@ def reconcile(
     until: int,
     who: str,
     epoch: int,
-    at_dispatch: bool = False,
+    capture: Capture = "sale",
     now: int,
 ) -> Reconciled:
     """Bring a report that covers ``start`` to ``until`` (Unix seconds, as ``who`` states) into the ledger, or refuse.
 
-    ``at_dispatch``: what is charged is taken when the goods go. One transaction: all of it, or nothing.
+    ``capture``: when what is charged is taken, as configured. One transaction: all of it, or nothing.
     ``REPORT-PERIOD`` when the report cannot cover what is missing.
     """
     _check_period(ledger, report, start=start, until=until, now=now)
@@ -145,7 +146,7 @@ def reconcile(
                 ledger.append("reported", line.order_id, now, _facts(line))
         following.remember(ledger, _following(report.lines))
         for order_id, charges in _approved(lines).items():
-            _settle(ledger, order_id, charges, done, at_dispatch=at_dispatch, now=now)
+            _settle(ledger, order_id, charges, done, capture=capture, now=now)
         for number, order_id in following.orders_followed(ledger):
             if not following.adopt(ledger, number, now=now):
                 done.beyond.append(order_id)
@@ -176,7 +177,7 @@ def _settle(
     charges: Sequence[Charged],
     done: Reconciled,
     *,
-    at_dispatch: bool,
+    capture: Capture,
     now: int,
 ) -> None:
     if len(charges) > 1:
@@ -192,7 +193,7 @@ def _settle(
         done.reversing.append(order_id)
     elif order.state not in reports.CHARGED:
         told_otherwise = order.state in (OrderState.ORDER_AGAIN, OrderState.DECLINED)
-        settled = reports.settle_paid(ledger, order, charges, at_dispatch=at_dispatch, now=now)
+        settled = reports.settle_paid(ledger, order, charges, capture=capture, now=now)
         (done.amount_differs if settled.state is OrderState.QUARANTINED else done.paid).append(order_id)
         if told_otherwise:
             done.told_otherwise.append(order_id)

@@ -124,7 +124,8 @@ def notices_of(
     if no_mirror is not None:
         message = f"{no_mirror.message}. {no_mirror.remedy}"
         found.append(Notice(rule=no_mirror.rule, message=message, needs_person=True))
-    return found + silent_nodes(ledger, active=active, days=days, now=now) + duties.notices(ledger, now=now)
+    found += silent_nodes(ledger, active=active, days=days, now=now)
+    return found + duties.notices(ledger, settings.charging, now=now)
 
 
 def _show_keys(keys: KeyState, seen_at: int) -> None:

@@ -39,7 +39,7 @@ _STANS_IN_USE = (
     " SELECT stan FROM operation WHERE state = 'pending' AND stan BETWEEN ?1 AND ?2 UNION ALL"
     " SELECT stan FROM reported_following WHERE stan BETWEEN ?1 AND ?2"
 )
-WAITING = "o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, o.release_at"
+WAITING = "o.number, o.order_id, o.position, o.amount, o.currency, o.attempts, o.release_at, o.capture"
 _ATTEMPTS = (
     "SELECT l.number, o.order_id, l.attempt, l.state, l.stan, l.rrn, l.sent_at, l.amount, l.currency"
     " FROM live_attempt AS l JOIN orders AS o USING (number)"
@@ -50,7 +50,8 @@ _ATTEMPTS = (
 class WaitingOrder:
     """An order that is screened and waits for its charge; ``number`` is the ledger's own.
 
-    ``release_at``: when its goods can go at the earliest (Unix seconds); 0 for at once.
+    ``release_at``: when its goods can go at the earliest (Unix seconds); 0 for at once. ``capture``: when a person
+    wants it taken, "" where nobody said (capturing.py).
     """
 
     number: int
@@ -60,6 +61,7 @@ class WaitingOrder:
     currency: str
     attempts: int
     release_at: int
+    capture: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ def count_waiting(ledger: Ledger, *, node: str, sequence: int) -> int:
 
 def waiting_order(row: Row) -> WaitingOrder:
     """The order in a row of ``WAITING``."""
-    number, order_id, position, amount, currency, attempts, release_at = row
+    number, order_id, position, amount, currency, attempts, release_at, capture = row
     return WaitingOrder(
         number=number,
         order_id=order_id,
@@ -119,6 +121,7 @@ def waiting_order(row: Row) -> WaitingOrder:
         currency=currency,
         attempts=attempts,
         release_at=release_at,
+        capture=capture,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from offline_processor.capturing import Capture, at_dispatch
 from offline_processor.charging import UNWANTED, AttemptState, Event, Reference, advance
 from offline_processor.ledger import following, orders
 from offline_processor.ledger.ledger import Ledger, Row
@@ -57,6 +58,7 @@ class KnownOrder:
     currency: str
     attempts: int
     release_at: int
+    capture: str
 
 
 def remember(ledger: Ledger, charge: Charged) -> None:
@@ -95,12 +97,12 @@ def pending_ids(ledger: Ledger) -> frozenset[str]:
 def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
     """The order of this id, or None."""
     row = ledger.row(
-        "SELECT number, state, rule, amount, currency, attempts, release_at FROM orders WHERE order_id = ?",
+        "SELECT number, state, rule, amount, currency, attempts, release_at, capture FROM orders WHERE order_id = ?",
         (order_id,),
     )
     if row is None:
         return None
-    number, state, rule, amount, currency, attempts, release_at = row
+    number, state, rule, amount, currency, attempts, release_at, capture = row
     return KnownOrder(
         number=number,
         state=OrderState(state),
@@ -109,6 +111,7 @@ def known_order(ledger: Ledger, order_id: str) -> KnownOrder | None:
         currency=currency,
         attempts=attempts,
         release_at=release_at,
+        capture=capture,
     )
 
 
@@ -136,7 +139,7 @@ def stays_held(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged]) ->
 
 
 def settle_staged(
-    ledger: Ledger, order_ids: Iterable[str], *, at_dispatch: bool, now: int
+    ledger: Ledger, order_ids: Iterable[str], *, capture: Capture, now: int
 ) -> dict[str, Settled]:
     """Give orders that have just been staged as screened the outcome that the report shows, if it shows one."""
     charges: dict[str, list[Charged]] = {}
@@ -149,17 +152,17 @@ def settle_staged(
     for order_id, found in charges.items():
         order = known_order(ledger, order_id)
         if order is not None and order.state is OrderState.SCREENED:
-            settled[order_id] = settle_paid(ledger, order, found, at_dispatch=at_dispatch, now=now)
+            settled[order_id] = settle_paid(ledger, order, found, capture=capture, now=now)
     return settled
 
 
 def settle_paid(
-    ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *, at_dispatch: bool, now: int
+    ledger: Ledger, order: KnownOrder, charges: Sequence[Charged], *, capture: Capture, now: int
 ) -> Settled:
     """Settle an order by the charges of the report: paid, authorised, or quarantined (``RECONCILE-AMOUNT``).
 
-    Authorised is one that is taken when its goods go (``at_dispatch``, and a pre-order in any case), and whatever the
-    report does not show taken whole: nobody knows any more when it was to be, so it is when the goods go.
+    Authorised is one that is taken when its goods go (a person's word, its goods, ``capture`` as configured), and
+    whatever the report does not show taken whole: nobody knows any more when it was to be, so it is when the goods go.
     """
     attempt = orders.live_attempt(ledger, order.number)
     fitting = [
@@ -181,7 +184,7 @@ def settle_paid(
         )
     else:
         open_rest = following.taken(ledger, chosen.rrn) < chosen.amount
-        later = at_dispatch or order.release_at > 0 or open_rest
+        later = at_dispatch(order, capture) or open_rest
         _adopt(ledger, order, attempt, chosen, keep_vault=later, now=now)
         ledger.execute("DELETE FROM reported WHERE order_id = ?", (order_id,))
         outcome = Settled(order_id=order_id, state=OrderState.AUTHORISED if later else OrderState.PAID)

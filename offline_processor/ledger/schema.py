@@ -413,3 +413,21 @@ def stans(database: Database) -> None:
 def reported_stans(database: Database) -> None:
     """Which trace numbers a lost ledger gave."""
     database.execute("CREATE INDEX reported_following_stan ON reported_following (stan)")
+
+
+_CAPTURE_OF_ORDER = (
+    # What a person said of one order: take it at once, or when its goods go; "" leaves it to goods and configuration.
+    """ALTER TABLE orders ADD COLUMN capture TEXT NOT NULL DEFAULT ''
+        CHECK (capture IN ('', 'sale', 'dispatch'))""",
+    """CREATE TRIGGER capture_is_said_before_the_charge BEFORE UPDATE OF capture ON orders
+        WHEN NEW.capture != '' AND (OLD.state NOT IN ('screened', 'held')
+            OR EXISTS (SELECT 1 FROM live_attempt AS l WHERE l.number = OLD.number))
+        BEGIN SELECT RAISE(ABORT, 'it is charged, or with the acquirer'); END""",
+)
+
+
+@migrations()
+def capture_of_order(database: Database) -> None:
+    """When one order is captured, by a person's word."""
+    for statement in _CAPTURE_OF_ORDER:
+        database.execute(statement)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from keys.public.digest import digest, equal
+from offline_processor.capturing import Capture
 from offline_processor.ledger.bundles import chain_of
 from offline_processor.ledger.ledger import Ledger, Row
 from offline_processor.ledger.reports import settle_staged
@@ -60,12 +61,12 @@ def stage(
     node: str,
     sequence: int,
     releases: Mapping[str, int] | None = None,
-    at_dispatch: bool = False,
+    capture: Capture = "sale",
     now: int,
 ) -> Staged:
     """Record a window of judged orders. ``releases``: when the goods of a SKU are there (Unix seconds).
 
-    ``at_dispatch``: what the report shows charged is taken when the goods go.
+    ``capture``: when what the report shows charged is taken, as configured.
     The same id with the same basket is the same order again and changes nothing; with another basket it is put
     aside (``ORDER-ID-CONFLICT``). Only a screened order claims its id: it takes the place of a quarantined one.
     """
@@ -110,7 +111,7 @@ def stage(
     ledger.execute_many(_PERSON, people)
     _put_aside(ledger, strays)
     screened = [order.order_id for order in judged if isinstance(order, ScreenedOrder)]
-    reported = settle_staged(ledger, screened, at_dispatch=at_dispatch, now=now)
+    reported = settle_staged(ledger, screened, capture=capture, now=now)
     return Staged(repeated=repeated, strays=[stray[4] for stray in strays], reported=tuple(reported.values()))
 
 
@@ -166,7 +167,7 @@ def _take_over(
     ledger.execute("DELETE FROM held_card WHERE order_id = ?", (order.order_id,))
     ledger.execute(
         "UPDATE orders SET node = ?, sequence = ?, position = ?, basket_digest = ?, amount = ?, currency = ?,"
-        " state = 'screened', reason = 'none', rule = '', changed_at = ?, told = 0, release_at = ?"
+        " state = 'screened', reason = 'none', rule = '', changed_at = ?, told = 0, release_at = ?, capture = ''"
         " WHERE number = ?",
         (
             node,

@@ -15,6 +15,7 @@ from offline_processor import restore
 from offline_processor.acquirers.report import Report, parse_report, write_report
 from offline_processor.acquirers.simulator.books import report as simulated_report
 from offline_processor.backup import BackupMade, make_backup
+from offline_processor.capturing import Capture
 from offline_processor.epochs import begin_epoch
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.reconciliation import Reconciled, reconcile
@@ -98,7 +99,7 @@ def bring_in_report(
     *,
     start: int = 0,
     ahead: int = 0,
-    at_dispatch: bool = False,
+    capture: Capture = "sale",
 ) -> Reconciled:
     with closing(Ledger(shop.root / "state" / "ledger.db", mirror=shop.mirror)) as ledger:
         begin_epoch(ledger, shop.keystore, now=shop.now)
@@ -109,7 +110,7 @@ def bring_in_report(
             until=shop.now + ahead,
             who="A. Keeper",
             epoch=shop.keystore.epoch,
-            at_dispatch=at_dispatch,
+            capture=capture,
             now=shop.now,
         )
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_processor import decisions, dispatch
-from offline_processor.cases import GOES_ON, Case, CaseKind, meaning, open_cases
+from offline_processor.cases import GOES_ON, Case, CaseKind, open_cases
 from offline_processor.config import AcquirerConfig, ChargingConfig
 from offline_processor.decisions import Decision, Said, Verb
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import requests
 from offline_processor.ledger.reports import Charged, remember
 from offline_processor.ledger.requests import same_person
+from offline_processor.meanings import meaning
 from tests.offline_processor.acquirers import BadLine, silent
 from tests.offline_processor.shop import (
     HOLD_HOURS,
@@ -282,7 +283,14 @@ def test_whole_refund_that_waits_is_of_what_was_left_when_it_was_decided(shop: S
         with deciding(shop) as ledger:
             charge = dispatch.find(ledger, id_of(0))
             dispatch.ship(
-                ledger, charge, shipment=parcel, amount=1_000, final=False, early=False, now=shop.now
+                ledger,
+                charge,
+                ONE_PERSON,
+                shipment=parcel,
+                amount=1_000,
+                final=False,
+                early=False,
+                now=shop.now,
             )
         shop.now += HOUR
         run_with(shop, ChargingConfig(capture="dispatch"))
@@ -304,7 +312,9 @@ def test_goods_go_once_a_person_has_closed_the_refused_capture(shop: Shop) -> No
         closed = Decision(verb=Verb.CLOSE, subject=case.id)
         decisions.decide(ledger, closed, SAID, ONE_PERSON, now=shop.now)
         charge = dispatch.find(ledger, id_of(0))
-        dispatch.ship(ledger, charge, shipment="sent", amount=None, final=False, early=False, now=shop.now)
+        dispatch.ship(
+            ledger, charge, ONE_PERSON, shipment="sent", amount=None, final=False, early=False, now=shop.now
+        )
     assert shop.state(0)[0] == "dispatched"
 
 

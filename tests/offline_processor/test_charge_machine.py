@@ -89,6 +89,7 @@ class ChargedOrders(RuleBasedStateMachine):
             dispatch.ship(
                 ledger,
                 charge(number),
+                DISPATCH,
                 shipment=name,
                 amount=amount,
                 final=final,
@@ -137,7 +138,7 @@ class ChargedOrders(RuleBasedStateMachine):
     def run(self) -> None:
         self._run(None)
 
-    @rule(days=st.sampled_from([1, 3, 8]))
+    @rule(days=st.sampled_from([1, 3, 10]))
     def wait(self, days: int) -> None:
         with self.shop.ledger() as ledger:
             longest = (ledger.newest + CLOCK_AHEAD - self.shop.now) // DAY

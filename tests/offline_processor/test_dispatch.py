@@ -7,26 +7,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import sqlite_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offline_processor import dispatch, operations
+from offline_processor import dispatch, duties, operations
 from offline_processor.acquirers.protocol import Acquirer, Authorisation, Capture, Refund, Reversal, Verb
 from offline_processor.attempts import Till
 from offline_processor.batch import run
 from offline_processor.cards import CardTable
-from offline_processor.config import ChargingConfig
+from offline_processor.cases import open_cases
+from offline_processor.config import AcquirerConfig, ChargingConfig
 from offline_processor.control_total import minor_units, money
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import operations as owed_operations
 from offline_processor.ledger.operations import TRANSITIONS, OperationKind, OperationState, Wanted
-from offline_processor.schemes import Scheme, scheme_of
+from offline_processor.schemes import CLEARING_DAYS, SCHEME_DAYS, Scheme, authorisation_days, scheme_of
 from tests.offline_processor.acquirers import Answers, BadLine, changed
-from tests.offline_processor.shop import Shop, a_card, an_order, id_of
+from tests.offline_processor.shop import Shop, a_card, an_order, id_of, next_bundle
 from tests.offline_processor.simulated import SimulatedAcquirer
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def ship(
             dispatch.ship(
                 made.ledger,
                 charge,
+                DISPATCH,
                 shipment=shipment,
                 amount=amount,
                 final=final,
@@ -214,14 +217,26 @@ def test_cancelled_order_is_released_and_nothing_was_taken(shop: Shop) -> None:
         ship(shop, 0)
 
 
-def test_authorisation_that_its_scheme_lets_wait_no_longer_is_released(shop: Shop) -> None:
-    shop.bundle([shop.seal(0)])
-    run_with(shop, DISPATCH)
-    shop.now += 7 * DAY - 120
-    run_with(shop, DISPATCH)
+@pytest.mark.parametrize(
+    ("pan", "agreed", "days"),
+    [
+        (b"4242424242424242", {}, 9),
+        (b"4242424242424242", {Scheme.VISA: 5, Scheme.AMEX: 30}, 5),
+        (b"5555555555554444", {Scheme.VISA: 5}, 6),
+        (b"378282246310005", {Scheme.AMEX: 8}, 8),
+    ],
+)
+def test_authorisation_that_its_scheme_lets_wait_no_longer_is_released(
+    shop: Shop, pan: bytes, agreed: dict[Scheme, int], days: int
+) -> None:
+    charging = ChargingConfig(capture="dispatch", authorisation_days=agreed)
+    shop.bundle([shop.seal(0, card=a_card(pan, cvv=b"1234" if len(pan) < 16 else b"123"))])
+    run_with(shop, charging)
+    shop.now += days * DAY - 120
+    run_with(shop, charging)
     assert shop.state(0)[0] == "authorised"
     shop.now += 180
-    run_with(shop, DISPATCH)
+    run_with(shop, charging)
     assert shop.state(0) == ("order-again", "expired", "CHARGE-AUTH-EXPIRED")
     assert shop.charges() == {}
 
@@ -235,11 +250,11 @@ def test_pre_order_is_authorised_anew_without_its_code_when_the_goods_are_there(
     assert shop.state(0)[0] == "authorised"
     with pytest.raises(ProcessorError, match="DISPATCH-EARLY"):
         ship(shop, 0)
-    shop.now += 8 * DAY
+    shop.now += 9 * DAY
     run_with(shop, release)
     assert shop.state(0) == ("held", "none", "CHARGE-AUTH-EXPIRED")
     assert shop.charges() == {}
-    shop.now += 13 * DAY
+    shop.now += 12 * DAY
     run_with(shop, release)
     assert shop.state(0)[0] == "authorised"
     assert shop.rows("SELECT number FROM retry") == []
@@ -251,7 +266,7 @@ def test_pre_order_is_authorised_anew_without_its_code_when_the_goods_are_there(
 def test_authorisation_that_is_too_old_is_not_taken_even_before_it_is_released(shop: Shop) -> None:
     shop.bundle([shop.seal(0)])
     run_with(shop, DISPATCH)
-    shop.now += 7 * DAY + 60
+    shop.now += 9 * DAY + 60
     with pytest.raises(ProcessorError, match="DISPATCH-EXPIRED"):
         ship(shop, 0)
     assert booked(shop) == []
@@ -261,7 +276,7 @@ def test_rest_of_a_part_that_was_sent_expires_and_the_part_stays_paid(shop: Shop
     shop.bundle([shop.seal(0)])
     run_with(shop, DISPATCH)
     ship(shop, 0, shipment="parcel-1", amount=1_000)
-    shop.now += 7 * DAY + 60
+    shop.now += 9 * DAY + 60
     run_with(shop, DISPATCH)
     assert shop.state(0) == ("dispatched", "none", "CHARGE-AUTH-EXPIRED")
     with pytest.raises(ProcessorError, match="DISPATCH-STATE"):
@@ -273,7 +288,7 @@ def test_rest_of_a_part_that_was_sent_expires_and_the_part_stays_paid(shop: Shop
 def test_release_that_the_acquirer_refuses_is_not_asked_for_by_itself_again(shop: Shop) -> None:
     shop.bundle([shop.seal(0)])
     run_with(shop, DISPATCH)
-    shop.now += 7 * DAY + 60
+    shop.now += 9 * DAY + 60
     for _ in range(2):
         run_with(shop, DISPATCH, SimulatedAcquirer(shop.books, faults=["code-13@reversal"]))
     assert shop.state(0) == ("authorised", "none", "VOID-REFUSED")
@@ -381,7 +396,9 @@ def test_card_whose_capture_is_never_answered_is_erased_at_its_deadline(shop: Sh
     run_with(shop, DISPATCH)
     with shop.ledger() as ledger, ledger.atomic():
         charge = dispatch.find(ledger, id_of(0))
-        dispatch.ship(ledger, charge, shipment="sent", amount=None, final=False, early=False, now=shop.now)
+        dispatch.ship(
+            ledger, charge, DISPATCH, shipment="sent", amount=None, final=False, early=False, now=shop.now
+        )
     silent_line = ["lost-after@capture"]
     for days, kept in ((29, 1), (2, 0)):
         shop.now += days * DAY
@@ -424,7 +441,14 @@ def test_release_of_the_rest_still_has_the_card_that_its_message_carries(shop: S
         with made.ledger.atomic():
             charge = dispatch.find(made.ledger, id_of(0))
             dispatch.ship(
-                made.ledger, charge, shipment="parcel-1", amount=1_000, final=True, early=False, now=shop.now
+                made.ledger,
+                charge,
+                DISPATCH,
+                shipment="parcel-1",
+                amount=1_000,
+                final=True,
+                early=False,
+                now=shop.now,
             )
         send(made, shop.now)
     assert carried == [True]
@@ -581,3 +605,94 @@ def test_any_other_text_is_no_amount(text: str) -> None:
 )
 def test_scheme_is_known_by_the_first_digits(card: str, scheme: Scheme) -> None:
     assert scheme_of(card) is scheme
+
+
+# For how long an authorisation may wait
+
+
+@pytest.mark.parametrize(
+    ("card", "again", "agreed", "days"),
+    [
+        ("424242*4242", False, {}, 9),
+        ("424242*4242", True, {}, 4),  # the customer's code is not in it: it counts as the merchant's
+        ("555555*4444", False, {}, 6),
+        ("555555*4444", True, {}, 6),
+        ("424242*4242", True, {Scheme.VISA: 30}, 30),
+        ("", False, {}, 4),  # after a restore it may be any
+        ("", False, {Scheme.AMEX: 2}, 2),
+        ("999999*0000", False, {Scheme.OTHER: 12}, 12),
+    ],
+)
+def test_days_of_an_authorisation_are_the_schemes_less_one_or_the_acquirers(
+    card: str, again: bool, agreed: dict[Scheme, int], days: int
+) -> None:
+    assert authorisation_days(card, again=again, agreed=agreed) == days
+
+
+def test_no_scheme_is_left_out_and_none_is_left_without_a_day() -> None:
+    assert {*SCHEME_DAYS, Scheme.OTHER} == set(Scheme)
+    assert all(1 <= days - CLEARING_DAYS <= 30 for pair in SCHEME_DAYS.values() for days in pair)
+
+
+@pytest.mark.parametrize("wrong", [{"visa": 0}, {"visa": 31}, {"viza": 5}, {"visa": "5"}, {"VISA": 5}])
+def test_days_that_no_acquirer_grants_and_schemes_that_there_are_not_are_refused(
+    wrong: dict[str, Any],
+) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"authorisation_days": wrong}, ChargingConfig)
+
+
+def test_card_that_a_release_must_carry_outlives_the_authorisation(shop: Shop) -> None:
+    carried: list[bool] = []
+
+    class ReversesByCard(SimulatedAcquirer):
+        def reverse(self, window: Sequence[Reversal]) -> Sequence[Answer | None]:
+            carried.extend(one.card is not None for one in window)
+            return super().reverse(window)
+
+    charging = ChargingConfig(
+        capture="dispatch", vault_days=1, authorisation_days={Scheme.VISA: 30}, reversal_days=2
+    )
+    shop.bundle([shop.seal(0)])
+    run_with(shop, charging)
+    shop.now += 30 * DAY
+    run_with(shop, charging, ReversesByCard(shop.books))
+    assert carried == [True]
+    assert shop.state(0)[0] == "order-again"
+
+
+def test_authorisation_that_ends_soon_is_a_case_and_in_every_status(shop: Shop) -> None:
+    today = datetime.fromtimestamp(shop.now, UTC).date()
+    charging = ChargingConfig(
+        capture="dispatch", preorders={an_order(2).items[0].sku: today + timedelta(days=20)}
+    )
+    next_bundle(shop, 0, 1, 2)
+    run_with(shop, charging)
+    ends = shop.now + 9 * DAY
+
+    def told() -> tuple[list[tuple[str, int, int]], list[str]]:
+        with shop.ledger() as ledger:
+            cases = open_cases(
+                ledger, charging=charging, acquirer=AcquirerConfig(), hold_seconds=DAY, now=shop.now
+            )
+            notices = duties.notices(ledger, charging, now=shop.now)
+        assert all(case.needs_person for case in cases)
+        assert all(notice.needs_person for notice in notices)
+        assert {case.rule for case in cases} | {item.rule for item in notices} <= {"CHARGE-AUTH-ENDING"}
+        return [(case.order_id, case.amount, case.deadline) for case in cases], [
+            item.message for item in notices
+        ]
+
+    shop.now = ends - 2 * DAY - 1
+    assert told() == ([], [])
+    shop.now += 1
+    ship(shop, 0, shipment="parcel-1", amount=1_000)
+    cases, (message,) = told()
+    assert cases == [(id_of(0), AMOUNT - 1_000, ends), (id_of(1), AMOUNT, ends)]
+    assert message.startswith("2 orders are authorised, and not sent")
+    ship(shop, 0, shipment="parcel-2")
+    with till(shop) as made:
+        with made.ledger.atomic():
+            dispatch.cancel(made.ledger, dispatch.find(made.ledger, id_of(1)), now=shop.now)
+        send(made, shop.now)
+    assert told() == ([], [])  # the pre-order's goods come later: it is authorised anew when they do

@@ -94,7 +94,7 @@ def test_second_live_attempt_is_refused_by_the_database(ledger: Ledger) -> None:
 def test_second_order_of_one_id_is_refused_by_the_database(ledger: Ledger) -> None:
     copy = (
         "INSERT INTO orders SELECT number + 100, order_id, node, sequence, position, basket_digest, amount,"
-        " currency, state, reason, rule, card, attempts, changed_at, told, release_at FROM orders"
+        " currency, state, reason, rule, card, attempts, changed_at, told, release_at, capture FROM orders"
     )
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"), ledger.atomic():
         ledger.execute(copy)

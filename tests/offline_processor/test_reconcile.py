@@ -234,7 +234,9 @@ def a_day(shop: Shop) -> None:
         for number, amount in ((0, None), (2, 1_000), (3, None)):
             charge = dispatch.find(ledger, id_of(number))
             name = "sent" if amount is None else "parcel"
-            dispatch.ship(ledger, charge, shipment=name, amount=amount, final=True, early=False, now=shop.now)
+            dispatch.ship(
+                ledger, charge, DISPATCH, shipment=name, amount=amount, final=True, early=False, now=shop.now
+            )
         dispatch.cancel(ledger, dispatch.find(ledger, id_of(4)), now=shop.now)
     shop.now += HOUR
     run_with(shop, DISPATCH)
@@ -331,7 +333,9 @@ def test_what_was_taken_and_given_back_after_the_backup_is_taken_over_from_a_ful
     backup = back_up(shop).path
     with shop.ledger() as ledger, ledger.atomic():
         charge = dispatch.find(ledger, id_of(9))
-        dispatch.ship(ledger, charge, shipment="w", amount=None, final=True, early=False, now=shop.now)
+        dispatch.ship(
+            ledger, charge, DISPATCH, shipment="w", amount=None, final=True, early=False, now=shop.now
+        )
     shop.now += HOUR
     next_bundle(shop, 0, 1)
     shop.run()

@@ -420,7 +420,7 @@ def test_order_whose_goods_are_still_here_is_authorised_after_a_restore_and_take
     lose(shop)
     rebuild(shop, backup)
     shop.now += 2 * HOUR
-    bring_in_report(shop, acquirers_report(shop), at_dispatch=charging is DISPATCH)
+    bring_in_report(shop, acquirers_report(shop), capture=charging.capture)
     run_with(shop, charging)
     assert shop.state(0)[0] == "authorised"
     assert shop.told(0) == ("authorised", "none")
@@ -475,7 +475,9 @@ def test_what_was_owed_and_then_done_under_another_number_is_a_persons_case_and_
     shop.now += 3 * HOUR
     with shop.ledger() as ledger, ledger.atomic():
         charge = dispatch.find(ledger, id_of(0))
-        dispatch.ship(ledger, charge, shipment="sent", amount=None, final=True, early=False, now=shop.now)
+        dispatch.ship(
+            ledger, charge, DISPATCH, shipment="sent", amount=None, final=True, early=False, now=shop.now
+        )
     ((owed, sent_at),) = shop.rows("SELECT stan, sent_at FROM operation")
     shop.now += 3 * HOUR
     backup = back_up(shop).path

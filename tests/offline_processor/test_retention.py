@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from keys.console import ExitCode
 from offline_processor import backup, duties, retention, subjects
+from offline_processor.config import ChargingConfig
 from offline_processor.ledger import erasure, subject_requests
 from offline_processor.ledger.disclosures import Disclosed, Export, record
 from offline_processor.ledger.ledger import Ledger
@@ -283,7 +284,7 @@ def test_erasure_that_a_restored_backup_has_forgotten_is_done_again_by_the_same_
 def test_what_is_owed_to_people_shows_in_every_status(shop: Shop) -> None:
     def said(after: int) -> list[tuple[str, bool, str]]:
         with shop.ledger() as ledger:
-            found = duties.notices(ledger, now=shop.now + after)
+            found = duties.notices(ledger, ChargingConfig(), now=shop.now + after)
         return [(notice.rule, notice.needs_person, notice.message) for notice in found]
 
     assert said(UNSOLD - 1) == []
