@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -41,12 +42,16 @@ _UNDER_WAY_MAXIMUM = WAITING_MAXIMUM + 256  # some are still being read or judge
 
 
 class _Exchange:
-    """One request's answer on its way out: its status and note are kept, the trace is added."""
+    """One request's answer on its way out: its status and note are kept, the trace is added.
 
-    __slots__ = ("_send", "note", "status", "trace")
+    ``counts`` is called before it goes: who has an answer in hand meets every limit that it has brought them nearer to.
+    """
 
-    def __init__(self, send: asgi.Send, trace: Trace) -> None:
+    __slots__ = ("_counts", "_send", "note", "status", "trace")
+
+    def __init__(self, send: asgi.Send, trace: Trace, counts: Callable[[_Exchange], None]) -> None:
         self._send = send
+        self._counts = counts
         self.trace = trace
         self.status = _GONE
         self.note = ""
@@ -56,6 +61,7 @@ class _Exchange:
             self.status = message["status"]
             self.note = message.pop("note", "")
             message["headers"] = [*message["headers"], (b"traceresponse", self.trace.response)]
+            self._counts(self)
         await self._send(message)
 
 
@@ -94,13 +100,17 @@ class Front:
         around = self._around
         started = around.outside.ticks()
         head = _head(scope)
-        exchange = _Exchange(send, trace_of(head.traceparent, around.outside.random(FRESH_SIZE)))
         client = around.clients.of(
             (scope.get("client") or ("", 0))[0], head.forwarded_for, head.host, is_old=head.is_old
         )
         path, method = scope["path"], scope["method"]
         is_order = path == ORDERS_ROUTE
         now = around.outside.now()
+        exchange = _Exchange(
+            send,
+            trace_of(head.traceparent, around.outside.random(FRESH_SIZE)),
+            lambda answer: self._count(scope, answer, client, now),
+        )
         if client.is_unnamed:
             around.proxy_watch.note(now)
         refused = self._beyond(client, method, path, now) or (AMBIGUOUS if head.is_ambiguous else None)
@@ -197,6 +207,16 @@ class Front:
             around.callers.flush(now)
             asyncio.get_running_loop().run_in_executor(None, around.suspects.look, now)
 
+    def _count(self, scope: asgi.Scope, answer: _Exchange, client: Client, now: float) -> None:
+        """Count what is limited and was done."""
+        limits, route, status = self._around.limits, _route(scope), answer.status
+        if answer.note.startswith(asgi.NEW):
+            self._remember(client, answer.note.removeprefix(asgi.NEW), now)
+        elif route == ORDER_ROUTE and status == HTTPStatus.NOT_FOUND:
+            limits.count(client, TOKENS, now)
+        elif route in _LETTERS and scope["method"] == "POST" and status < HTTPStatus.BAD_REQUEST:
+            limits.count(client, LETTERS, now)
+
     def _write_down(
         self, scope: asgi.Scope, exchange: _Exchange, client: Client, now: float, seconds: float
     ) -> None:
@@ -206,12 +226,6 @@ class Front:
         around.tallies.request(route, method, status, seconds)
         if rule:
             around.tallies.refusal(rule)
-        if exchange.note.startswith(asgi.NEW):
-            self._remember(client, exchange.note.removeprefix(asgi.NEW), now)
-        elif route == ORDER_ROUTE and status == HTTPStatus.NOT_FOUND:
-            around.limits.count(client, TOKENS, now)
-        elif route in _LETTERS and method == "POST" and status < HTTPStatus.BAD_REQUEST:
-            around.limits.count(client, LETTERS, now)
         around.log.write(
             RequestLine(
                 time=round(now, 3),

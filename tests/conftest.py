@@ -25,8 +25,10 @@ _MISSING = "missing tool: "
 settings.register_profile("rooms", deadline=None, print_blob=True)
 settings.load_profile("rooms")
 
-# A shell that starts this in the background has it ignore Ctrl-C, and so would every child that a test interrupts.
+# Whoever starts this in the background, or for longer than its terminal, has it ignore these, and so would every child
+# that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
