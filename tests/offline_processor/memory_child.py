@@ -1,6 +1,7 @@
 """A process that makes one run by the real command and then writes its own memory to a file (for test_memory.py).
 
-It knows no card to look for: the test that started it does. With ``leak`` it keeps the first card on purpose;
+It knows no card to look for: the test that started it does. With ``leak`` it keeps the first card, and the key of a line,
+on purpose;
 with ``cut`` the acquirer fails while the cards of the next window are being opened.
 """
 
@@ -12,7 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from keys.private.locked import LockedBuffer
 from offline_processor import cli
+from offline_processor.acquirers.iso8583.mac import Algorithm, MacKey
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.cards import CardTable
 from offline_processor.charging import Answer
@@ -21,6 +24,7 @@ from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.card import CardView
 
 LEAKED: list[bytes] = []
+LEAKED_KEYS: list[bytes] = []
 
 
 def leak_one_card() -> None:
@@ -34,6 +38,17 @@ def leak_one_card() -> None:
         return opened
 
     CardTable.open = leaking  # type: ignore[assignment, method-assign]
+
+
+def leak_the_lines_key() -> None:
+    """From now on the key of a line's MAC is copied out of its locked memory."""
+    right = MacKey.__init__
+
+    def leaking(self: MacKey, algorithm: Algorithm, key: LockedBuffer) -> None:
+        LEAKED_KEYS.append(bytes(key.view))
+        right(self, algorithm, key)
+
+    MacKey.__init__ = leaking  # type: ignore[method-assign]
 
 
 def fail_at_the_second_window() -> None:
@@ -60,6 +75,7 @@ def main() -> None:
     memory, maps = (os.open(f"/proc/self/{name}", os.O_RDONLY) for name in ("mem", "maps"))
     if mode == "leak":
         leak_one_card()
+        leak_the_lines_key()
     elif mode == "cut":
         fail_at_the_second_window()
     sys.argv = ["offline-processor", *arguments]

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from offline_processor.acquirers.iso8583 import codec, messages, samples
 from offline_processor.acquirers.iso8583.acquirer_side import answered
 from offline_processor.acquirers.iso8583.codec import LARGEST, Message
-from offline_processor.acquirers.iso8583.exchange import REMEMBERED, Exchange, Reply
+from offline_processor.acquirers.iso8583.exchange import HOST_REQUESTS, REMEMBERED, Exchange, Reply
 from offline_processor.acquirers.iso8583.frame import next_frame
 from offline_processor.acquirers.iso8583.profile import SHIPPED, Profile, load
 from offline_processor.acquirers.iso8583.samples import ORIGINAL, REVERSAL, TERMS
@@ -47,6 +47,12 @@ def received(exchange: Exchange, data: bytes, *, now: float = 0.0) -> list[Reply
     return replies
 
 
+def host_asks(function: str, stan: int = 1) -> Message:
+    """What a host sends of itself; its trace numbers and terminal may be those of our own requests."""
+    named = {7: "1128020000", 11: f"{stan:06d}", 41: "SHOP0001", 70: function}
+    return Message(mti="0800", fields=named)
+
+
 GARBAGE = (
     b"\x00\x00",
     b"\xff\xff" + b"0" * 40,
@@ -74,6 +80,8 @@ class Conversation(RuleBasedStateMachine):
         self.sent = 0
         self.got: dict[int, Reply] = {}
         self.poisoned = False
+        self.ignored = 0
+        self.to_host: list[str] = []
 
     @precondition(lambda self: not self.exchange.tired and not self.exchange.broken)
     @rule(number=st.integers(0, 11))
@@ -107,6 +115,10 @@ class Conversation(RuleBasedStateMachine):
         other.fields[field] = {11: "900000", 37: "900000000000", 41: "SHOP0002"}[field]
         self._says(framed(other), 999, "")
 
+    @rule(number=st.integers(1, 12), function=st.sampled_from(["301", "001", "002", "101"]))
+    def host_asks_something_itself(self, number: int, function: str) -> None:
+        self._says(framed(host_asks(function, number)), -2, function)
+
     @precondition(lambda self: not self.clean)
     @rule(garbage=st.sampled_from(GARBAGE))
     def host_sends_garbage(self, garbage: bytes) -> None:
@@ -122,6 +134,11 @@ class Conversation(RuleBasedStateMachine):
         replies, taken = self.exchange.receive(memoryview(bytearray(self.buffer)), now=self.now)
         del self.buffer[:taken]
         self._expect()
+        said = [(one.mti, one.fields[70], one.fields[39]) for one in self.exchange.to_answer]
+        expected = [("0810", asked, "00" if asked == "301" else "40") for asked in self.to_host]
+        assert said == expected[:HOST_REQUESTS]
+        assert self.exchange.strangers + self.exchange.duplicates == self.ignored
+        self.to_host, self.exchange.to_answer = [], []
         for reply in replies:
             assert reply.ticket not in self.got  # one answer a request, never two
             assert messages.key(reply.message) == messages.key(request(reply.ticket))
@@ -163,7 +180,12 @@ class Conversation(RuleBasedStateMachine):
             if not begin_seen:
                 return
             self.marks.pop(0)
-            if number in self.deadlines and number not in self.answers and code != "09":
+            if number == -2:
+                self.to_host.append(code)
+                continue
+            if number not in self.deadlines or number in self.answers:
+                self.ignored += 1
+            elif code != "09":
                 self.answers[number] = code
 
 
@@ -189,6 +211,32 @@ def test_what_was_taken_back_is_not_waited_for() -> None:
     assert (exchange.waiting, exchange.settled, exchange.knows(request(1))) == (0, True, False)
     assert received(exchange, answer(1)) == []
     assert exchange.strangers == 1
+
+
+def test_our_own_echo_sent_back_is_no_request_of_the_hosts() -> None:
+    exchange = Exchange(profile=PROFILE)
+    ours = messages.echo(PROFILE, TERMS, 7, samples.AT)
+    exchange.asked(1, ours, deadline=TIME)
+    assert received(exchange, framed(ours)) == []
+    assert (exchange.to_answer, exchange.strangers) == ([], 1)
+    assert [one.ticket for one in received(exchange, framed(answered(PROFILE, ours, code="00")))] == [1]
+
+
+def test_what_a_host_asks_without_end_takes_no_more_memory() -> None:
+    exchange = Exchange(profile=PROFILE)
+    for _ in range(50):
+        received(exchange, framed(host_asks("301")) * 20)
+    assert len(exchange.to_answer) == HOST_REQUESTS
+    assert (exchange.strangers, exchange.duplicates, exchange.settled) == (0, 0, True)
+
+
+@pytest.mark.parametrize("without", [11, 70])
+def test_request_of_the_hosts_that_does_not_say_what_it_wants_is_ignored(without: int) -> None:
+    exchange = Exchange(profile=PROFILE)
+    asked = host_asks("301")
+    asked.fields.pop(without)
+    received(exchange, framed(asked))
+    assert (exchange.to_answer, exchange.strangers) == ([], 1)
 
 
 def test_duplicates_are_told_from_strangers_within_bounds() -> None:
