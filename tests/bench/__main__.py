@@ -31,6 +31,13 @@ def _show_line(console: Console) -> None:
         f"{linked.bare:,.0f} (bare encode + decode)",
         f"{linked.at_once / linked.bare:.2f}",
     )
+    for mac, rate in linked.with_mac.items():
+        table.add_row(
+            f"the same with a MAC on every message ({mac})",
+            f"{rate:,.0f}",
+            f"{linked.at_once:,.0f} (without)",
+            f"{rate / linked.at_once:.2f}",
+        )
     console.print(table, "")
 
     table = Table("simulated acquirer", "messages/s", "window/latency", title_justify="left")

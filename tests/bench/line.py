@@ -15,22 +15,27 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import iso8583
+import msgspec
 
 from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.iso8583 import codec, messages, profile
 from offline_processor.acquirers.iso8583.acquirer_side import answered
 from offline_processor.acquirers.iso8583.driver import open_iso8583
+from offline_processor.acquirers.iso8583.mac import Algorithm, MacKey
 from offline_processor.acquirers.protocol import Authorisation
 from offline_processor.charging import Reference
 from offline_processor.config import AcquirerConfig
 from tests.faults.sweep import scratch
+from tests.offline_processor.commands import profile_with
 from tests.offline_processor.line import simulator
+from tests.offline_processor.mac_keys import CHECKS, KEYS, key_file, mac_key
 from tests.tools.known import ROOT
 from transfer.wire.card import CARD_SIZE, Card, CardView, decode_card, encode_card
 
@@ -66,33 +71,51 @@ def bare_rate() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkFigures:
-    """What the link sent and had answered: with latency, and with a host that answers at once beside the bare rate."""
+    """What the link sent and had answered: with latency, and with a host that answers at once beside the bare rate.
+
+    ``with_mac``: at once, with a MAC on every message of both directions; by algorithm.
+    """
 
     latency: list[Figure]
     at_once: float
     bare: float
+    with_mac: dict[Algorithm, float]
 
 
 def link_figures() -> LinkFigures:
-    """Authorisations by the driver, in commits of ``COMMIT``; ``at_once`` and ``bare`` are medians of turns."""
+    """Authorisations by the driver, in commits of ``COMMIT``; all but ``latency`` are medians of turns."""
     with card() as one:
         latency = []
         with bare_host(latency=LATENCY_MS / 1000) as address:
             for window in WINDOWS:
                 rate = sorted(_authorise(address, one, window=window) for _ in range(3))[1]
                 latency.append(Figure(window=window, rate=rate, most=window / (LATENCY_MS / 1000)))
-        rates, bares = [], []
-        with bare_host() as address:
+        bares, rates = [], dict[Algorithm | None, list[float]]()
+        with ExitStack() as hosts:
+            addresses = {mac: hosts.enter_context(bare_host(mac=mac)) for mac in (None, *KEYS)}
             for _ in range(ROUNDS):
-                rates.append(_authorise(address, one, window=WINDOWS[-1]))
+                for mac, address in addresses.items():
+                    rates.setdefault(mac, []).append(_authorise(address, one, window=WINDOWS[-1], mac=mac))
                 bares.append(bare_rate())
-    middle = ROUNDS // 2
-    return LinkFigures(latency=latency, at_once=sorted(rates)[middle], bare=sorted(bares)[middle])
+    return LinkFigures(
+        latency=latency,
+        at_once=median(rates[None]),
+        bare=median(bares),
+        with_mac={mac: median(rates[mac]) for mac in KEYS},
+    )
 
 
-def _authorise(address: str, one: CardView, *, window: int) -> float:
+def _authorise(address: str, one: CardView, *, window: int, mac: Algorithm | None = None) -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=scratch()) as folder:
+        return _authorised(address, one, window=window, mac=mac, folder=Path(folder))
+
+
+def _authorised(address: str, one: CardView, *, window: int, mac: Algorithm | None, folder: Path) -> float:
     config = AcquirerConfig(
         driver="iso8583",
+        profile=str(profile_with(folder, answer=30, mac=mac)),
+        mac_key=None if mac is None else key_file(folder, mac),
+        mac_key_check="" if mac is None else CHECKS[mac],
         address=address,
         terminal=_TERMS.terminal,
         merchant=_TERMS.merchant,
@@ -127,9 +150,14 @@ def card() -> Iterator[CardView]:
 
 
 @contextmanager
-def bare_host(*, latency: float = 0.0) -> Iterator[str]:
-    """The address of a host that copies trace number and retrieval reference into a prepared answer."""
+def bare_host(*, latency: float = 0.0, mac: Algorithm | None = None) -> Iterator[str]:
+    """The address of a host that copies trace number and retrieval reference into a prepared answer.
+
+    ``mac``: it writes its own MAC, and does not look at ours.
+    """
     dialect = profile.load("ascii-1987")
+    if mac is not None:
+        dialect = msgspec.structs.replace(dialect, mac=True, mac_algorithm=mac)
     asked = _message(dialect, 1)
     answer = answered(dialect, asked, code="00", approval="000001")
     raw, places = codec.encode_with_layout(dialect, asked)
@@ -137,6 +165,7 @@ def bare_host(*, latency: float = 0.0) -> Iterator[str]:
     signed = answered(dialect, messages.sign_on(dialect, _TERMS, 1, 0), code="00", simulator=True)
     layout = {
         "latency": latency,
+        "mac": mac,
         "request": len(raw) + 2,
         "copied": [(places[n].start + 2, back_places[n].start + 2, len(asked.fields[n])) for n in (11, 37)],
         "answer": (codec.prefix(dialect, back) + bytes(back)).hex(),
@@ -161,7 +190,8 @@ def bare_host(*, latency: float = 0.0) -> Iterator[str]:
 
 def _bare_host(text: str) -> None:
     layout = json.loads(text)
-    signed_on = bytes.fromhex(layout["signed_on"])
+    key = None if layout["mac"] is None else mac_key(layout["mac"])
+    signed_on = _authenticated(key, bytearray.fromhex(layout["signed_on"]))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
         while True:
@@ -170,11 +200,18 @@ def _bare_host(text: str) -> None:
             connected.recv(_READ_SIZE)
             connected.sendall(signed_on)
             with suppress(ConnectionError):
-                _serve(connected, layout)
+                _serve(connected, layout, key)
             connected.close()
 
 
-def _serve(connected: socket.socket, layout: dict[str, Any]) -> None:
+def _authenticated(key: MacKey | None, frame: bytearray) -> bytearray:
+    if key is not None:
+        view = memoryview(frame)
+        key.write(view[2:-8], view[-8:])
+    return frame
+
+
+def _serve(connected: socket.socket, layout: dict[str, Any], key: MacKey | None) -> None:
     size, copied, latency = layout["request"], layout["copied"], layout["latency"]
     template = bytes.fromhex(layout["answer"])
     received = bytearray()
@@ -192,7 +229,7 @@ def _serve(connected: socket.socket, layout: dict[str, Any]) -> None:
                 answer = bytearray(template)
                 for source, target, width in copied:
                     answer[target : target + width] = received[start + source : start + source + width]
-                due.append((at, answer))
+                due.append((at, _authenticated(key, answer)))
             del received[:whole]
         ready = bytearray()
         while due and due[0][0] <= time.monotonic():

@@ -1,8 +1,7 @@
 """A process that makes one run by the real command and then writes its own memory to a file (for test_memory.py).
 
-It knows no card to look for: the test that started it does. With ``leak`` it keeps the first card, and the key of a line,
-on purpose;
-with ``cut`` the acquirer fails while the cards of the next window are being opened.
+It knows no card to look for: the test that started it does. With ``leak`` it keeps the first card and a line's key
+on purpose; with ``cut`` the acquirer fails while the cards of the next window are being opened.
 """
 
 from __future__ import annotations
