@@ -49,12 +49,13 @@ def settle_answers(
             cases.append((LATE, f"A {sent.rrn} stan {sent.stan} code {heard.code}"))
             continue
         order = dispatch.find(ledger, sent.order_id)
+        later = at_dispatch(order, capture)
         outcome = outcome_of(
             sent,
             heard,
             state=live[1],
-            at_dispatch=at_dispatch(order, capture),
-            keep_vault=order.release_at > 0,
+            at_dispatch=later,
+            keep_vault=later and order.release_at > 0,
         )
         moves.append(outcome.move)
         outcomes.append((sent, order.card, outcome.settled))

@@ -143,10 +143,7 @@ class GuidedDay:
             self.done.append(f"taken in: {name}")
             self.say(f"Taken in, verified, and safe on this machine's disk: {name}")
         if report.received and self.asks:
-            self.say(
-                f"To capture one of them at another time than the others: {_STOP!r} at the control total, then"
-                " offline-processor capture-when ORDER, and this command again."
-            )
+            self.say(f"To capture one otherwise: {_STOP!r} at the total, then offline-processor capture-when")
         if report.known_already:
             self.say(f"Known already, and not charged again: {report.known_already}")
         for rule, count in sorted(report.rules.items()):

@@ -31,6 +31,7 @@ from tests.offline_processor.shop import (
     next_bundle,
 )
 from tests.offline_processor.simulated import SimulatedAcquirer
+from tests.offline_processor.test_capture_when import receive
 from tests.offline_processor.test_dispatch import run_with
 
 if TYPE_CHECKING:
@@ -181,9 +182,14 @@ def test_unwanted_approval_is_not_taken_by_a_word(shop: Shop) -> None:
     assert shop.state(0) == ("declined", "new-card", "CHARGE-PARTIAL")
 
 
-def test_attempt_that_stands_waits_for_dispatch_where_that_is_configured(shop: Shop) -> None:
+@pytest.mark.parametrize("said", [False, True], ids=["configured", "said of the order"])
+def test_attempt_that_stands_waits_for_dispatch_where_that_is_wanted(shop: Shop, said: bool) -> None:
     shop.bundle([shop.seal(0, order=an_order(0, amount=SILENT_AMOUNT))])
-    at_dispatch = replace_limits(capture="dispatch")
+    at_dispatch = replace_limits(capture="sale" if said else "dispatch")
+    if said:
+        receive(shop)
+        with deciding(shop) as ledger:
+            dispatch.capture_when(ledger, dispatch.find(ledger, id_of(0)), "dispatch", now=shop.now)
     run_with(shop, at_dispatch)
     for _ in range(11):
         shop.now += 8 * HOUR

@@ -191,6 +191,7 @@ def wrong_media_and_a_machine_that_dies(desk: Desk) -> None:
         terminal.answer("Another IN medium", "")
         terminal.expect("bundle 1 from shop-a: 120 orders")
         terminal.expect("Taken in, verified, and safe on this machine's disk: shop-a/b00000001")
+        terminal.expect("offline-processor capture-when")
         terminal.expect("Not charged, ORDER-TOTAL: 1")
         terminal.expect("Safe to remove: IN-7")
         desk.port_in.pull()
