@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,29 +29,36 @@ from offline_processor.config import AcquirerConfig
 from tests.faults.acquirer_judge import read_books
 from tests.offline_processor.commands import profile_with
 from tests.offline_processor.line import Line, start
+from tests.offline_processor.mac_keys import CHECKS, KEYS, key_file
 from transfer.wire.card import Card, decode_card, encode_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from offline_processor.acquirers.iso8583.mac import Algorithm
+
 ANSWER, LATE = 0.3, "0.6"
 TRIES = 4
+ALGORITHMS: dict[str, Algorithm] = {name: name for name in KEYS}
 UNHEARD = UNANSWERED | {Fault.LATE}
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Line, str]]]:
-    """A simulator of a profile, and a profile for us that differs in its patience only."""
+    """A simulator of a shipped profile ("NAME", or "NAME ALGORITHM" with a MAC) and our file of the same."""
     folder = tmp_path_factory.mktemp("faults")
     running: dict[str, Line] = {}
 
     with ExitStack() as ends:
 
         def line_of(name: str) -> tuple[Line, str]:
+            shipped, _, mac = name.partition(" ")
+            own = profile_with(folder, answer=ANSWER, name=shipped, mac=ALGORITHMS.get(mac))
             if name not in running:
-                running[name] = start(folder / f"{name}.db", "--profile", name, "--late", LATE)
+                key = ["--mac-key", str(key_file(folder, ALGORITHMS[mac]))] if mac else []
+                running[name] = start(folder / f"{name}.db", "--profile", str(own), "--late", LATE, *key)
                 ends.callback(running[name].end)
-            return running[name], str(profile_with(folder, answer=ANSWER, name=name))
+            return running[name], str(own)
 
         yield line_of
 
@@ -68,6 +76,10 @@ def opened(
         terminal="SHOP0001",
         merchant="RECORDSTORE0001",
         acquirer_id="000001",
+        mac_key=key_file(Path(own).parent, ALGORITHMS[mac])
+        if (mac := request.param.partition(" ")[2])
+        else None,
+        mac_key_check=CHECKS[ALGORITHMS[mac]] if mac else "",
     )
     acquirer = open_iso8583(
         config, now=lambda: int(time.time()), clock=time.monotonic, sleep=lambda seconds: None
@@ -134,6 +146,7 @@ def until_answered(verb: Callable[[Sequence[Any]], Sequence[Any]], asked: Any, *
 CASES = [("ascii-1987", fault) for fault in WIRE_FAULTS] + [
     ("bcd-1987", fault) for fault in (Fault.LOST_AFTER, Fault.CUT, Fault.OTHER_STAN, Fault.TRUNCATED)
 ]
+CASES += [("ascii-1987 aes-cmac", Fault.WRONG_MAC), ("bcd-1987 retail", Fault.WRONG_MAC)]
 
 
 @pytest.mark.parametrize(("opened", "fault"), CASES, indirect=["opened"])

@@ -62,7 +62,7 @@ class Fault(StrEnum):
     """Totals are said to differ."""
 
 
-WIRE_FAULTS: Final = tuple(Fault)[1:13]
+WIRE_FAULTS: Final = tuple(Fault)[1:14]
 """Those that concern the line only: whatever was decided is booked, or nothing is. ``WRONG_MAC`` with a MAC too."""
 
 UNANSWERED: Final = frozenset(
