@@ -239,17 +239,25 @@ def _cases(figures: DayFigures) -> Section:
     ]
     kinds = Counter((case.kind.value, case.rule) for case in figures.cases)
     oldest: dict[tuple[str, str], int] = {}
+    soonest: dict[tuple[str, str], int] = {}
     for case in figures.cases:
         key = (case.kind.value, case.rule)
         oldest[key] = max(oldest.get(key, 0), figures.made_at - case.since)
+        if case.deadline:
+            soonest[key] = min(soonest.get(key, case.deadline), case.deadline)
     return Section(
         heading="Open cases",
         text="How long they have been open; offline-processor cases lists them.",
         chart=bars("Open cases by age", series, rows),
-        columns=("case", "rule", "open", "oldest"),
+        columns=("case", "rule", "open", "oldest", "decided in"),
         rows=tuple(
-            (kind, rule, grouped(count), _time(oldest[kind, rule]))
-            for (kind, rule), count in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))
+            (
+                *key,
+                grouped(count),
+                _time(oldest[key]),
+                _time(soonest[key] - figures.made_at) if key in soonest else "",
+            )
+            for key, count in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))
         ),
         words=2,
     )
@@ -325,7 +333,13 @@ def as_document(figures: DayFigures) -> dict[str, Any]:
         "keys_destroyed": [_plain(one, "role", "reason", "backend", "count") for one in figures.destroyed],
         "disclosed": [_plain(one, "purpose", "recipient", "files", "orders") for one in figures.disclosed],
         "open_cases": [
-            {"id": case.id, "kind": case.kind.value, "rule": case.rule, "since": case.since}
+            {
+                "id": case.id,
+                "kind": case.kind.value,
+                "rule": case.rule,
+                "since": case.since,
+                "deadline": case.deadline,
+            }
             for case in figures.cases
         ],
         "bundles": figures.bundles,

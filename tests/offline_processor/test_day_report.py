@@ -38,8 +38,10 @@ from tests.offline_processor.shop import (
     Shop,
     a_card,
     an_order,
+    next_bundle,
     open_shop,
 )
+from tests.offline_processor.test_dispatch import DISPATCH, run_with
 
 DAY = dt.date(2026, 11, 27)
 START = int(dt.datetime(2026, 11, 27, tzinfo=dt.UTC).timestamp())
@@ -141,6 +143,20 @@ def test_run_of_the_processor_is_reported(shop: Shop) -> None:
     assert {(one.role, one.count) for one in figures.destroyed} == {("batch", 1)}
     assert (figures.bundles, figures.received, figures.returns, len(figures.cases)) == (1, 4, 1, 1)
     assert all({"attempt", "code", "stan", "state"} <= set(facts) for facts in kept)  # as busy_day makes them
+
+
+def test_case_that_is_decided_by_itself_says_in_what_time(shop: Shop) -> None:
+    next_bundle(shop, 0)
+    run_with(shop, DISPATCH)
+    shop.now += 9 * DAY_LONG - 90_000  # Visa's time is over then
+    with shop.ledger() as ledger:
+        day = dt.datetime.fromtimestamp(shop.now, dt.UTC).date()
+        report = report_of(figures_of(ledger, day, now=shop.now))
+    (cases,) = [section for section in report.sections if section.heading == "Open cases"]
+    assert cases.columns[-1] == "decided in"
+    assert [(*row[:3], row[-1]) for row in cases.rows] == [
+        ("authorisation ends", "CHARGE-AUTH-ENDING", "1", "1 d 1 h")
+    ]
 
 
 # Words and plots
