@@ -290,7 +290,7 @@ def _order_again(ledger: Ledger, decision: Decision, facts: Mapping[str, str], *
     order_id = decision.subject
     charge = dispatch.find(ledger, order_id)
     waits = charge.state in (OrderState.QUARANTINED, OrderState.HELD)
-    if not waits or orders.live_attempt(ledger, charge.number) is not None:
+    if not waits or charge.live is not None:
         raise ProcessorError(
             "CASE-STATE",
             f"order {order_id} is {charge.state}, and may have been charged or still be"
