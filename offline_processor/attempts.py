@@ -2,19 +2,25 @@
 
 Why here: the one path by which a card reaches an acquirer.
 Must not: send an authorisation whose intent is not committed, or send one twice.
+
+The acquirer fetches a window's authorisations as many at a time as it may have unanswered, and whenever it comes for
+more, one transaction holds what was heard so far and the intents of what it gets. So a crash leaves without an outcome
+what is in flight, what was just fetched, and what was heard since: three times ``in_flight`` at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from keys.private.locked import LockedBuffer
-from offline_processor.acquirers.protocol import Acquirer, Authorisation, Verb
+from offline_processor.acquirers.protocol import Acquirer, Authorisation, HandedOver, Verb
 from offline_processor.authorisations import taken_until
 from offline_processor.capturing import at_dispatch
 from offline_processor.cards import CardTable
 from offline_processor.charging import (
+    Answer,
     AttemptState,
     DeclineClass,
     Event,
@@ -90,63 +96,129 @@ class OpenedWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charged:
-    """What became of a window: every order's outcome, those decided before first, and the captures now owed."""
+    """What became of a window: the outcomes, those decided before first, and the captures now owed.
+
+    ``unsent``: so many orders the acquirer did not fetch, for its line is gone; they wait as before.
+    """
 
     outcomes: Sequence[Settled]
     owed: Sequence[Operation]
+    unsent: int
 
 
 def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
     """Charge a window and record it, with the captures of what is taken at once.
 
-    The window's cards are wiped when this returns or raises.
+    The window's cards are wiped when this returns or raises. When it raises, what was heard is recorded all the same,
+    unless it is the ledger that failed: it is given nothing twice, and what it did not take counts as not answered.
     """
-    ledger, ready, decided = till.ledger, window.ready, window.decided
+    course = _Course(till=till, window=window, now=now, decided=window.decided)
     try:
-        with ledger.atomic():
-            references = orders.next_references(
-                ledger, [item.order for item in ready], epoch=till.epoch, now=now
-            )
-            intents = [
-                orders.Intent(
-                    reference=reference,
-                    card=f"{item.card.bin}*{item.card.last_four}",
-                    vault=window.cards.vault_box(item.slot, item.order.order_id, till.vault_key),
-                    vault_until=till.vault_until(item.order, item.card.bin, reference),
-                )
-                for item, reference in zip(ready, references, strict=True)
-            ]
-            orders.record_intents(ledger, intents, now=now)
-            orders.settle(ledger, decided, now=now)
-        answers = till.acquirer.authorise(
-            [
-                Authorisation(reference=reference, card=item.card, only_reserves=till.at_dispatch(item.order))
-                for item, reference in zip(ready, references, strict=True)
-            ]
-        )
+        with closing(till.acquirer.authorise(course.authorisations())) as answers:
+            for place, answer in answers:
+                course.hear(place, answer)
+        course.hear_no_more()
     finally:
         window.cards.wipe()
-    outcomes = [
-        outcome_of(
-            sent, answer, at_dispatch=till.at_dispatch(item.order), keep_vault=till.keeps_card(item.order)
+        course.record()
+    return Charged(
+        outcomes=[*window.decided, *course.settled],
+        owed=course.owed,
+        unsent=len(window.ready) - len(course.settled),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """A window on its way. ``begun``: by place, what has an intent and no answer; ``heard``: answers to be recorded."""
+
+    till: Till
+    window: OpenedWindow
+    now: int
+    decided: Sequence[Settled]
+    begun: dict[int, orders.Intent] = field(default_factory=dict)
+    heard: list[tuple[orders.Intent, Outcome]] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    owed: list[Operation] = field(default_factory=list)
+
+    def authorisations(self) -> Iterator[Authorisation]:
+        """What is to be sent; whatever is fetched has a durable intent."""
+        ready = self.window.ready
+        step = self.till.acquirer.in_flight or len(ready)
+        for start in range(0, len(ready), step or 1):
+            self.record(range(start, min(start + step, len(ready))))
+            for place, item in enumerate(ready[start : start + step], start):
+                yield Authorisation(
+                    reference=self.begun[place].reference,
+                    card=item.card,
+                    only_reserves=self.till.at_dispatch(item.order),
+                )
+
+    def hear(self, place: int, answer: Answer | HandedOver | None) -> None:
+        """What the acquirer said, once for each."""
+        intent, order = self.begun.pop(place), self.window.ready[place].order
+        outcome = outcome_of(
+            intent.reference,
+            answer,
+            at_dispatch=self.till.at_dispatch(order),
+            keep_vault=self.till.keeps_card(order),
         )
-        for item, sent, answer in zip(ready, references, answers, strict=True)
-    ]
-    with ledger.atomic():
-        settled = [
-            _kept_for_later(till, outcome, intent, now=now)
-            for outcome, intent in zip(outcomes, intents, strict=True)
+        self.heard.append((intent, outcome))
+
+    def hear_no_more(self) -> None:
+        """The acquirer is done: what it said nothing of was not answered."""
+        for place in list(self.begun):
+            self.hear(place, None)
+
+    def record(self, places: range = range(0)) -> None:
+        """One transaction: what was heard since the last, and the intents of what is sent next."""
+        ledger, now = self.till.ledger, self.now
+        heard, self.heard = self.heard, []
+        decided, self.decided = self.decided, ()
+        if not (heard or decided or places):
+            return
+        with ledger.atomic():
+            orders.settle(ledger, decided, now=now)
+            settled, owed = self._record_outcomes(heard)
+            begun = self._record_intents(places)
+        self.settled += settled
+        self.owed += owed
+        self.begun |= begun
+
+    def _record_outcomes(
+        self, heard: Sequence[tuple[orders.Intent, Outcome]]
+    ) -> tuple[list[Settled], Sequence[Operation]]:
+        ledger, now = self.till.ledger, self.now
+        settled = [_kept_for_later(self.till, outcome, intent, now=now) for intent, outcome in heard]
+        orders.record_events(ledger, [outcome.move for _, outcome in heard], now=now)
+        charged = [
+            (intent.reference, intent.card, state) for (intent, _), state in zip(heard, settled, strict=True)
         ]
-        orders.record_events(ledger, [outcome.move for outcome in outcomes], now=now)
-        charged = zip(references, (intent.card for intent in intents), settled, strict=True)
-        orders.settle_charged(ledger, list(charged), now=now)
+        orders.settle_charged(ledger, charged, now=now)
         taken = [
             operations.whole(outcome.move.sent, outcome.move.approval)
-            for outcome in outcomes
+            for _, outcome in heard
             if outcome.settled.state is OrderState.PAID
         ]
-        owed = operations.owe(ledger, taken, now=now)
-    return Charged(outcomes=[*decided, *settled], owed=owed)
+        return settled, operations.owe(ledger, taken, now=now)
+
+    def _record_intents(self, places: range) -> dict[int, orders.Intent]:
+        if not places:
+            return {}
+        ledger, now, till = self.till.ledger, self.now, self.till
+        items = [self.window.ready[place] for place in places]
+        references = orders.next_references(ledger, [item.order for item in items], epoch=till.epoch, now=now)
+        intents = [
+            orders.Intent(
+                reference=reference,
+                card=f"{item.card.bin}*{item.card.last_four}",
+                vault=self.window.cards.vault_box(item.slot, item.order.order_id, till.vault_key),
+                vault_until=till.vault_until(item.order, item.card.bin, reference),
+            )
+            for item, reference in zip(items, references, strict=True)
+        ]
+        orders.record_intents(ledger, intents, now=now)
+        return dict(zip(places, intents, strict=True))
 
 
 def _kept_for_later(till: Till, outcome: Outcome, intent: orders.Intent, *, now: int) -> Settled:

@@ -119,6 +119,8 @@ def charge_all(place: Workplace, report: RunReport) -> None:
         if report.stopped:
             return
         screen_all(place, report)
+        if report.acquirer_silent:
+            return
         total = waiting_total(place.ledger)
         if total.orders:
             place.confirm(total)
@@ -202,7 +204,7 @@ def _retry_reversed(place: Workplace, till: Till, cards: CardTable, report: RunR
         with place.ledger.atomic():
             orders.reopen(place.ledger, order.order_id, now=place.clock())
     for start in range(0, len(kept), place.window):
-        if stops(place, report):
+        if stops(place, report) or report.acquirer_silent:
             return
         window = _open_kept(place, cards, kept[start : start + place.window])
         charge_window(place, till, window, report)
@@ -213,7 +215,7 @@ def _retry_declined(place: Workplace, till: Till, cards: CardTable, report: RunR
     report.count(OrderState.DECLINED, end_retries(place.ledger, now=place.clock()))
     due = vault.due(place.ledger, now=place.clock())
     for start in range(0, len(due), place.window):
-        if stops(place, report):
+        if stops(place, report) or report.acquirer_silent:
             return
         window = open_stored(till, cards, due[start : start + place.window])
         charge_window(place, till, window, report)

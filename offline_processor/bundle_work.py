@@ -107,7 +107,7 @@ def expire_bundle(place: Workplace, bundle: BundleRecord, report: RunReport) -> 
 def charge_bundle(
     place: Workplace, till: Till, tables: Tables, bundle: BundleRecord, report: RunReport
 ) -> None:
-    """Charge the waiting orders of a bundle, a window at a time; stop when a whole window got no answer."""
+    """Charge the waiting orders of a bundle, a window at a time; stop when the line is gone, or a whole one silent."""
     batch_key = place.keystore.ring.batch_key(bytes.fromhex(bundle.batch_key or ""))
     if batch_key is None:
         return
@@ -153,8 +153,7 @@ def _charge_waiting(
         sent = outcomes[len(window.decided) :]
         if len(sent) == place.window and all(outcome.rule == NO_ANSWER for outcome in sent):
             report.acquirer_silent = True
-            return
-        if stops(place, report):
+        if stops(place, report) or report.acquirer_silent:
             return
 
 
@@ -163,6 +162,7 @@ def charge_window(place: Workplace, till: Till, window: OpenedWindow, report: Ru
     charged = charge(till, window, now=place.clock())
     report.add(charged.outcomes, {order.order_id: (order.amount, order.currency) for order in window.orders})
     report.add_operations(operations.send(till, window.cards, charged.owed, repeat=False, now=place.clock()))
+    report.acquirer_silent = report.acquirer_silent or charged.unsent > 0
     return charged.outcomes
 
 

@@ -124,7 +124,7 @@ def show(report: RunReport, ledger: Ledger) -> None:
         console.say("What waits, why, and what may be done: offline-processor cases")
     if report.acquirer_silent:
         console.warn(
-            "The acquirer gave no answer to a whole window: charging stopped. Run again when it does."
+            "The acquirer is not to be reached, or answers nothing: charging stopped. Run again when it does."
         )
 
 

@@ -21,6 +21,7 @@ from keys.screen import Screen, private_screen
 from offline_processor.acquirers.operator_page import KeyingPage
 from offline_processor.acquirers.operator_questions import answer, done_of, result_of, totals_of, void_of
 from offline_processor.acquirers.protocol import (
+    Answered,
     Authorisation,
     BatchAnswer,
     BatchTotals,
@@ -71,6 +72,11 @@ class OperatorAcquirer:
         """One order at a time is being keyed."""
         return 1
 
+    @property
+    def in_flight(self) -> int:
+        """The one."""
+        return 1
+
     def needs_card(self, verb: Verb) -> bool:
         """BIN and last four, by which a person finds an entry in the journal."""
         return verb is Verb.REVERSE
@@ -80,18 +86,19 @@ class OperatorAcquirer:
         with self._screen("Is the MOTO terminal ready?") as screen:
             return screen.confirm("Is it switched on, and does it show that it is online")
 
-    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
+    def authorise(self, asked: Iterator[Authorisation]) -> Answered:
         """Show each order once, then ask for the result."""
-        return [self._authorise(order, place, len(window)) for place, order in enumerate(window, 1)]
+        for place, order in enumerate(asked):
+            yield place, self._authorise(order)
 
-    def _authorise(self, order: Authorisation, place: int, of: int) -> Answer | None:
+    def _authorise(self, order: Authorisation) -> Answer | None:
         self._keyed += 1
         with self._screen("Keying an order") as screen:
             kind = "pre-authorisation" if order.only_reserves else "sale"
             screen.page(f"Next: order {self._keyed} of this run. Choose {kind}, card not present (MOTO).")
             screen.wait("When nobody else sees the screen and the terminal waits for the card")
             try:
-                page = self._page.lay_out(order, mark=screen.mark, place=place, of=of, seconds=self._seconds)
+                page = self._page.lay_out(order, mark=screen.mark, seconds=self._seconds)
                 screen.show_until_key(page, self._seconds)
             finally:
                 self._page.wipe()

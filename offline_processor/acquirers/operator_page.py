@@ -30,12 +30,12 @@ class KeyingPage:
         self._buffer = LockedBuffer(PAGE_LIMIT)
         self._used = 0
 
-    def lay_out(self, order: Authorisation, *, mark: str, place: int, of: int, seconds: int) -> memoryview:
+    def lay_out(self, order: Authorisation, *, mark: str, seconds: int) -> memoryview:
         """The page as a view of locked memory; it is good until ``wipe``."""
         self.wipe()
         card, sent = order.card, order.reference
         self._text(f"{mark}\n\n" if mark else "")
-        self._text(f"Order {short_form(sent.order_id)}, {place} of {of}. Key it into the terminal now:\n\n")
+        self._text(f"Order {short_form(sent.order_id)}. Key it into the terminal now:\n\n")
         self._text(f"  Amount         {money(sent.amount, sent.currency)}\n")
         self._text("  Card           ")
         self._digits(card.pan, grouped=True)

@@ -1,15 +1,15 @@
-"""What every acquirer driver offers to the charging: seven verbs, in windows.
+"""What every acquirer driver offers to the charging: seven verbs, authorisations as a stream and the rest in windows.
 
 Why here: the batch knows this protocol and no driver; a driver knows no ledger.
 Must not: offer a way to send an authorisation a second time.
 
-Every call takes a window and answers in its order. ``None`` stands for no answer: after an authorisation the caller
-reverses and never resends; a reversal, capture or refund is an advice, which the caller repeats until it is answered.
+``None`` stands for no answer: after an authorisation the caller reverses and never resends; a reversal, capture or
+refund is an advice, which the caller repeats until it is answered. Advices are answered in the order of their window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -102,6 +102,13 @@ class HandedOver(Enum):
     HANDED_OVER = "handed over"
 
 
+Heard = Generator[tuple[int, Answer | HandedOver | None], None, None]
+"""Places in a stream of authorisations (the first is 0), each with what was heard of it, as it comes."""
+
+Answered = Generator[tuple[int, Answer | None], None, None]
+"""The same of an acquirer that answers by itself."""
+
+
 class Verb(Enum):
     """The verbs whose messages may have to carry the card again."""
 
@@ -111,7 +118,10 @@ class Verb(Enum):
 
 
 class Acquirer(Protocol):
-    """A link to an acquirer. Drivers raise ``ProcessorError`` only before anything of a window was sent."""
+    """A link to an acquirer. Drivers raise ``ProcessorError`` only before anything of a window was sent.
+
+    Whatever the caller's stream raises goes through the driver, which sends nothing more.
+    """
 
     @property
     def is_simulator(self) -> bool:
@@ -123,6 +133,11 @@ class Acquirer(Protocol):
         """The most orders that may be in one window (an operator keys one at a time); None: as configured."""
         ...
 
+    @property
+    def in_flight(self) -> int | None:
+        """How many authorisations it fetches at a time and has unanswered at most; None: it fetches all of a window."""
+        ...
+
     def needs_card(self, verb: Verb) -> bool:
         """True when messages of this verb carry PAN and expiry again, so that the vault must keep them."""
         ...
@@ -131,8 +146,12 @@ class Acquirer(Protocol):
         """True when the other end answers."""
         ...
 
-    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | HandedOver | None]:
-        """Reserve; sent once, whatever happens."""
+    def authorise(self, asked: Iterator[Authorisation]) -> Heard:
+        """Reserve; each sent once, whatever happens, and never before it was fetched from ``asked``.
+
+        Each that was fetched is told of once. What is not fetched at the end was not sent: the line is gone. Closed
+        before its end, it hangs up.
+        """
         ...
 
     def capture(self, window: Sequence[Capture]) -> Sequence[Answer | HandedOver | None]:

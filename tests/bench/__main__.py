@@ -25,6 +25,13 @@ def _show_line(console: Console) -> None:
             f"{found.most:,.0f} (window/latency)",
             f"{found.rate / found.most:.2f} (aim {AIM_LINK})",
         )
+    for found in line.charging_figures():
+        table.add_row(
+            f"the whole charging over it, window {found.window}, {line.LATENCY_MS:.0f} ms",
+            f"{found.rate:,.0f}",
+            f"{found.most:,.0f} (window/latency)",
+            f"{found.rate / found.most:.2f} (aim {AIM_LINK})",
+        )
     table.add_row(
         f"window {line.WINDOWS[-1]}, a host that answers at once",
         f"{linked.at_once:,.0f}",

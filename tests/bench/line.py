@@ -1,4 +1,4 @@
-"""The acquirer's line: the link's rate against window/latency, and against bare encoding and decoding.
+"""The acquirer's line: the rates of link and charging against window/latency, and against bare encoding and decoding.
 
 At the link's other end is a small process that knows one message's layout and answers after a time, or at once: what it
 costs is not the link's. What the simulator, with its durable books, can answer at most is measured by itself.
@@ -27,15 +27,19 @@ import msgspec
 from keys.private.locked import LockedBuffer
 from offline_processor.acquirers.iso8583 import codec, messages, profile
 from offline_processor.acquirers.iso8583.acquirer_side import answered
-from offline_processor.acquirers.iso8583.driver import open_iso8583
+from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer, open_iso8583
 from offline_processor.acquirers.iso8583.mac import Algorithm, MacKey
 from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.attempts import charge
 from offline_processor.charging import Reference
 from offline_processor.config import AcquirerConfig
+from offline_processor.ledger import operations
+from offline_processor.stages import OrderState
 from tests.faults.sweep import scratch
 from tests.offline_processor.commands import profile_with
 from tests.offline_processor.line import simulator
 from tests.offline_processor.mac_keys import CHECKS, KEYS, key_file, mac_key
+from tests.offline_processor.till import at_the_till
 from tests.tools.known import ROOT
 from transfer.wire.card import CARD_SIZE, Card, CardView, decode_card, encode_card
 
@@ -105,12 +109,7 @@ def link_figures() -> LinkFigures:
     )
 
 
-def _authorise(address: str, one: CardView, *, window: int, mac: Algorithm | None = None) -> float:
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=scratch()) as folder:
-        return _authorised(address, one, window=window, mac=mac, folder=Path(folder))
-
-
-def _authorised(address: str, one: CardView, *, window: int, mac: Algorithm | None, folder: Path) -> float:
+def _open(address: str, window: int, folder: Path, mac: Algorithm | None = None) -> Iso8583Acquirer:
     config = AcquirerConfig(
         driver="iso8583",
         profile=str(profile_with(folder, answer=30, mac=mac)),
@@ -122,18 +121,53 @@ def _authorised(address: str, one: CardView, *, window: int, mac: Algorithm | No
         acquirer_id=_TERMS.acquirer_id,
         in_flight=window,
     )
+    return open_iso8583(config, now=lambda: int(time.time()), clock=time.monotonic, sleep=time.sleep)
+
+
+def _authorise(address: str, one: CardView, *, window: int, mac: Algorithm | None = None) -> float:
     at = int(time.time())
     asked = [Authorisation(reference=_reference(number, at), card=one) for number in range(MESSAGES)]
-    now, sleep = lambda: at, time.sleep
-    with closing(open_iso8583(config, now=now, clock=time.monotonic, sleep=sleep)) as acquirer:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=scratch()) as folder,
+        closing(_open(address, window, Path(folder), mac)) as acquirer,
+    ):
         started = time.perf_counter()
         approved = 0
         for start in range(0, MESSAGES, COMMIT):
-            answers = acquirer.authorise(asked[start : start + COMMIT])
-            approved += sum(answer is not None and answer.code == "00" for answer in answers)
+            answers = acquirer.authorise(iter(asked[start : start + COMMIT]))
+            approved += sum(answer is not None and answer.code == "00" for _, answer in answers)
         spent = time.perf_counter() - started
     if approved != MESSAGES:
         raise RuntimeError(f"{MESSAGES - approved} messages had no answer")
+    return MESSAGES / spent
+
+
+def charging_figures() -> list[Figure]:
+    """Orders by the real charging over the link: intents and outcomes durable in a ledger on this disk."""
+    figures = []
+    with bare_host(latency=LATENCY_MS / 1000) as address:
+        for window in WINDOWS:
+            rate = sorted(_charge(address, window=window) for _ in range(3))[1]
+            figures.append(Figure(window=window, rate=rate, most=window / (LATENCY_MS / 1000)))
+    return figures
+
+
+def _charge(address: str, *, window: int) -> float:
+    now, spent, paid = int(time.time()), 0.0, 0
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        closing(_open(address, window, Path(folder))) as acquirer,
+        at_the_till(Path(folder), acquirer, count=MESSAGES, window=COMMIT, now=now) as desk,
+    ):
+        while (opened := desk.window()).ready:
+            started = time.perf_counter()
+            charged = charge(desk.till, opened, now=now)
+            spent += time.perf_counter() - started
+            paid += sum(outcome.state is OrderState.PAID for outcome in charged.outcomes)
+            with desk.ledger.atomic():  # as if taken: what is owed now is not of this figure
+                operations.accepted(desk.ledger, [(item, "00") for item in charged.owed], now=now)
+    if paid != MESSAGES:
+        raise RuntimeError(f"{MESSAGES - paid} orders were not paid")
     return MESSAGES / spent
 
 

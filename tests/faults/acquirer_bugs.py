@@ -7,7 +7,7 @@ Must not: change a file of the code, or be noticed while nothing breaks.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,16 +34,21 @@ class _Around:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def _noted(self, asked: Iterator[Any], fetched: list[Any]) -> Iterator[Any]:
+        for one in asked:
+            fetched.append(one)
+            yield one
+
 
 class _Resending(_Around):
-    def authorise(self, window: Sequence[Any]) -> list[Any]:
-        answers = list(self._inner.authorise(window))
-        silent = [place for place, answer in enumerate(answers) if answer is None]
+    def authorise(self, asked: Iterator[Any]) -> Iterator[Any]:
+        fetched: list[Any] = []
+        answers = dict(self._inner.authorise(self._noted(asked, fetched)))
+        silent = [place for place, answer in answers.items() if answer is None]
         if silent:
-            again = self._inner.authorise([window[place] for place in silent])
-            for place, answer in zip(silent, again, strict=True):
-                answers[place] = answer
-        return answers
+            again = self._inner.authorise(fetched[place] for place in silent)
+            answers |= {silent[place]: answer for place, answer in again}
+        yield from answers.items()
 
 
 class _NotReversing(_Around):
@@ -76,15 +81,17 @@ class _GivingUpCaptures(_Around):
 
 
 class _SilenceIsADecline(_Around):
-    def authorise(self, window: Sequence[Any]) -> list[Any]:
-        answers = self._inner.authorise(window)
-        return [answer or replace(_done(one), code="05") for one, answer in zip(window, answers, strict=True)]
+    def authorise(self, asked: Iterator[Any]) -> Iterator[Any]:
+        fetched: list[Any] = []
+        for place, answer in self._inner.authorise(self._noted(asked, fetched)):
+            yield place, answer or replace(_done(fetched[place]), code="05")
 
 
 class _SilenceIsAnApproval(_Around):
-    def authorise(self, window: Sequence[Any]) -> list[Any]:
-        answers = self._inner.authorise(window)
-        return [answer or _done(one) for one, answer in zip(window, answers, strict=True)]
+    def authorise(self, asked: Iterator[Any]) -> Iterator[Any]:
+        fetched: list[Any] = []
+        for place, answer in self._inner.authorise(self._noted(asked, fetched)):
+            yield place, answer or _done(fetched[place])
 
 
 def _done(sent: Any) -> Answer:

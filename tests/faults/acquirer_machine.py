@@ -29,6 +29,7 @@ from transfer.wire.card import Card
 
 _ORDERS_A_BUNDLE = 500
 _WINDOW = 50
+_IN_FLIGHT = 8
 _ANSWER = 0.3
 """After so many seconds the acquirer's answer has not come."""
 _PATIENCE = 120.0
@@ -39,6 +40,7 @@ _OPEN = (
     "SELECT count(*) FROM orders WHERE state IN ('held', 'screened')",
     "SELECT count(*) FROM live_attempt WHERE state NOT IN ('approved', 'manual')",
 )
+_INTENTS = "SELECT count(*) FROM live_attempt WHERE state = 'intent'"
 _DECLINED, _LOST = b"0002", b"0341"
 
 
@@ -55,6 +57,7 @@ class Machine:
     said: list[bytes] = field(default_factory=list)
     runs: int = 0
     kills: int = 0
+    most_unknown: int = 0
 
     @property
     def books(self) -> Path:
@@ -102,6 +105,12 @@ class Machine:
         self.runs += 1
         self.said.append(log.read_bytes())
         return process.returncode
+
+    def too_many_unknown(self) -> list[str]:
+        """After a kill: more attempts without an outcome than RULES.md allows."""
+        ((intents,),) = rows(self.ledger, _INTENTS) if self.ledger.exists() else [(0,)]
+        self.most_unknown = max(self.most_unknown, intents)
+        return [f"{intents} attempts without an outcome"] if intents > 3 * _IN_FLIGHT else []
 
     def seen(self) -> int:
         """How many messages the acquirer has booked."""
@@ -157,7 +166,9 @@ def machine(
     known = Cards(cvv_of={card.pan: card.cvv for card in cards})
     with simulator(folder / "acquirer.db", "--late", str(_ANSWER * 2), "--seed", str(seed)) as line:
         line.faults(*faults)
-        config = over_the_line(configure(shop, window=_WINDOW), line.address, answer=_ANSWER)
+        config = over_the_line(
+            configure(shop, window=_WINDOW), line.address, answer=_ANSWER, in_flight=_IN_FLIGHT
+        )
         yield Machine(shop=shop, config=config, line=line, cards=known, orders=orders, bug=bug)
 
 

@@ -160,13 +160,13 @@ def _no_intent(patch: Patch) -> None:
                 books, [item.order for item in ready], epoch=till.epoch, now=now
             )
             orders.settle(books, window.decided, now=now)
-        pairs = list(zip(ready, references, strict=True))
-        answers = till.acquirer.authorise(
-            [Authorisation(reference=sent, card=item.card) for item, sent in pairs]
+        pairs = zip(ready, references, strict=True)
+        heard = dict(
+            till.acquirer.authorise(Authorisation(reference=sent, card=item.card) for item, sent in pairs)
         )
-        intents = [orders.Intent(reference=sent, card="", vault=b"", vault_until=now) for _, sent in pairs]
+        intents = [orders.Intent(reference=sent, card="", vault=b"", vault_until=now) for sent in references]
         window.cards.wipe()
-        found = [outcome_of(sent, answer) for sent, answer in zip(references, answers, strict=True)]
+        found = [outcome_of(sent, heard.get(place)) for place, sent in enumerate(references)]
         outcomes = [outcome.settled for outcome in found]
         with books.atomic():
             orders.record_intents(books, intents, now=now)
@@ -179,7 +179,7 @@ def _no_intent(patch: Patch) -> None:
                 if outcome.settled.state is OrderState.PAID
             ]
             owed = operations.owe(books, taken, now=now)
-        return attempts.Charged(outcomes=[*window.decided, *outcomes], owed=owed)
+        return attempts.Charged(outcomes=[*window.decided, *outcomes], owed=owed, unsent=0)
 
     for module in (attempts, bundle_work):
         patch.setattr(module, "charge", charge)

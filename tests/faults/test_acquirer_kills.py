@@ -55,6 +55,8 @@ def killed_and_drained(
         else:
             goal = before + chance.randrange(1, reach)
             code = played.run(strike=partial(_has_seen, played, goal))
+        if unknown := played.too_many_unknown():
+            return unknown
         if code >= 0 and code not in (0, 3, 5):
             return [f"a run ended with {code}: {played.said[-1][-1500:].decode('utf-8', 'replace')}"]
         if code >= 0 and played.seen() == before:
@@ -91,6 +93,7 @@ def figures_of(played: Machine, found: Judgement) -> str:
     states = dict(rows(played.ledger, "SELECT state, count(*) FROM orders GROUP BY state"))
     return (
         f"{played.orders} orders, {played.kills} kills in {played.runs} runs, {faults} faults on the line;"
+        f" without an outcome {played.most_unknown} at most;"
         f" messages {dict(kinds)}; approvals that stand {standing}, ledger {states};"
         f" charged twice {len(found.twice)}, sent again {len(found.resent) + len(found.unreversed_first)},"
         f" charged and unrecorded {len(found.unrecorded)}, amounts {len(found.amounts)}, open {len(found.unsettled)}"

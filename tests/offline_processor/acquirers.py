@@ -7,11 +7,12 @@ Must not: book anything itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from offline_processor.acquirers.protocol import (
+    Answered,
     Authorisation,
     BatchAnswer,
     BatchTotals,
@@ -55,8 +56,9 @@ class BadLine:
     def __post_init__(self) -> None:
         self._acquirer = SimulatedAcquirer(self.path)
 
-    def authorise(self, window: Sequence[Authorisation]) -> Answers:
-        return self.authorising(self._acquirer.authorise(window))
+    def authorise(self, asked: Iterator[Authorisation]) -> Answered:
+        answers = [answer for _, answer in self._acquirer.authorise(asked)]
+        yield from enumerate(self.authorising(answers))
 
     def reverse(self, window: Sequence[Reversal]) -> Answers:
         return self.reversing(self._acquirer.reverse(window))
@@ -82,6 +84,10 @@ class BadLine:
 
     @property
     def window(self) -> None:
+        return None
+
+    @property
+    def in_flight(self) -> None:
         return None
 
     def close(self) -> None:

@@ -31,14 +31,15 @@ def main() -> None:
         LEAKED.append(bytes(slots.view[:CARD_SIZE]))
     places = range(0, slots.size, CARD_SIZE)
     with closing(Ledger(Path(path))) as ledger, closing(driver(ledger, bytes.fromhex(key))) as acquirer:
-        acquirer.authorise(
-            [
-                Authorisation(
-                    reference=reference(number), card=decode_card(slots.view[place : place + CARD_SIZE])
-                )
-                for number, place in enumerate(places, 1)
-            ]
-        )
+        asked = [
+            Authorisation(
+                reference=reference(number), card=decode_card(slots.view[place : place + CARD_SIZE])
+            )
+            for number, place in enumerate(places, 1)
+        ]
+        heard = list(acquirer.authorise(iter(asked)))
+        if [place for place, _ in heard] != list(range(len(asked))):
+            raise RuntimeError("not every card was handed over")
     slots.close()
     zero_stack()
     dump(memory, maps, Path(dumped))

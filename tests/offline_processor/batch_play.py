@@ -71,7 +71,7 @@ def hand_over(acquirer: BatchFileAcquirer, numbers: Sequence[int]) -> Sequence[A
                 currency="EUR",
             )
             window.append(Authorisation(reference=reference(number), card=decode_card(view)))
-        return acquirer.authorise(window)
+        return [answer for _, answer in acquirer.authorise(iter(window))]
 
 
 def reversal(number: int) -> Reversal:

@@ -86,6 +86,7 @@ def over_the_line(
     profile: str = "ascii-1987",
     authority: Path | None = None,
     mac: Algorithm | None = None,
+    in_flight: int = 32,
 ) -> Path:
     """The same configuration, with an ISO 8583 line to that address in place of the acquirer in the process.
 
@@ -98,7 +99,8 @@ def over_the_line(
     before, _, _ = config.read_text().partition("[acquirer]")
     config.write_text(
         f'{before}[acquirer]\ndriver = "iso8583"\nprofile = "{own}"\naddress = "{address}"\n'
-        f'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n{more}'
+        f'terminal = "SHOP0001"\nmerchant = "RECORDSTORE0001"\nacquirer_id = "000001"\n'
+        f"in_flight = {in_flight}\n{more}"
     )
     return config
 

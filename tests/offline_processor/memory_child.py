@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from keys.private.locked import LockedBuffer
 from offline_processor import cli
 from offline_processor.acquirers.iso8583.mac import Algorithm, MacKey
-from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.acquirers.protocol import Answered, Authorisation
 from offline_processor.cards import CardTable
-from offline_processor.charging import Answer
 from tests.keys.memory_child import dump
 from tests.offline_processor.simulated import SimulatedAcquirer
 from transfer.wire.card import CardView
@@ -53,17 +52,18 @@ def leak_the_lines_key() -> None:
 def fail_at_the_second_window() -> None:
     """The acquirer raises, and opening is slow enough that the other thread is in the middle of a window then."""
     rightly_open, rightly_authorise = CardTable.open, SimulatedAcquirer.authorise
-    windows = []
+    windows: list[Iterator[Authorisation]] = []
 
     def slowly(table: CardTable, *arguments: object) -> CardView | str:
         time.sleep(0.004)
         return rightly_open(table, *arguments)  # type: ignore[arg-type]
 
-    def failing(acquirer: SimulatedAcquirer, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
-        windows.append(len(window))
+    def failing(acquirer: SimulatedAcquirer, asked: Iterator[Authorisation]) -> Answered:
+        windows.append(asked)
         if len(windows) > 1:
+            next(asked)
             raise RuntimeError("the line is cut")
-        return rightly_authorise(acquirer, window)
+        yield from rightly_authorise(acquirer, asked)
 
     CardTable.open = slowly  # type: ignore[assignment, method-assign]
     SimulatedAcquirer.authorise = failing  # type: ignore[assignment, method-assign]

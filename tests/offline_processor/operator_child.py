@@ -54,18 +54,15 @@ def act(driver: OperatorAcquirer, verb: str, slots: LockedBuffer) -> list[object
     views = [slots.view[start : start + CARD_SIZE] for start in range(0, count * CARD_SIZE, CARD_SIZE)]
     match verb:
         case "authorise":
-            answers: list[object] = []
-            for number, view in enumerate(views, 1):
-                answers += driver.authorise(
-                    [
-                        Authorisation(
-                            reference=reference(number),
-                            card=decode_card(view),
-                            only_reserves=sys.argv[1] == "dispatch",
-                        )
-                    ]
+            asked = (
+                Authorisation(
+                    reference=reference(number),
+                    card=decode_card(view),
+                    only_reserves=sys.argv[1] == "dispatch",
                 )
-            return answers
+                for number, view in enumerate(views, 1)
+            )
+            return [answer for _, answer in driver.authorise(asked)]
         case "reverse":
             return list(driver.reverse([advice(Reversal, 1)]))  # type: ignore[list-item]
         case "capture":

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import pytest
 from offline_processor.acquirers.batch_file import answering
 from offline_processor.acquirers.batch_file.answering import PUBLIC_KEY, SIGNING_PUBLIC
 from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
-from offline_processor.acquirers.protocol import Authorisation
+from offline_processor.acquirers.protocol import Authorisation, Heard
 from offline_processor.batch import run
 from tests.offline_processor.commands import configure, processor
 from tests.offline_processor.desk import Desk, desk
@@ -55,8 +55,8 @@ class PowerCutError(Exception):
 class CutAfter(BatchFileAcquirer):
     """The records are durable, and then the machine stops: the run never notes that it handed them over."""
 
-    def authorise(self, window: Sequence[Authorisation]) -> Any:
-        super().authorise(window)
+    def authorise(self, asked: Iterator[Authorisation]) -> Heard:
+        yield from list(super().authorise(asked))[:0]
         raise PowerCutError
 
 

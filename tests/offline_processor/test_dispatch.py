@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline_processor import dispatch, duties, operations
-from offline_processor.acquirers.protocol import Acquirer, Authorisation, Capture, Refund, Reversal, Verb
+from offline_processor.acquirers.protocol import (
+    Acquirer,
+    Answered,
+    Authorisation,
+    Capture,
+    Refund,
+    Reversal,
+    Verb,
+)
 from offline_processor.attempts import Till
 from offline_processor.batch import run
 from offline_processor.cards import CardTable
@@ -407,15 +415,16 @@ def test_card_whose_capture_is_never_answered_is_erased_at_its_deadline(shop: Sh
 
 
 def test_pre_order_is_only_reserved_though_all_else_is_taken_at_once(shop: Shop) -> None:
-    asked: list[tuple[bool, bool]] = []
+    seen: list[tuple[bool, bool]] = []
 
     class Watched(SimulatedAcquirer):
-        def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
-            asked.extend((one.only_reserves, False) for one in window)
-            return super().authorise(window)
+        def authorise(self, asked: Iterator[Authorisation]) -> Answered:
+            window = list(asked)
+            seen.extend((one.only_reserves, False) for one in window)
+            yield from super().authorise(iter(window))
 
         def capture(self, window: Sequence[Capture]) -> Sequence[Answer | None]:
-            asked.extend((False, one.at_once) for one in window)
+            seen.extend((False, one.at_once) for one in window)
             return super().capture(window)
 
     keys, order = shop.keys_for(), an_order(1)
@@ -423,7 +432,7 @@ def test_pre_order_is_only_reserved_though_all_else_is_taken_at_once(shop: Shop)
     release = ChargingConfig(preorders={order.items[0].sku: today + timedelta(days=3)})
     shop.bundle([shop.seal(0, keys=keys), shop.seal(1, keys=keys, order=order)])
     run_with(shop, release, Watched(shop.books))
-    assert asked == [(False, False), (True, False), (False, True)]
+    assert seen == [(False, False), (True, False), (False, True)]
     assert (shop.state(0)[0], shop.state(1)[0]) == ("paid", "authorised")
 
 

@@ -62,9 +62,18 @@ class Caller:
     driver: Iso8583Acquirer
     link: Link
     pauses: list[float] = field(default_factory=list)
+    fetched: int = 0
 
     def authorise(self, *numbers: int) -> list[Answer | None]:
-        return list(self.driver.authorise([authorisation(number) for number in numbers]))
+        self.fetched = 0
+        heard = list(self.driver.authorise(self._fetched(numbers)))
+        assert sorted(place for place, _ in heard) == list(range(self.fetched))  # each is told of once
+        return [dict(heard).get(place) for place in range(len(numbers))]
+
+    def _fetched(self, numbers: Sequence[int]) -> Iterator[Authorisation]:
+        for number in numbers:
+            self.fetched += 1
+            yield authorisation(number)
 
     def reverse(self, *numbers: int) -> list[Answer | None]:
         return list(self.driver.reverse([reversal(number) for number in numbers]))
@@ -138,6 +147,11 @@ def reversal(number: int) -> Reversal:
     return replace(
         REVERSAL, reference=own, original=original.reference, card=original.card, operation=f"{number:032x}"
     )
+
+
+def answers_of(driver: Iso8583Acquirer, numbers: Sequence[int]) -> list[Answer | None]:
+    heard = dict(driver.authorise(authorisation(number) for number in numbers))
+    return [heard[place] for place in range(len(numbers))]
 
 
 def codes(answers: Sequence[Answer | None]) -> list[str | None]:
@@ -358,7 +372,7 @@ def test_host_that_repeats_the_card_is_read_without_it() -> None:
         peer.until_hung_up()
 
     with played(signed_on(parrot)) as (_, ours):
-        (reply,) = ours.link.ask([request(1)])
+        reply = ours.link.ask_one(request(1))
         assert reply is not None
         assert (reply.message.fields[2], reply.message.fields[14]) == ("0" * 16, "0000")
         assert PAN.decode() not in repr(reply.message.fields)
@@ -475,9 +489,12 @@ def test_after_a_cut_it_comes_back_with_growing_pauses_and_then_gives_up() -> No
             assert codes(ours.authorise(1)) == ["00"]
             host.stop_listening()
             assert codes(ours.authorise(2, 3)) == [None, None]
+            assert ours.fetched <= 2  # the second while the first was on its way, or nothing at all
             assert ours.pauses == [0.2 * 2**number for number in range(len(ours.pauses))]
             assert len(ours.pauses) in (ATTEMPTS - 1, ATTEMPTS)
             assert not ours.driver.echo()
+            assert codes(ours.authorise(4, 5)) == [None, None]
+            assert ours.fetched == 0  # so that no order has an intent which nobody could have seen
         assert host.seen("0100") in (["000001"], ["000001", "000002"])
 
 

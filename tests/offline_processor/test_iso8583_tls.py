@@ -21,7 +21,7 @@ from tests.offline_processor.test_iso8583_link import (
     ASCII,
     PATIENT,
     SOON,
-    authorisation,
+    answers_of,
     caller,
     codes,
     opened,
@@ -198,7 +198,7 @@ def test_driver_speaks_tls_by_its_configuration(tmp_path: Path, trusted: Authori
             tls_authority=trusted.pem,
             tls_name=NAME,
         )()
-        assert codes(acquirer.authorise([authorisation(1)])) == ["00"]
+        assert codes(answers_of(acquirer, [1])) == ["00"]
         acquirer.close()
 
 

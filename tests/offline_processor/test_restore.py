@@ -21,7 +21,7 @@ import pytest
 from keys.errors import KeysError
 from keys.private.unseal import generate_sealing_key
 from offline_processor import batch, dispatch, reconciliation
-from offline_processor.acquirers.protocol import HandedOver
+from offline_processor.acquirers.protocol import HandedOver, Heard
 from offline_processor.acquirers.report import ReportKind, ReportLine, ReportOutcome
 from offline_processor.charging import SecurityCode
 from offline_processor.config import ChargingConfig
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_processor.acquirers.protocol import Authorisation, Reversal
-    from offline_processor.charging import Answer
     from offline_processor.reconciliation import Reconciled
 
 HELD, BEFORE, CHARGED, DECLINED, UNKNOWN, LATE = 0, 1, (2, 3), 4, 5, (6, 7)
@@ -358,9 +357,9 @@ class Unreached(BadLine):
 
     handed_over = False
 
-    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | HandedOver | None]:  # type: ignore[override]
-        super().authorise(window)
-        return [HandedOver.HANDED_OVER if self.handed_over else None for _ in window]
+    def authorise(self, asked: Iterator[Authorisation]) -> Heard:  # type: ignore[override]
+        for place, _ in super().authorise(asked):
+            yield place, HandedOver.HANDED_OVER if self.handed_over else None
 
     def reverse(self, window: Sequence[Reversal]) -> Sequence[None]:
         return [None] * len(window)

@@ -64,7 +64,8 @@ def authorise(acquirer: SimulatedAcquirer, sent: Reference, pan: bytes = VISA) -
     )
     with LockedBuffer(CARD_SIZE) as slot:
         slot.copy_from(bytes(plaintext))
-        (answer,) = acquirer.authorise([Authorisation(reference=sent, card=decode_card(slot.view))])
+        asked = Authorisation(reference=sent, card=decode_card(slot.view))
+        ((_, answer),) = acquirer.authorise(iter([asked]))
     return None if answer is None else answer.code
 
 

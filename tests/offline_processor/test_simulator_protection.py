@@ -20,7 +20,7 @@ from tests.offline_processor.certificates import Authority, authority
 from tests.offline_processor.commands import here, profile_with
 from tests.offline_processor.line import Line, simulator
 from tests.offline_processor.mac_keys import CHECKS, KEYS, key_file, mac_key
-from tests.offline_processor.test_iso8583_link import authorisation, codes, reversal
+from tests.offline_processor.test_iso8583_link import answers_of, codes, reversal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_the_whole_protection_is_rehearsed(rehearsal: Rehearsal) -> None:
     rehearsal.line.faults()
     with rehearsal.opened(connections=2) as acquirer:
         assert acquirer.is_simulator
-        assert codes(acquirer.authorise([authorisation(number) for number in range(1, 101)])) == ["00"] * 100
+        assert codes(answers_of(acquirer, range(1, 101))) == ["00"] * 100
         assert codes(acquirer.reverse([reversal(number) for number in range(1, 51)])) == ["00"] * 50
         assert acquirer.echo()
     asked = [one for one in read_books(rehearsal.line.books) if one.kind == "authorisation"]
@@ -103,7 +103,7 @@ def test_the_whole_protection_is_rehearsed(rehearsal: Rehearsal) -> None:
 def test_wrong_mac_is_no_answer_and_is_reversed(rehearsal: Rehearsal) -> None:
     rehearsal.line.faults("wrong-mac@authorisation/2:1", "wrong-mac@reversal:1")
     with rehearsal.opened() as acquirer:
-        answers = codes(acquirer.authorise([authorisation(number) for number in (201, 202)]))
+        answers = codes(answers_of(acquirer, (201, 202)))
         assert answers == ["00", None]
         undone = replace(reversal(202), keep=0)
         assert codes(acquirer.reverse([undone])) == [None]
@@ -117,7 +117,7 @@ def test_wrong_mac_is_no_answer_and_is_reversed(rehearsal: Rehearsal) -> None:
 def test_echo_of_the_hosts_own_disturbs_nothing(rehearsal: Rehearsal) -> None:
     rehearsal.line.faults("host-echo@authorisation", "host-echo@reversal")
     with rehearsal.opened() as acquirer:
-        assert codes(acquirer.authorise([authorisation(number) for number in range(301, 361)])) == ["00"] * 60
+        assert codes(answers_of(acquirer, range(301, 361))) == ["00"] * 60
         assert codes(acquirer.reverse([reversal(number) for number in range(301, 311)])) == ["00"] * 10
         exchange = acquirer._link._connections[0].exchange
         assert (exchange.strangers, exchange.duplicates) == (0, 0)

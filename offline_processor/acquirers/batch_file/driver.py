@@ -13,7 +13,7 @@ A reversal of an authorisation that is in no file of ours goes out as a record t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from offline_processor.acquirers.batch_file.authorisations import RecordBuffer, Request
@@ -25,6 +25,7 @@ from offline_processor.acquirers.protocol import (
     BatchTotals,
     Capture,
     HandedOver,
+    Heard,
     Refund,
     Reversal,
     Verb,
@@ -60,6 +61,11 @@ class BatchFileAcquirer:
         """As configured."""
         return
 
+    @property
+    def in_flight(self) -> None:
+        """A window's records become durable together."""
+        return
+
     def needs_card(self, verb: Verb) -> bool:  # noqa: ARG002  the same for all
         """What follows an authorisation goes by reference."""
         return False
@@ -68,17 +74,17 @@ class BatchFileAcquirer:
         """A file needs no line."""
         return True
 
-    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | HandedOver | None]:
+    def authorise(self, asked: Iterator[Authorisation]) -> Heard:
         """Make the window's records durable; their boxes are sealed before the transaction begins."""
         file = batch_files.open_file(self._ledger)
         records = [
             self._boxed(Request.of(Kind.AUTHORISE, file, item.reference), item.reference, item.card)
-            for item in window
+            for item in asked
         ]
         now = self._clock()
         with self._ledger.atomic():
             batch_files.hand_over(self._ledger, records, now=now)
-        return [_HANDED] * len(window)
+        yield from ((place, _HANDED) for place in range(len(records)))
 
     def capture(self, window: Sequence[Capture]) -> Sequence[Answer | HandedOver | None]:
         """Records of the next file."""

@@ -6,7 +6,8 @@ Must not: see a card's digits, send again what may have been sent, or take a bro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -21,6 +22,7 @@ from offline_processor.acquirers.iso8583.profile import Profile, load
 from offline_processor.acquirers.iso8583.protection import mac_of, tls_of
 from offline_processor.acquirers.protocol import (
     Advice,
+    Answered,
     Authorisation,
     BatchAnswer,
     BatchTotals,
@@ -58,22 +60,19 @@ class Iso8583Acquirer:
         """True when the other end answers an 0800."""
         return self._link.echo()
 
-    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
+    @property
+    def in_flight(self) -> int:
+        """As configured, over all connections."""
+        return self._link.in_flight
+
+    def authorise(self, asked: Iterator[Authorisation]) -> Answered:
         """0100; a card without security code goes without its element."""
-        asked = [
-            Request(
-                message=messages.authorisation(
-                    self._profile,
-                    self._terms,
-                    one.reference,
-                    pan_digits=len(one.card.pan),
-                    cvv_digits=len(one.card.cvv),
-                ),
-                card=one.card,
-            )
-            for one in window
-        ]
-        return self._answers(asked, [one.reference for one in window])
+        yield from self._answers((self._authorisation(one), one.reference) for one in asked)
+
+    def _authorisation(self, one: Authorisation) -> Request:
+        digits = {"pan_digits": len(one.card.pan), "cvv_digits": len(one.card.cvv)}
+        message = messages.authorisation(self._profile, self._terms, one.reference, **digits)
+        return Request(message=message, card=one.card)
 
     def capture(self, window: Sequence[Capture]) -> Sequence[Answer | None]:
         """0220 or 0221."""
@@ -91,7 +90,7 @@ class Iso8583Acquirer:
         """0500; None when it was not answered, NOT_COMPARED where the profile's host takes no totals."""
         if not self._profile.totals:
             return BatchAnswer.NOT_COMPARED
-        (reply,) = self._link.ask([Request(message=messages.totals(self._profile, self._terms, totals))])
+        reply = self._link.ask_one(Request(message=messages.totals(self._profile, self._terms, totals)))
         return None if reply is None or reply.late else messages.batch_answer(self._profile, reply.message)
 
     def close(self) -> None:
@@ -101,22 +100,29 @@ class Iso8583Acquirer:
     def _advise(
         self, verb: Verb, window: Sequence[_A], message: Callable[..., Message]
     ) -> Sequence[Answer | None]:
-        asked = []
+        asked: list[tuple[Request, Reference]] = []
         for one in window:
             card = one.card if self.needs_card(verb) else None
             digits = len(card.pan) if card is not None else 0
             written = message(self._profile, self._terms, one, pan_digits=digits)
-            asked.append(Request(message=written, card=card))
-        return self._answers(asked, [one.reference for one in window])
+            asked.append((Request(message=written, card=card), one.reference))
+        answers = dict(self._answers(asked))
+        return [answers.get(place) for place in range(len(window))]
 
-    def _answers(self, asked: Sequence[Request], sent: Sequence[Reference]) -> list[Answer | None]:
-        replies = self._link.ask(asked)
-        return [
-            None if reply is None else self._answer(request.message, reply, reference)
-            for request, reply, reference in zip(asked, replies, sent, strict=True)
-        ]
+    def _answers(self, asked: Iterable[tuple[Request, Reference]]) -> Answered:
+        """The answers as they come, each with its request's place."""
+        fetched: list[tuple[Message, Reference]] = []
 
-    def _answer(self, request: Message, reply: Reply, sent: Reference) -> Answer | None:
+        def requests() -> Iterator[Request]:
+            for request, sent in asked:
+                fetched.append((request.message, sent))
+                yield request
+
+        with closing(self._link.ask(requests())) as replies:
+            for place, reply in replies:
+                yield place, None if reply is None else self._answer(*fetched[place], reply)
+
+    def _answer(self, request: Message, sent: Reference, reply: Reply) -> Answer | None:
         try:
             answer = messages.answer(self._profile, request, reply.message, sent=sent)
         except ProcessorError:

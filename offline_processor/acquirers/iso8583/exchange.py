@@ -86,6 +86,11 @@ class Exchange:
         return len(self._asked) - self._timed_out
 
     @property
+    def unanswered(self) -> list[int]:
+        """The tickets of all that was not answered, in time or late."""
+        return [one.ticket for one in self._asked.values()]
+
+    @property
     def settled(self) -> bool:
         """True when every request was answered."""
         return not self._asked

@@ -4,15 +4,17 @@ Why here: which of many requests goes over which connection, and what is known o
 Must not: send an authorisation again, or go on with another kind of host than the one it signed on to first.
 
 A request of which a byte was sent and no answer came is answered by None: the caller reverses. One of which nothing was
-sent goes over the next connection, unless none can be had.
+sent goes over the next connection, unless none can be had. Requests are fetched from the caller as many at a time as
+may be unanswered, once all before them are on their way: what he makes durable for them, he does while these are away.
 """
 
 from __future__ import annotations
 
 import selectors
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from keys.private.locked import zero_stack
@@ -56,6 +58,41 @@ class Settings:
     mac: MacKey | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """One call of ``ask``: what is to be fetched (none ``more``: nothing), to be sent, open, and what came of it.
+
+    ``first`` is the ticket of the first request; no ticket of one course is ever one of another.
+    """
+
+    source: Iterator[Request]
+    first: int
+    fetched: int = 0
+    more: bool = True
+    todo: deque[int] = field(default_factory=deque)
+    open: dict[int, Request] = field(default_factory=dict)
+    came: list[tuple[int, Reply | None]] = field(default_factory=list)
+
+    def fetch(self, count: int) -> None:
+        """The next requests of the source, which may take its time."""
+        for request in islice(self.source, count):
+            ticket = self.first + self.fetched
+            self.open[ticket] = request
+            self.todo.append(ticket)
+            self.fetched += 1
+        self.more = len(self.todo) == count
+
+    def over(self, ticket: int, reply: Reply | None) -> None:
+        """Note what came of a request; never an answer to the place of another."""
+        if self.open.pop(ticket, None) is not None:
+            self.came.append((ticket - self.first, reply))
+
+    def news(self) -> list[tuple[int, Reply | None]]:
+        """What came since this was asked last."""
+        came, self.came = self.came, []
+        return came
+
+
 class Link:
     """Signed-on connections to one acquirer. Opening it signs on; ``ACQUIRER-UNREACHABLE``, ``ACQUIRER-SIGN-ON``."""
 
@@ -83,24 +120,35 @@ class Link:
         """What the other end said of itself at sign-on."""
         return bool(self._simulator)
 
-    def ask(self, window: Sequence[Request]) -> list[Reply | None]:
-        """Send each once; the answers in the window's order, None for no answer.
+    @property
+    def in_flight(self) -> int:
+        """So many are fetched at a time, and unanswered at most."""
+        return self._settings.in_flight
 
-        Raises only before anything was sent, or when the caller has a bug.
+    def ask(self, requests: Iterator[Request]) -> Generator[tuple[int, Reply | None], None, None]:
+        """Send each once; each one's place with its answer as it comes, None for no answer.
+
+        What is not fetched was not sent: no connection can be had. Raises by itself only before anything was sent,
+        or when the caller has a bug; whatever ``requests`` raises goes through. After that, or closed before its end,
+        the link has hung up.
         """
         try:
-            return self._ask(window)
+            yield from self._ask(_Course(source=requests, first=self._first))
         except BaseException:
             self._hang_up()  # what is unanswered must not be taken for the answer to anything that comes after
             raise
         finally:
             zero_stack()
 
+    def ask_one(self, request: Request) -> Reply | None:
+        """The answer to one; None for none."""
+        return dict(self.ask(iter([request]))).get(0)
+
     def echo(self) -> bool:
         """True when the other end answers."""
         settings = self._settings
         message = messages.echo(settings.profile, settings.terms, self._next_stan(), settings.now())
-        (reply,) = self.ask([Request(message=message)])
+        reply = self.ask_one(Request(message=message))
         return reply is not None and not reply.late
 
     def close(self) -> None:
@@ -112,25 +160,25 @@ class Link:
         if self._settings.mac is not None:
             self._settings.mac.close()
 
-    def _ask(self, window: Sequence[Request]) -> list[Reply | None]:
-        replies: list[Reply | None] = [None] * len(window)
-        todo: deque[int] = deque()
-        self._turn(todo, replies, wait=0.0)  # what came since the last window: hang-ups, strangers
+    def _ask(self, course: _Course) -> Generator[tuple[int, Reply | None], None, None]:
+        self._turn(course, wait=0.0)  # what came since the last window: hang-ups, strangers
         self._failures = 0
-        todo.extend(range(self._first, self._first + len(window)))
         if self._connections:
             self._connect_others()
-        while todo or self._waiting():
+        while course.more or course.todo or self._waiting():
             if not self._usable() and not self._waiting():
                 self._hang_up()
                 if not self._connect_again():
                     break
-            self._fill(todo, window)
-            self._turn(todo, replies)
+            self._fill(course)
+            self._turn(course)
+            yield from course.news()
         for connection in [one for one in self._connections if one.stopped]:
             self._drop(connection)
-        self._first += len(window)  # no ticket of one window is ever one of another
-        return replies
+        self._first += course.fetched
+        for ticket in list(course.open):
+            course.over(ticket, None)
+        yield from course.news()
 
     def _usable(self) -> list[Connection]:
         return [one for one in self._connections if not one.stopped]
@@ -138,12 +186,21 @@ class Link:
     def _waiting(self) -> int:
         return sum(one.exchange.waiting for one in self._connections)
 
-    def _fill(self, todo: deque[int], window: Sequence[Request]) -> None:
+    def _has_next(self, course: _Course) -> bool:
+        """True when a request is to be sent; the next are fetched when all before them are on their way."""
+        if not course.todo and course.more:
+            for connection in self._connections:
+                connection.flush()
+            if self._usable():
+                course.fetch(self._settings.in_flight)
+        return bool(course.todo)
+
+    def _fill(self, course: _Course) -> None:
         """Give to the connections what may be sent now."""
-        settings = self._settings
+        settings, todo = self._settings, course.todo
         room = settings.in_flight - self._waiting()
-        while todo and room > 0 and (usable := self._usable()):
-            request = window[todo[0] - self._first]
+        while self._has_next(course) and room > 0 and (usable := self._usable()):
+            request = course.open[todo[0]]
             usable.sort(key=lambda one: one.exchange.waiting)
             fresh = [one for one in usable if not one.exchange.knows(request.message)]
             if not fresh:  # its answer could not be told from another's: a new connection
@@ -154,16 +211,16 @@ class Link:
                 if not fresh[0].put(todo[0], request, deadline=deadline):
                     return
             except ProcessorError:
-                if todo[0] == self._first:  # the first of the window: nothing was sent
+                if todo[0] == course.first:  # nothing was sent
                     raise
-                todo.popleft()  # not sent and not answered: the caller comes back to it, alone
+                course.over(todo.popleft(), None)  # the caller comes back to it, alone
                 continue
             todo.popleft()
             room -= 1
             if not room % _TOGETHER:  # the host begins with these while we write the next
                 fresh[0].flush()
 
-    def _turn(self, todo: deque[int], replies: list[Reply | None], wait: float | None = None) -> None:
+    def _turn(self, course: _Course, wait: float | None = None) -> None:
         """Send, wait for something, and take what came."""
         settings = self._settings
         for connection in self._connections:
@@ -180,14 +237,15 @@ class Link:
         for key, _ in self._selector.select(wait):
             connection = key.data
             for reply in connection.read(settings.clock()):
-                if reply.ticket >= self._first:  # never an answer to the place of another request
-                    replies[reply.ticket - self._first] = reply
-                    self._failures = 0
+                course.over(reply.ticket, reply)
+                self._failures = 0
         for connection in list(self._connections):
             connection.run_out(settings.clock())
             if connection.stopped:
-                todo.extendleft(reversed(connection.take_back()))
+                course.todo.extendleft(reversed(connection.take_back()))
                 if connection.ended or not connection.exchange.waiting:
+                    for ticket in connection.exchange.unanswered:
+                        course.over(ticket, None)
                     self._drop(connection)
                     self._failures += connection.failed
 

@@ -6,12 +6,13 @@ Must not: decide or book anything itself, or answer where the real line would ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from offline_processor.acquirers.protocol import (
     Advice,
+    Answered,
     Authorisation,
     BatchAnswer,
     BatchTotals,
@@ -31,6 +32,7 @@ class SimulatedAcquirer:
 
     is_simulator = True
     window = None
+    in_flight: int | None = None
 
     def __init__(self, path: Path, *, faults: Sequence[str] = (), forgetful: bool = False) -> None:
         self._books = Books(path)
@@ -42,7 +44,7 @@ class SimulatedAcquirer:
     def echo(self) -> bool:
         return True
 
-    def authorise(self, window: Sequence[Authorisation]) -> Sequence[Answer | None]:
+    def authorise(self, asked: Iterator[Authorisation]) -> Answered:
         messages = [
             replace(
                 _message(Kind.AUTHORISATION, "0100", one.reference),
@@ -50,9 +52,9 @@ class SimulatedAcquirer:
                 last_four=one.card.last_four,
                 has_cvv=len(one.card.cvv) > 0,
             )
-            for one in window
+            for one in asked
         ]
-        return self._ask(messages)
+        yield from enumerate(self._ask(messages))
 
     def capture(self, window: Sequence[Capture]) -> Sequence[Answer | None]:
         return self._ask([_advice(Kind.CAPTURE, "022", one) for one in window])
