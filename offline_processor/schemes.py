@@ -5,11 +5,11 @@ Must not: see more of a number than its first six digits.
 
 Their days are from the approval until the charge is cleared, of an order by mail or Internet whose amount is final:
 
-- Visa: 10 when the customer initiates the charge, 5 when the merchant does (Visa Core Rules, 5.7, as changed on
+- Visa: 10 when the customer initiates the charge, 5 when the merchant does (Visa Core Rules as changed on
   13 April 2024; read in acquirers' notices of the change). Acquirers let their merchants have 7 to 10, and 3 to 5.
 - Mastercard, Maestro: 7 for a final authorisation. The 30 of a pre-authorisation are for one that is coded so, which
-  ours are not; Maestro has 7 in any case (Mastercard Transaction Processing Rules, 2; Europe region bulletin on
-  payment guarantees of 2013).
+  ours are not; Maestro has 7 in any case (Europe region bulletin on payment guarantees of 2013, and acquirers'
+  pages).
 - American Express: 7, as acquirers state; its own older Merchant Regulations said 30.
 - Discover, Diners Club, JCB, UnionPay: their rules are not public; acquirers state 5 to 30, most of them 7.
 """

@@ -138,8 +138,16 @@ def fresh(var: Path) -> Iterator[Places]:
         yield places
 
 
+def write_passphrases(places: Places) -> None:
+    """For both sides; nobody has to type them."""
+    for path in (places.node_passphrase, places.offline_passphrase):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET_MODE)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+
+
 def write_settings(places: Places, *, port: int, workers: int) -> None:
-    """Both configuration files, and passphrases for both sides that nobody has to type.
+    """Both configuration files.
 
     The offline side's names the address at which the simulated acquirer listens already.
     """
@@ -186,10 +194,6 @@ sender = ["Sealed Records", "Plattenweg 3", "10115 Berlin"]
 """,
         encoding="utf-8",
     )
-    for path in (places.node_passphrase, places.offline_passphrase):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET_MODE)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(24) + "\n")
 
 
 def _remove(path: Path) -> None:

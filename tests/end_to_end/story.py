@@ -26,7 +26,7 @@ from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Sh
 from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.orders import PAID, SETTLED, Receipt, Status
 from tests.end_to_end.page_order import PageOrder
-from tests.end_to_end.places import NODE, PROFILE, Places, write_settings
+from tests.end_to_end.places import NODE, PROFILE, Places, write_passphrases, write_settings
 
 NEEDS_PERSON = 3
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
@@ -83,6 +83,7 @@ def set_up(shell: Shell, places: Places, *, workers: int) -> str:
     """Settings, keys of both sides, enrolment and trust; returns the intake's address."""
     port = free_port()
     shell.title("Settings: written to files, with passphrases that nobody has to type here (mode 0600)")
+    write_passphrases(places)
     write_settings(places, port=port, workers=workers)
     for path in (places.node_toml, places.node_passphrase, places.offline_toml, places.offline_passphrase):
         shell.say(f"  {shell.short(path)}", "dim")

@@ -23,7 +23,7 @@ from tests.end_to_end import orders, story
 from tests.end_to_end.commands import Outcome, Shell
 from tests.end_to_end.conftest import quiet_shell
 from tests.end_to_end.orders import SETTLED, Receipt, Status
-from tests.end_to_end.places import NODE, Places, fresh, write_settings
+from tests.end_to_end.places import NODE, Places, fresh, write_passphrases, write_settings
 from tests.keys.ceremony_play import PASSPHRASES, Players, write_plan
 from tests.keys.terminal import Terminal
 
@@ -94,6 +94,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
         shell = quiet_shell(places)
         port = story.free_port()
         with story.open_circuit(shell, places):
+            write_passphrases(places)
             write_settings(places, port=port, workers=_WORKERS)
             _dual_control(places)
             yield Life(shell=shell, places=places, url=f"http://127.0.0.1:{port}")

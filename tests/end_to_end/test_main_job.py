@@ -262,22 +262,15 @@ def test_a_key_that_still_lives_makes_the_proof_fail(system: System) -> None:
     assert "every customer has an answer" in failing
 
 
-def test_it_runs_again_and_leaves_no_process(played: Played) -> None:
-    done = _command(played.places.var)
-    output, _ = done.communicate(timeout=_PATIENCE)
-    assert done.returncode == 0, output
-    assert "All of the proof holds." in output
-    assert _left_running(played.places.var) == []
-
-
-def test_kept_running_it_serves_until_interrupted(tmp_path: Path) -> None:
-    job = _command(tmp_path / "var", "--keep-running")
+def test_it_runs_again_and_kept_running_it_serves_until_interrupted(played: Played) -> None:
+    job = _command(played.places.var, "--keep-running")
     seen = _read_until(job, lambda line: "goes on serving" in line)
-    assert _left_running(tmp_path / "var") != []
+    assert "All of the proof holds." in seen
+    assert _left_running(played.places.var) != []
     os.killpg(job.pid, signal.SIGINT)  # as a terminal does
     output, _ = job.communicate(timeout=_PATIENCE)
     assert job.returncode == 130, seen + output
-    assert _left_running(tmp_path / "var") == []
+    assert _left_running(played.places.var) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -332,6 +325,7 @@ def test_without_unshare_and_minisign_it_says_what_it_could_not_show(
     # A table folds its lines where the columns are narrow, so only the words that no fold parts are looked for.
     assert "our own" in output
     assert "minisign -V" not in output
+    assert _left_running(tmp_path / "var") == []
 
 
 def test_when_nobody_reads_its_output_it_leaves_no_process(tmp_path: Path) -> None:
