@@ -250,7 +250,7 @@ def test_key_file_that_is_not_one_is_refused_without_a_digit_of_it(tmp_path: Pat
     path = bad_files(tmp_path)[kind]
     with pytest.raises(ProcessorError) as refused:
         read_mac_key(path, "retail")
-    assert refused.value.rule == "MAC-KEY"
+    assert refused.value.rule == "CONFIG-MAC-KEY"
     assert not any(KEYS["retail"][at : at + 6] in str(refused.value) for at in range(26))
 
 
@@ -260,7 +260,7 @@ def test_key_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(path, 12_345, -1)
     with pytest.raises(ProcessorError, match="owned") as refused:
         read_mac_key(path, "retail")
-    assert refused.value.rule == "MAC-KEY"
+    assert refused.value.rule == "CONFIG-MAC-KEY"
 
 
 @pytest.mark.parametrize("digits", [32, 48, 64])
@@ -288,7 +288,7 @@ def own_profile(folder: Path, *, mac: bool) -> str:
         (False, True, CHECKS["retail"], "CONFIG-MAC"),
         (False, True, "", "CONFIG-MAC"),
         (False, False, CHECKS["retail"], "CONFIG-MAC"),
-        (True, True, "08D7B5", "MAC-KEY-CHECK"),
+        (True, True, "08D7B5", "CONFIG-MAC-CHECK"),
     ],
 )
 def test_profile_and_configuration_must_both_ask_for_a_mac_and_the_key_be_the_right_one(

@@ -129,7 +129,7 @@ def test_echo_of_the_hosts_own_disturbs_nothing(rehearsal: Rehearsal) -> None:
     [
         ({"tls_certificate": None, "tls_key": None}, "ACQUIRER-TLS"),
         ({"tls_name": "other.example"}, "ACQUIRER-TLS"),
-        ({"mac_key_check": "000000"}, "MAC-KEY-CHECK"),
+        ({"mac_key_check": "000000"}, "CONFIG-MAC-CHECK"),
         ({"mac_key": None, "mac_key_check": ""}, "CONFIG-MAC"),
     ],
 )

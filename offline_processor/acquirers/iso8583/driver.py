@@ -137,7 +137,7 @@ def open_iso8583(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iso8583Acquirer:
-    """The driver by its configuration, signed on. ``CONFIG-…``, ``ISO-…``, ``MAC-…``, as ``Link`` raises."""
+    """The driver by its configuration, signed on. ``CONFIG-…``, ``ISO-…``, as ``Link`` raises."""
     address, port = endpoint(config.address)
     if not (config.terminal and config.merchant):
         raise ProcessorError(

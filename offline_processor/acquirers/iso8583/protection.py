@@ -28,7 +28,7 @@ _PARITY: Final = 0xFE
 
 
 def mac_of(config: AcquirerConfig, profile: Profile) -> MacKey | None:
-    """The key that the profile asks for; None when it asks for none. ``CONFIG-MAC``, ``MAC-KEY``, ``MAC-KEY-CHECK``."""
+    """The key that the profile asks for; None when it asks for none. ``CONFIG-MAC``, ``CONFIG-MAC-KEY``, ``CONFIG-MAC-CHECK``."""
     named = config.mac_key is not None, bool(config.mac_key_check)
     if profile.mac_algorithm is None and named == (False, False):
         return None
@@ -43,7 +43,7 @@ def mac_of(config: AcquirerConfig, profile: Profile) -> MacKey | None:
     if not equal(key.check_value(), bytes.fromhex(config.mac_key_check)):
         key.close()
         raise ProcessorError(
-            "MAC-KEY-CHECK",
+            "CONFIG-MAC-CHECK",
             f"the key in {config.mac_key} is not the one whose check value [acquirer] mac_key_check says",
             "compare both, and the profile's mac_algorithm, with the acquirer's letters; nothing was sent",
         )
@@ -51,7 +51,7 @@ def mac_of(config: AcquirerConfig, profile: Profile) -> MacKey | None:
 
 
 def read_mac_key(path: Path, algorithm: Algorithm) -> MacKey:
-    """The key of this algorithm from its file: hexadecimal digits, and a newline at most. ``MAC-KEY``."""
+    """The key of this algorithm from its file: hexadecimal digits, and a newline at most. ``CONFIG-MAC-KEY``."""
     try:
         descriptor = open_private(path, _FILE_MOST)
         try:
@@ -63,14 +63,14 @@ def read_mac_key(path: Path, algorithm: Algorithm) -> MacKey:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ProcessorError(
-            "MAC-KEY",
+            "CONFIG-MAC-KEY",
             f"the key of the line's message authentication cannot be used ({path}): {reason}",
             "write its hexadecimal digits and one newline into a file of your own, chmod 600; nothing was sent",
         ) from None
     if algorithm == "retail" and _halves_are_one(key.view):
         key.close()
         raise ProcessorError(
-            "MAC-KEY",
+            "CONFIG-MAC-KEY",
             f"the key of the line's message authentication cannot be used ({path}): its two halves are the same",
             "ask the acquirer for a double-length key: this one protects no better than single DES",
         )
