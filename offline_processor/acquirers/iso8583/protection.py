@@ -28,7 +28,7 @@ _PARITY: Final = 0xFE
 
 
 def mac_of(config: AcquirerConfig, profile: Profile) -> MacKey | None:
-    """The key that the profile asks for; None when it asks for none. ``CONFIG-MAC``, ``CONFIG-MAC-KEY``, ``CONFIG-MAC-CHECK``."""
+    """The key that the profile asks for; None when it asks for none. ``CONFIG-MAC…``."""
     named = config.mac_key is not None, bool(config.mac_key_check)
     if profile.mac_algorithm is None and named == (False, False):
         return None
