@@ -26,7 +26,7 @@ from tests.end_to_end.commands import DONE, JobFailedError, Outcome, Service, Sh
 from tests.end_to_end.findings import Play, Proof
 from tests.end_to_end.orders import PAID, SETTLED, Receipt, Status
 from tests.end_to_end.page_order import PageOrder
-from tests.end_to_end.places import NODE, PROFILE, Places, write_passphrases, write_settings
+from tests.end_to_end.places import NODE, Places, write_passphrases, write_profile, write_settings
 
 NEEDS_PERSON = 3
 _FINGERPRINT = re.compile(r"\b[0-9a-f]{4}(?:-[0-9a-f]{4}){7}\b")
@@ -63,8 +63,9 @@ def open_circuit(shell: Shell, places: Places) -> Iterator[Service]:
     """
     shell.title("Offline: the private circuit, with a simulated acquirer at its other end")
     log, outside = places.logs / "simulate-acquirer.log", shell.prefix
+    write_profile(places)
     loopback: tuple[str, ...] = (sys.executable, "-m", "tests.end_to_end.with_loopback") if outside else ()
-    simulator = ("offline-processor", "simulate-acquirer", "--profile", PROFILE)
+    simulator = ("offline-processor", "simulate-acquirer", "--profile", places.profile)
     books = ("--books", places.books, "--port-file", places.listening)
     with shell.background(*outside, *loopback, *simulator, *books, log=log) as service:
         try:
