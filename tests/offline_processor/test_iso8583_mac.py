@@ -173,6 +173,25 @@ def test_one_changed_bit_anywhere_from_the_type_on_is_noticed(
 
 
 @both
+@given(
+    name=st.sampled_from(SHIPPED),
+    kind=st.sampled_from(KINDS),
+    bitmaps=st.sampled_from(["binary", "hex"]),
+    mac_field=st.sampled_from([64, 128]),
+)
+def test_every_message_of_every_dialect_has_its_mac_as_the_last_element(
+    algorithm: Algorithm, name: str, kind: str, bitmaps: str, mac_field: int
+) -> None:
+    profile = protected(PROFILES[name], algorithm, bitmaps=bitmaps, mac_field=mac_field)
+    message = samples.every_kind(profile)[kind]
+    raw = whole(profile, message, known_key(algorithm))[2:]
+    assert is_authentic(profile, memoryview(raw), known_key(algorithm))
+    read = codec.decode(profile, raw)
+    number = 128 if mac_field == 128 or max(message.fields) > 64 else 64
+    assert (max(read.fields), read.fields[number].lower()) == (number, raw[-8:].hex())
+
+
+@both
 @given(raw=st.binary(max_size=120), name=st.sampled_from(SHIPPED))
 def test_any_bytes_are_not_authentic(algorithm: Algorithm, raw: bytes, name: str) -> None:
     for bitmaps in ("binary", "hex"):
