@@ -109,8 +109,8 @@ class Charged:
 def charge(till: Till, window: OpenedWindow, *, now: int) -> Charged:
     """Charge a window and record it, with the captures of what is taken at once.
 
-    The window's cards are wiped when this returns or raises. When it raises, what was heard is recorded all the same,
-    unless it is the ledger that failed: it is given nothing twice, and what it did not take counts as not answered.
+    The window's cards are wiped when this returns or raises. When it raises, what was heard is recorded all the same;
+    but a transaction that failed is not tried again, and what it held counts as not answered.
     """
     course = _Course(till=till, window=window, now=now, decided=window.decided)
     try:

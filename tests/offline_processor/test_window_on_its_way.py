@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer
+from offline_processor.acquirers.iso8583.profile import Profile
 from offline_processor.acquirers.iso8583.samples import AT
 from offline_processor.acquirers.protocol import Answered, Authorisation
 from offline_processor.attempts import charge, recover_intents
@@ -23,7 +25,7 @@ from tests.offline_processor.acquirers import BadLine, silent
 from tests.offline_processor.scripted_host import Host, Peer, Script, polite, scripted_host, signed_on
 from tests.offline_processor.shop import HOUR, Shop, id_of
 from tests.offline_processor.simulated import SimulatedAcquirer
-from tests.offline_processor.test_iso8583_link import PATIENT, authorisation, caller
+from tests.offline_processor.test_iso8583_link import ASCII, PATIENT, SOON, authorisation, caller
 from tests.offline_processor.till import AtTheTill, at_the_till
 
 ORDERS, IN_FLIGHT = 60, 4
@@ -39,14 +41,16 @@ def desk(
     folder: Path,
     *scripts: Script,
     in_flight: int = IN_FLIGHT,
+    connections: int = 1,
+    profile: Profile = PATIENT,
     clock: Callable[[], float] = time.monotonic,
     hosts: list[Host] | None = None,
 ) -> Iterator[tuple[Host, Iso8583Acquirer, AtTheTill]]:
-    with scripted_host(PATIENT, *scripts) as host:
+    with scripted_host(profile, *scripts) as host:
         if hosts is not None:
             hosts.append(host)
         with (
-            caller(host, PATIENT, in_flight=in_flight, clock=clock) as ours,
+            caller(host, profile, in_flight=in_flight, connections=connections, clock=clock) as ours,
             at_the_till(folder, ours.driver, count=ORDERS, window=ORDERS, now=AT) as made,
         ):
             yield host, ours.driver, made
@@ -58,21 +62,27 @@ def attempts(folder: Path) -> dict[str, int]:
         return dict(ledger.execute("SELECT state, count(*) FROM live_attempt GROUP BY state"))
 
 
-def found_by_the_host(folder: Path, in_flight: int) -> list[int]:
-    """How many intents a crash would leave at each message; what comes has a durable intent, or this fails."""
-    found: list[int] = []
+def looking(folder: Path, found: list[int], *, pause: float = 0) -> Script:
+    """Answer everything, and note how many intents a crash would leave; what comes has a durable one, or this fails."""
 
-    def looking(peer: Peer) -> None:
-        with closing(sqlite3.connect(folder / "ledger.db", check_same_thread=False)) as ledger:
+    def script(peer: Peer) -> None:
+        with closing(sqlite3.connect(folder / "ledger.db")) as ledger:
             while True:
                 asked = peer.request()
                 stan = int(asked.fields[11])
                 state = ledger.execute("SELECT state FROM live_attempt WHERE stan = ?", (stan,)).fetchone()
                 assert state == ("intent",)
                 found.append(ledger.execute(INTENTS).fetchone()[0])
+                time.sleep(pause)
                 peer.answer(asked)
 
-    with desk(folder, signed_on(looking), in_flight=in_flight) as (host, _, made):
+    return signed_on(script)
+
+
+def found_by_the_host(folder: Path, in_flight: int) -> list[int]:
+    """How many intents a crash would leave at each message of a window in which all goes well."""
+    found: list[int] = []
+    with desk(folder, looking(folder, found), in_flight=in_flight) as (host, _, made):
         charged = charge(made.till, made.window(), now=AT)
         assert [one.state for one in charged.outcomes] == [OrderState.PAID] * ORDERS
         assert (charged.unsent, len(charged.owed)) == (0, ORDERS)
@@ -89,6 +99,28 @@ def test_crash_at_any_message_leaves_few_intents_and_none_is_sent_without_one(tm
 
 def test_as_many_as_are_fetched_at_a_time_are_what_a_crash_leaves(tmp_path: Path) -> None:
     assert max(found_by_the_host(tmp_path, ORDERS)) == ORDERS  # the control: a whole window in one commit
+
+
+def test_time_outs_on_one_connection_leave_few_intents_too(tmp_path: Path) -> None:
+    pause = SOON / 20
+
+    def falls_silent(peer: Peer) -> None:
+        peer.request()
+        until = time.monotonic() + SOON * 0.6
+        while time.monotonic() < until:
+            time.sleep(pause)
+            peer.answer(peer.request())
+        peer.until_hung_up()
+
+    found: list[int] = []
+    scripts = (signed_on(falls_silent), looking(tmp_path, found, pause=pause))
+    with desk(tmp_path, *scripts, connections=2, profile=ASCII) as (host, _, made):
+        charged = charge(made.till, made.window(), now=AT)
+        states = Counter(outcome.state for outcome in charged.outcomes)
+    assert states[OrderState.PAID] + states[OrderState.HELD] + charged.unsent == ORDERS
+    assert states[OrderState.HELD] > 0
+    assert max(Counter(host.seen("0100")).values()) == 1
+    assert max(found) <= 3 * IN_FLIGHT
 
 
 def test_full_disk_in_the_middle_stops_the_sending_and_what_was_sent_is_unknown(tmp_path: Path) -> None:
@@ -108,15 +140,16 @@ def test_full_disk_in_the_middle_stops_the_sending_and_what_was_sent_is_unknown(
         assert made.cards_are_wiped()
         assert not driver._link._connections
         left = attempts(tmp_path)
-        sent = {int(stan) for stan in host.seen("0100")}
-        assert 3 * IN_FLIGHT <= len(sent) < ORDERS // 2
         assert 0 < left["intent"] <= 2 * IN_FLIGHT
-        assert sent <= {stan for (stan,) in made.ledger.rows("SELECT stan FROM live_attempt")}
+        begun = {stan for (stan,) in made.ledger.rows("SELECT stan FROM live_attempt")}
         list(made.ledger.rows("PRAGMA max_page_count = 1000000"))
         assert recover_intents(made.ledger, now=AT) == left["intent"]
-        assert {int(stan) for stan in host.seen("0100")} == sent
         assert attempts(tmp_path) == {"approved": left["approved"], "unknown": left["intent"]}
         assert made.ledger.verify_chain() > 0
+    sent = {int(stan) for stan in host.seen("0100")}
+    assert len(host.peers) == 1
+    assert 3 * IN_FLIGHT <= len(sent) < ORDERS // 2
+    assert sent <= begun
 
 
 class Struck(SimulatedAcquirer):
