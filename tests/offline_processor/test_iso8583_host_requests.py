@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 import pytest
 
+from offline_processor.acquirers.iso8583 import codec
 from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.connection import Connection, Memory
 from offline_processor.acquirers.iso8583.exchange import HOST_REQUESTS
 from offline_processor.acquirers.iso8583.profile import SHIPPED
 from tests.offline_processor.mac_keys import mac_key
@@ -20,6 +24,7 @@ from tests.offline_processor.test_iso8583_link import (
     codes,
     patient,
     played,
+    request,
     stans,
 )
 
@@ -151,3 +156,83 @@ def test_host_that_asks_without_end_stops_neither_the_clock_nor_the_line(reads: 
     assert sum(one for one in counted if one < 0) < -1_000
     if reads:
         assert sum(one for one in counted if one > 0) >= HOST_REQUESTS
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Connection, socket.socket]]:
+    """Our end of a connection whose buffers are small, and the bare other end."""
+    near, far = socket.socketpair()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    near.setblocking(False)
+    far.settimeout(5)
+    memory = Memory()
+    connection = Connection(PATIENT, near, memory)
+    try:
+        yield connection, far
+    finally:
+        connection.close()
+        far.close()
+        memory.close()
+
+
+def framed(*asked: Message) -> bytes:
+    raws = [codec.encode(PATIENT, one) for one in asked]
+    return b"".join(codec.prefix(PATIENT, raw) + bytes(raw) for raw in raws)
+
+
+def ours_in(received: bytes) -> list[Message]:
+    return [codec.decode(PATIENT, raw) for raw in codec.split(PATIENT, bytearray(received))]
+
+
+def everything(connection: Connection, far: socket.socket) -> bytes:
+    """All that is sent once the other end reads."""
+    received = b""
+    far.setblocking(False)
+    while connection.to_send:
+        received += far.recv(65_536)
+        connection.flush()
+    with suppress(BlockingIOError):
+        received += far.recv(65_536)
+    return received
+
+
+def test_answer_to_the_host_is_sent_at_once() -> None:
+    with connected() as (connection, far):
+        far.sendall(framed(asks("301", 1), asks("002", 2)))
+        assert connection.read(0.0) == []
+        assert [one.fields[39] for one in ours_in(far.recv(4_096))] == ["00", "40"]
+        assert not connection.to_send
+        assert not any(connection.memory.outgoing.view)
+
+
+def test_answers_that_cannot_be_sent_are_few_and_are_not_taken_back_for_requests() -> None:
+    with connected() as (connection, far):
+        for number in range(1, 61):
+            assert connection.put(number, request(number), deadline=60.0)
+        connection.flush()
+        assert connection.to_send  # the line is full
+        for _ in range(3):
+            far.sendall(framed(*[asks("301", number) for number in range(1, 21)]))
+            connection.read(0.0)
+        filled = connection._filled
+        connection.stopped = True
+        back = connection.take_back()
+        assert back == list(range(back[0], 61))
+        assert connection.exchange.waiting == 60 - len(back)
+        assert filled - connection._filled < len(back) * 200 + HOST_REQUESTS * 60
+        far.sendall(framed(asks("301", 21)))
+        connection.read(0.0)  # of a connection that has stopped nothing more is begun
+        sent = ours_in(everything(connection, far))
+        assert [int(one.fields[11]) for one in sent] == list(range(1, back[0]))
+
+
+def test_no_more_than_so_many_wait_for_their_answer() -> None:
+    with connected() as (connection, far):
+        for number in range(1, 61):
+            assert connection.put(number, request(number), deadline=60.0)
+        connection.flush()
+        for _ in range(3):
+            far.sendall(framed(*[asks("301", number) for number in range(1, 21)]))
+            connection.read(0.0)
+        said = [one for one in ours_in(everything(connection, far)) if one.mti == "0810"]
+        assert len(said) == HOST_REQUESTS

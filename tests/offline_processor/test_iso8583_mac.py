@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_processor.acquirers.iso8583 import codec, samples
+from offline_processor.acquirers.iso8583.fields import Element
 from offline_processor.acquirers.iso8583.frame import FRAME_MOST, is_authentic, write_frame
 from offline_processor.acquirers.iso8583.profile import SHIPPED, Profile, load
 from offline_processor.acquirers.iso8583.protection import read_mac_key
@@ -178,17 +179,23 @@ def test_one_changed_bit_anywhere_from_the_type_on_is_noticed(
     kind=st.sampled_from(KINDS),
     bitmaps=st.sampled_from(["binary", "hex"]),
     mac_field=st.sampled_from([64, 128]),
+    as_digits=st.booleans(),
 )
 def test_every_message_of_every_dialect_has_its_mac_as_the_last_element(
-    algorithm: Algorithm, name: str, kind: str, bitmaps: str, mac_field: int
+    algorithm: Algorithm, name: str, kind: str, bitmaps: str, mac_field: int, as_digits: bool
 ) -> None:
-    profile = protected(PROFILES[name], algorithm, bitmaps=bitmaps, mac_field=mac_field)
+    fields = dict.fromkeys(("64", "128"), Element(kind="text", size=16)) if as_digits else {}
+    profile = protected(PROFILES[name], algorithm, bitmaps=bitmaps, mac_field=mac_field, fields=fields)
     message = samples.every_kind(profile)[kind]
     raw = whole(profile, message, known_key(algorithm))[2:]
     assert is_authentic(profile, memoryview(raw), known_key(algorithm))
     read = codec.decode(profile, raw)
     number = 128 if mac_field == 128 or max(message.fields) > 64 else 64
-    assert (max(read.fields), read.fields[number].lower()) == (number, raw[-8:].hex())
+    code = raw[-16:].decode() if as_digits else raw[-8:].hex().upper()
+    assert (max(read.fields), read.fields[number].upper()) == (number, code)
+    if as_digits:
+        assert is_authentic(profile, memoryview(raw[:-16] + code.lower().encode()), known_key(algorithm))
+        assert not is_authentic(profile, memoryview(raw[:-16] + b"0" * 16), known_key(algorithm))
 
 
 @both

@@ -108,7 +108,12 @@ def test_what_is_no_profile_is_refused(tmp_path: Path, name: str, content: bytes
         ({"mac": True, "mac_algorithm": "retail", "mac_field": 65}, "mac_field"),
         (
             {"mac": True, "mac_algorithm": "retail", "fields": {"128": {"kind": "text", "size": 16}}},
-            "eight bytes",
+            "text of size 16",
+        ),
+        (
+            {"mac": True, "mac_algorithm": "retail"}
+            | {"fields": {key: {"kind": "text", "size": 8} for key in ("64", "128")}},
+            "text of size 16",
         ),
     ],
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,18 @@ def test_echo_of_the_hosts_own_disturbs_nothing(rehearsal: Rehearsal) -> None:
         exchange = acquirer._link._connections[0].exchange
         assert (exchange.strangers, exchange.duplicates) == (0, 0)
     rehearsal.line.faults()
+
+
+def test_callers_without_tls_or_manners_do_not_stop_it(rehearsal: Rehearsal) -> None:
+    rehearsal.line.faults()
+    name, _, port = rehearsal.line.address.rpartition(":")
+    for said in (b"", b"\x16\x03\x01", b"\x00\x10" + b"0" * 16, bytes(range(256)) * 40):
+        with suppress(ConnectionError), socket.create_connection((name, int(port)), timeout=5) as stranger:
+            stranger.sendall(said)
+            if len(said) > 10:
+                stranger.recv(100)
+    with rehearsal.opened() as acquirer:
+        assert codes(answers_of(acquirer, [401])) == ["00"]
 
 
 @pytest.mark.parametrize(

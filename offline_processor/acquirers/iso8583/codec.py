@@ -18,7 +18,7 @@ import iso8583
 from offline_processor.acquirers.iso8583.fields import (
     BITMAP_SIZE,
     LAST,
-    MAC_SIZE,
+    MAC_ZEROS,
     SECOND_BITMAP,
     THIRD_BITMAP,
 )
@@ -87,7 +87,7 @@ def _encoded(profile: Profile, message: Message) -> tuple[bytearray, dict[int, s
         named["h"] = profile.header
     if profile.mac:
         number = LAST if profile.mac_field == LAST or max(message.fields, default=0) > _HALF else _HALF
-        named[str(number)] = "00" * MAC_SIZE
+        named[str(number)] = MAC_ZEROS
     try:
         raw, parts = iso8583.encode(named, profile.spec)
     except Exception:  # noqa: BLE001  whatever it is, it holds the message
@@ -110,7 +110,7 @@ def mac_places(profile: Profile, frame: memoryview) -> tuple[memoryview, memoryv
     """
     start = profile.spec["h"]["max_len"]
     at = start + profile.spec["t"]["max_len"]
-    end = len(frame) - MAC_SIZE
+    end = len(frame) - profile.spec[str(LAST)]["max_len"]
     try:
         present, at = _bitmap(profile, frame, at)
         more, at = _bitmap(profile, frame, at) if present >> _HALF - SECOND_BITMAP & 1 else (0, at)

@@ -15,6 +15,7 @@ LAST: Final = 128
 MTI_SIZE: Final = 4
 BITMAP_SIZE: Final = 8
 MAC_SIZE: Final = 8
+MAC_ZEROS: Final = "00" * MAC_SIZE
 SECOND_BITMAP: Final = 1
 THIRD_BITMAP: Final = 65
 

@@ -37,12 +37,16 @@ class MacKey:
         self._retail = _Retail(key) if algorithm == "retail" else None
 
     def write(self, covered: memoryview, place: memoryview) -> None:
-        """Put the code of what is ``covered`` into its ``place`` of eight bytes."""
-        place[:] = self._code(covered)
+        """Put the code of what is ``covered`` into its ``place`` of eight bytes, or sixteen hexadecimal digits."""
+        code = self._code(covered)
+        place[:] = code if len(place) == MAC_SIZE else code.hex().upper().encode("ascii")
 
     def holds(self, covered: memoryview, place: memoryview) -> bool:
-        """True when ``place`` has the code of what is ``covered``."""
-        return equal(self._code(covered), place)
+        """True when ``place`` has the code of what is ``covered``; letters of either case."""
+        code = self._code(covered)
+        if len(place) == MAC_SIZE:
+            return equal(code, place)
+        return equal(code.hex().encode("ascii"), bytes(place).lower())
 
     def check_value(self) -> bytes:
         """Three bytes by which people compare keys. It tells nothing else of this one.

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from offline_processor.acquirers.iso8583 import codec, samples
-from offline_processor.acquirers.iso8583.fields import LAST, Element, Form, form
+from offline_processor.acquirers.iso8583.fields import LAST, MAC_ZEROS, Element, Form, form
 from offline_processor.acquirers.protocol import Verb
 from offline_processor.charging import DECLINE_CLASS, DeclineClass
 from offline_processor.errors import ProcessorError
@@ -113,8 +113,10 @@ class Profile(_Part, frozen=True, kw_only=True, dict=True):
         _numbers(self.fields)
         if self.mac is (self.mac_algorithm is None):
             raise ValueError("mac = true and mac_algorithm go together")
-        if self.mac and any(str(number) in self.fields for number in _MAC_FIELDS):
-            raise ValueError("with mac = true, elements 64 and 128 are the standard's: eight bytes")
+        if self.mac and [self.fields.get(name) for name in ("64", "128")] not in _MAC_FORMS:
+            raise ValueError(
+                "with mac = true, elements 64 and 128 are the standard's, or both text of size 16"
+            )
 
     @cached_property
     def spec(self) -> Form:
@@ -139,7 +141,8 @@ _OURS: Final = frozenset((2, 3, 4, 7, 11, 12, 13, 14, 32, 37, 38, 39, 41, 42, 49
 """Elements with one meaning in every profile; no profile puts anything else there."""
 
 
-_MAC_FIELDS: Final = (64, 128)
+_MAC_AS_DIGITS: Final = Element(kind="text", size=len(MAC_ZEROS))
+_MAC_FORMS: Final = ([None, None], [_MAC_AS_DIGITS, _MAC_AS_DIGITS])
 
 
 def _numbers(table: Mapping[str, object]) -> list[str]:
