@@ -30,14 +30,12 @@ _INTENT = (
     "INSERT INTO live_attempt (number, attempt, state, stan, rrn, sent_at, amount, currency, vault, vault_until)"
     " VALUES (?, ?, 'intent', ?, ?, ?, ?, ?, ?, ?)"
 )
-# In the words of the index orders_open, which is not used when they are not said.
-_HELD = "o.state IN ('held', 'quarantined') AND o.state = 'held'"
 # What is open is held; a window that is being sent has just been given its numbers.
 _STANS_IN_USE = (
-    "SELECT l.stan FROM orders AS o JOIN live_attempt AS l USING (number)"  # noqa: S608
-    f" WHERE {_HELD} AND l.stan BETWEEN ?1 AND ?2 UNION ALL"
+    "SELECT l.stan FROM orders AS o JOIN live_attempt AS l USING (number)"
+    " WHERE o.state = 'held' AND l.stan BETWEEN ?1 AND ?2 UNION ALL"
     " SELECT l.operation_stan FROM orders AS o JOIN live_attempt AS l USING (number)"
-    f" WHERE {_HELD} AND l.operation_stan BETWEEN ?1 AND ?2 UNION ALL"
+    " WHERE o.state = 'held' AND l.operation_stan BETWEEN ?1 AND ?2 UNION ALL"
     " SELECT stan FROM operation WHERE state = 'pending' AND stan BETWEEN ?1 AND ?2 UNION ALL"
     " SELECT stan FROM reported_following WHERE stan BETWEEN ?1 AND ?2"
 )

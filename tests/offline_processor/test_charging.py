@@ -287,6 +287,27 @@ def test_each_decline_is_told_by_its_class_and_leaves_nothing_live(shop: Shop) -
     assert shop.charges() == {}
 
 
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        (orders._STANS_IN_USE, (1, 32)),
+        ("SELECT number FROM orders WHERE state = 'held'", ()),
+        ("SELECT number FROM orders WHERE state = 'quarantined'", ()),
+        ("SELECT number FROM orders WHERE state IN ('held', 'quarantined')", ()),
+    ],
+)
+def test_what_waits_is_found_without_reading_every_order(
+    shop: Shop, query: str, values: tuple[int, ...]
+) -> None:
+    shop.drop_in.mkdir()
+    with shop.ledger() as ledger:
+        plan = [str(row[3]) for row in ledger.rows(f"EXPLAIN QUERY PLAN {query}", values)]
+        assert any("orders_open" in step for step in plan)
+        assert not any(step.startswith("SCAN") for step in plan)
+        (scan,) = ledger.rows("EXPLAIN QUERY PLAN SELECT number FROM orders WHERE rule = 'x'")
+        assert scan[3].startswith("SCAN")
+
+
 def test_trace_numbers_wrap_and_retrieval_references_do_not(shop: Shop) -> None:
     shop.drop_in.mkdir()
     with shop.ledger() as ledger, ledger.atomic():
