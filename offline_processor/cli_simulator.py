@@ -34,7 +34,7 @@ Examples:
   offline-processor simulate-acquirer --listen 127.0.0.1:0 --books books.db --port-file port
   offline-processor simulate-acquirer --books books.db --fault lost-after@authorisation/10
   offline-processor simulate-acquirer --books books.db --fault cut@reversal:3 --fault code-51@authorisation/7
-  offline-processor simulate-acquirer --books books.db --profile own.toml --mac-key mac.key \
+  offline-processor simulate-acquirer --books books.db --profile own.toml --mac-key mac.key \\
     --tls-certificate host.pem --tls-key host.key --tls-authority clients.pem
 
 \b
