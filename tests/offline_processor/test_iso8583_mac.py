@@ -18,6 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_processor.acquirers.iso8583 import codec, samples
+from offline_processor.acquirers.iso8583.acquirer_side import answered
+from offline_processor.acquirers.iso8583.codec import Message
+from offline_processor.acquirers.iso8583.exchange import Exchange
 from offline_processor.acquirers.iso8583.fields import Element
 from offline_processor.acquirers.iso8583.frame import FRAME_MOST, is_authentic, write_frame
 from offline_processor.acquirers.iso8583.profile import SHIPPED, Profile, load
@@ -28,13 +31,12 @@ from offline_processor.errors import ProcessorError
 from tests.offline_processor.mac_keys import CHECKS, KEYS, key_file, mac_key
 from tests.offline_processor.scripted_host import Peer, polite, scripted_host, signed_on
 from tests.offline_processor.test_iso8583_frame import a_view
-from tests.offline_processor.test_iso8583_link import ASCII, PATIENT, caller, codes, opened, patient
+from tests.offline_processor.test_iso8583_link import ASCII, PATIENT, caller, codes, opened, patient, request
 from tests.tools.known import ACQUIRER_JS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from offline_processor.acquirers.iso8583.codec import Message
     from offline_processor.acquirers.iso8583.mac import Algorithm, MacKey
 
 VECTORS = json.loads((Path(__file__).parent / "iso8583_mac_vectors.json").read_text("utf-8"))
@@ -400,6 +402,37 @@ def test_answer_without_the_right_mac_is_none_and_ends_the_connection(how: str) 
         assert codes(ours.authorise(3)) == ["00"]
     assert len(host.peers) == 2
     assert max(Counter(host.seen("0100")).values()) == 1
+
+
+@both
+@given(hows=st.lists(st.sampled_from(["right", "a bit", "another key", "none", "a host's own"]), max_size=8))
+def test_what_comes_behind_a_wrong_mac_is_not_read(algorithm: Algorithm, hows: list[str]) -> None:
+    profile, key = protected(PROFILES["ascii-1987"], algorithm), known_key(algorithm)
+    exchange, line = Exchange(profile=profile, mac=key), bytearray()
+    for number, how in enumerate(hows):
+        asked = request(number + 1).message
+        exchange.asked(number, asked, deadline=1.0)
+        said = answered(profile, asked, code="00")
+        if how == "a host's own":
+            said = Message(mti="0800", fields={11: "000001", 70: "301"})
+        raw = bytearray(whole(profile, said, stranger(algorithm) if how == "another key" else key))
+        if how == "a bit":
+            raw[20] ^= 1
+        if how == "none":
+            plain = codec.encode(PROFILES["ascii-1987"], said)
+            raw = bytearray(codec.prefix(profile, plain) + plain)
+        line += raw
+    replies, _ = exchange.receive(memoryview(line), now=0.0)
+    wrong = [place for place, how in enumerate(hows) if how not in ("right", "a host's own")]
+    read = hows[: wrong[0]] if wrong else hows
+    assert [one.ticket for one in replies] == [place for place, how in enumerate(read) if how == "right"]
+    assert len(exchange.to_answer) == read.count("a host's own")
+    assert exchange.broken is bool(wrong)
+
+
+@cache
+def stranger(algorithm: Algorithm) -> MacKey:
+    return mac_key(algorithm, OTHER_KEY)
 
 
 @pytest.mark.parametrize("theirs", [None, OTHER_KEY])

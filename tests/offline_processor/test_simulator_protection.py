@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import struct
 import time
 from collections import Counter
 from contextlib import closing, contextmanager, suppress
@@ -133,6 +134,11 @@ def test_callers_without_tls_or_manners_do_not_stop_it(rehearsal: Rehearsal) -> 
             stranger.sendall(said)
             if len(said) > 10:
                 stranger.recv(100)
+    for _ in range(20):  # hung up before it is accepted, with something to read
+        stranger = socket.create_connection((name, int(port)), timeout=5)
+        stranger.sendall(b"\x16\x03\x01")
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stranger.close()
     with rehearsal.opened() as acquirer:
         assert codes(answers_of(acquirer, [401])) == ["00"]
 

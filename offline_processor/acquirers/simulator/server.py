@@ -184,7 +184,11 @@ class Server:
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
-                accepted = self._tls.accepted(accepted)
+                try:
+                    accepted = self._tls.accepted(accepted)
+                except OSError:  # who called has hung up already
+                    accepted.close()
+                    return
             self._selector.register(accepted, selectors.EVENT_READ, _Connection(socket=accepted))
 
     def _shake(self, connection: _Connection) -> bool:
