@@ -17,6 +17,7 @@ from offline_processor import cli_steps
 from offline_processor.acquirers.drivers import open_acquirer
 from offline_processor.acquirers.iso8583.codec import Message
 from offline_processor.acquirers.iso8583.connection import Connection
+from offline_processor.acquirers.iso8583.driver import Iso8583Acquirer
 from offline_processor.acquirers.iso8583.exchange import _key
 from offline_processor.charging import Answer
 from tests.faults.bugs import BUGS
@@ -131,6 +132,11 @@ def _send_over_again(patch: Patch) -> None:
     patch.setattr(Connection, "take_back", take_back)
 
 
+def _whole_windows(patch: Patch) -> None:
+    """The intents of a window are in one commit, however few of them can be in flight."""
+    patch.setattr(Iso8583Acquirer, "in_flight", None)
+
+
 LINE_BUGS: dict[str, Callable[[Patch], None]] = {
     "send again what was not answered": _put_around(_Resending),
     "charge again without a reversal": _put_around(_NotReversing),
@@ -140,6 +146,7 @@ LINE_BUGS: dict[str, Callable[[Patch], None]] = {
     "take silence for a decline": _put_around(_SilenceIsADecline),
     "take silence for an approval": _put_around(_SilenceIsAnApproval),
     "send over a new connection what was on its way over a failed one": _send_over_again,
+    "commit more intents than can be in flight": _whole_windows,
     "send before the intent is recorded": BUGS["send before the intent is recorded"].plant,
     "skip the recovery of intents": BUGS["skip the recovery of intents"].plant,
 }
