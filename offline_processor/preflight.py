@@ -15,6 +15,7 @@ from keys.errors import RuleError
 from keys.keystore import Keystore
 from keys.private.swap import OnSwap, check_swap
 from offline_processor import key_state
+from offline_processor.acquirers.iso8583.driver import check_iso8583
 from offline_processor.circuit import circuit_of
 from offline_processor.errors import ProcessorError
 from offline_processor.finding import Checked, Finding, Severity
@@ -120,6 +121,7 @@ def look(at: Look) -> Preflight:
     backups = [notice for notice in notices if notice.rule in _BACKUP_RULES]
     checks = [
         _network(at),
+        *_line(at.settings),
         _wireless(at),
         _refusing("clock", f"it is {_day_and_time(at.now)}", lambda: _clock_is_right(at)),
         _swap(),
@@ -169,6 +171,24 @@ def _network(at: Look) -> Checked:
         )
     seen = "loopback only" if circuit is None else f"loopback and the circuit {circuit.interface} only"
     return Checked(what="network", seen=seen, findings=tuple(findings))
+
+
+def _line(settings: Settings) -> Iterator[Checked]:
+    """Whether what was agreed with the acquirer can be used; nothing is connected to, and bundles can be received."""
+    if settings.acquirer.driver != "iso8583":
+        return
+    findings = []
+    try:
+        check_iso8583(settings.acquirer)
+    except ProcessorError as error:
+        findings.append(
+            Finding(
+                rule=error.rule, severity=Severity.PERSON, message=error.message, remedy=error.remedy or ""
+            )
+        )
+    yield Checked(
+        what="acquirer's line", seen="profile, certificates and key can be used", findings=tuple(findings)
+    )
 
 
 def _wireless(at: Look) -> Checked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -26,7 +27,8 @@ from offline_processor.finding import Severity
 from offline_processor.machine import LEAST_SPACE, of_disk
 from offline_processor.station import Settings, Surroundings, check_machine
 from offline_processor.trail import Trail
-from tests.offline_processor.commands import ROOT, configure, processor
+from tests.offline_processor.commands import ROOT, configure, processor, profile_with
+from tests.offline_processor.mac_keys import CHECKS, key_file
 from tests.offline_processor.shop import NOW, Shop, next_bundle, open_shop
 
 if TYPE_CHECKING:
@@ -230,6 +232,44 @@ def test_state_of_keys_and_backup_is_among_the_findings(tmp_path: Path) -> None:
     assert "next return" in low.remedy
     assert "offline-processor backup" in backup.remedy
     shop.keystore.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        ({}, None),
+        ({"mac_key_check": "000000"}, "CONFIG-MAC-CHECK"),
+        ({"mac_key": None, "mac_key_check": ""}, "CONFIG-MAC"),
+        ({"merchant": ""}, "CONFIG-ISO8583"),
+        ({"profile": "other-1987"}, "ISO-PROFILE"),
+    ],
+)
+def test_line_that_cannot_be_used_is_told_before_anything_is_sent(
+    shop: Shop, tmp_path: Path, wrong: dict[str, Any], rule: str | None
+) -> None:
+    agreed: dict[str, Any] = {
+        "profile": str(profile_with(tmp_path, answer=1, mac="retail")),
+        "address": "127.0.0.1:9",  # nobody answers there, and nobody is asked
+        "terminal": "SHOP0001",
+        "merchant": "RECORDSTORE0001",
+        "mac_key": key_file(tmp_path, "retail"),
+        "mac_key_check": CHECKS["retail"],
+    }
+    acquirer = AcquirerConfig(driver="iso8583", **agreed | wrong)
+    with shop.ledger() as ledger:
+        seen = preflight.look(
+            preflight.Look(
+                settings=dataclasses.replace(settings(shop), acquirer=acquirer),
+                keystore=shop.keystore,
+                ledger=ledger,
+                seen=ALONE,
+                now=shop.now + 60,
+                ticks=time.monotonic,
+            )
+        )
+    (line,) = [check for check in seen.checks if check.what == "acquirer's line"]
+    assert [(one.rule, one.severity) for one in line.findings] == ([(rule, Severity.PERSON)] if rule else [])
+    assert all(rule != one.rule for one in seen.refusals)  # bundles can be received meanwhile
 
 
 # The commands

@@ -17,6 +17,7 @@ from offline_processor.acquirers.iso8583.connection import Request
 from offline_processor.acquirers.iso8583.dialling import Line
 from offline_processor.acquirers.iso8583.exchange import Reply
 from offline_processor.acquirers.iso8583.link import Link, Settings
+from offline_processor.acquirers.iso8583.mac import MacKey
 from offline_processor.acquirers.iso8583.messages import Terms
 from offline_processor.acquirers.iso8583.profile import Profile, load
 from offline_processor.acquirers.iso8583.protection import mac_of, tls_of
@@ -137,7 +138,32 @@ def open_iso8583(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iso8583Acquirer:
-    """The driver by its configuration, signed on. ``CONFIG-…``, ``ISO-…``, as ``Link`` raises."""
+    """The driver by its configuration, signed on. As ``check_iso8583`` and ``Link`` raise."""
+    profile, line, mac = _agreed(config)
+    terms = Terms(terminal=config.terminal, merchant=config.merchant, acquirer_id=config.acquirer_id)
+    settings = Settings(
+        profile=profile,
+        terms=terms,
+        line=line,
+        connections=config.connections,
+        in_flight=config.in_flight,
+        clock=clock,
+        sleep=sleep,
+        now=now,
+        mac=mac,
+    )
+    return Iso8583Acquirer(Link(settings), profile, terms)
+
+
+def check_iso8583(config: AcquirerConfig) -> None:
+    """Refuse what cannot be used, before anything is connected to. ``CONFIG-…``, ``ISO-PROFILE``."""
+    *_, mac = _agreed(config)
+    if mac is not None:
+        mac.close()
+
+
+def _agreed(config: AcquirerConfig) -> tuple[Profile, Line, MacKey | None]:
+    """What was agreed with the acquirer: profile, where and by which TLS it is, and the key of the MAC."""
     address, port = endpoint(config.address)
     if not (config.terminal and config.merchant):
         raise ProcessorError(
@@ -152,16 +178,5 @@ def open_iso8583(
             "set [acquirer] interface to the network interface of the private circuit",
         )
     profile = load(config.profile)
-    terms = Terms(terminal=config.terminal, merchant=config.merchant, acquirer_id=config.acquirer_id)
-    settings = Settings(
-        profile=profile,
-        terms=terms,
-        line=Line(address=address, port=port, tls=tls_of(config, profile)),
-        connections=config.connections,
-        in_flight=config.in_flight,
-        clock=clock,
-        sleep=sleep,
-        now=now,
-        mac=mac_of(config, profile),
-    )
-    return Iso8583Acquirer(Link(settings), profile, terms)
+    line = Line(address=address, port=port, tls=tls_of(config, profile))
+    return profile, line, mac_of(config, profile)

@@ -114,8 +114,8 @@ def _trust(context: ssl.SSLContext, authority: Path) -> None:
 def _show(context: ssl.SSLContext, ours: Certificate) -> None:
     try:
         os.close(open_private(ours.key, _SIZE_LIMIT))
-        if ours.certificate.stat().st_size > _SIZE_LIMIT:
-            raise ValueError("it is too large")  # noqa: TRY301
+        if not ours.certificate.is_file() or ours.certificate.stat().st_size > _SIZE_LIMIT:
+            raise ValueError("the certificate is no plain file, or too large")  # noqa: TRY301
         context.load_cert_chain(ours.certificate, ours.key, password=_no_password)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
