@@ -149,4 +149,5 @@ def test_nor_does_one_that_speaks_bcd_and_tls_and_a_deliberate_leak_is_found(
     some = list(known.cvv_of)[::8]
     assert packed_pans_in(content, some) == []
     assert len(packed_pans_in(parrot.heard, some)) > len(some) // 2
-    assert key_in(content, "retail") == (1, 1)  # the one that was leaked
+    leaked, digits = key_in(content, "retail")
+    assert (leaked > 0, digits) == (True, 1)
