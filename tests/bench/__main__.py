@@ -89,12 +89,10 @@ def bench(*, quick: bool) -> None:
     table = Table(
         "offline run", "orders/s", "bare open/s", "ratio", "us an order", "peak MiB", title_justify="left"
     )
-    table.title = (
-        "Offline run: verify, open, screen, intents, charge, outcomes, return; simulator's books included"
-    )
+    table.title = "Offline run: verify, open, screen, intents, authorise, capture, outcomes, return"
     for figure in offline.run(sizes):
         table.add_row(
-            f"{figure.orders:,} orders",
+            f"{figure.orders:,} orders" + ("" if figure.books else ", without the simulator's books"),
             f"{figure.rate:,.0f}",
             f"{figure.bare_rate:,.0f}",
             f"{figure.ratio:.2f} (aim {AIM_OFFLINE})",
