@@ -284,6 +284,7 @@ def settle_charged(ledger: Ledger, outcomes: Sequence[tuple[Reference, str, Sett
             for sent, card, outcome in outcomes
         ],
     )
+    _end_tries(ledger, [outcome for _, _, outcome in outcomes])
     _retell(ledger, [outcome.order_id for _, _, outcome in outcomes])
 
 
@@ -304,6 +305,7 @@ def settle(ledger: Ledger, outcomes: Sequence[Settled], *, now: int) -> None:
             for outcome in outcomes
         ],
     )
+    _end_tries(ledger, outcomes)
     _retell(ledger, [outcome.order_id for outcome in outcomes])
 
 
@@ -318,6 +320,15 @@ def _charged_is_not_ordered_again(ledger: Ledger, outcomes: Sequence[Settled]) -
         else outcome
         for outcome in outcomes
     ]
+
+
+def _end_tries(ledger: Ledger, outcomes: Sequence[Settled]) -> None:
+    """Only what is held is tried again; the box in the vault of any other goes, whoever has settled it."""
+    if ledger.row("SELECT 1 FROM retry LIMIT 1") is not None:
+        ledger.execute_many(
+            "DELETE FROM retry WHERE number = (SELECT number FROM orders WHERE order_id = ?)",
+            [(outcome.order_id,) for outcome in outcomes if outcome.state is not OrderState.HELD],
+        )
 
 
 def _retell(ledger: Ledger, order_ids: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from offline_processor.acquirers.batch_file.driver import BatchFileAcquirer
 from offline_processor.acquirers.batch_file.form import Kind
 from offline_processor.acquirers.batch_file.importing import TakenAnswer
 from offline_processor.acquirers.simulator.books import standings
+from offline_processor.attempts import end_retries
 from offline_processor.batch import run
 from offline_processor.capturing import Capture
 from offline_processor.charging import Answer, AttemptState
@@ -32,6 +33,7 @@ from offline_processor.config import ChargingConfig
 from offline_processor.errors import ProcessorError
 from offline_processor.file_answers import settle_answers
 from offline_processor.ledger import orders
+from offline_processor.ledger.ledger import Ledger
 from offline_processor.workplace import RunReport
 from tests.offline_processor.commands import configure
 from tests.offline_processor.desk import desk
@@ -271,6 +273,22 @@ def test_held_order_is_captured_as_said_once_nothing_of_it_is_with_the_acquirer(
     assert shop.rows("SELECT count(*) FROM operation WHERE number = 1") == [(0,)]
 
 
+def answer_all(ledger: Ledger, code: str, *, now: int) -> None:
+    """What an answer file says of every authorisation that waits for one."""
+    sent = [reference for reference, _ in orders.open_attempts(ledger, AttemptState.SUBMITTED)]
+    answers = [
+        TakenAnswer(
+            kind=Kind.AUTHORISE,
+            operation="",
+            sent=one,
+            answer=Answer(stan=one.stan, rrn=one.rrn, amount=one.amount, currency=one.currency, code=code),
+        )
+        for one in sent
+    ]
+    with ledger.atomic():
+        settle_answers(ledger, answers, capture="sale", now=now)
+
+
 def test_word_stands_where_an_answer_file_says_later_that_it_was_approved(tmp_path: Path) -> None:
     shop, key = a_shop(tmp_path)  # two orders
     receive(shop)
@@ -283,22 +301,35 @@ def test_word_stands_where_an_answer_file_says_later_that_it_was_approved(tmp_pa
         )
         with pytest.raises(ProcessorError, match="DISPATCH-STATE"):
             dispatch.capture_when(ledger, dispatch.find(ledger, id_of(1)), "dispatch", now=shop.now)
-        sent = [reference for reference, _ in orders.open_attempts(ledger, AttemptState.SUBMITTED)]
-        with ledger.atomic():
-            answers = [
-                TakenAnswer(
-                    kind=Kind.AUTHORISE,
-                    operation="",
-                    sent=one,
-                    answer=Answer(
-                        stan=one.stan, rrn=one.rrn, amount=one.amount, currency=one.currency, code="00"
-                    ),
-                )
-                for one in sent
-            ]
-            settle_answers(ledger, answers, capture="sale", now=shop.now)
+        answer_all(ledger, "00", now=shop.now)
     assert [shop.state(number)[0] for number in range(2)] == ["authorised", "paid"]
     assert shop.rows("SELECT number, kind, state FROM operation") == [(2, "capture", "pending")]
+    shop.keystore.close()
+
+
+@pytest.mark.parametrize(("code", "end"), [("00", "authorised"), ("14", "declined")])
+def test_card_that_waited_for_its_goods_goes_with_the_answer_of_a_file_too(
+    tmp_path: Path, code: str, end: str
+) -> None:
+    shop, key = a_shop(tmp_path)
+    charging = released(shop, {0: 20})
+    run_with(shop, charging)
+    shop.now += 10 * DAY
+    run_with(shop, charging)
+    assert shop.rows("SELECT number FROM retry") == [(1,)]
+    shop.now += 11 * DAY
+    with shop.ledger() as ledger:
+        file = BatchFileAcquirer(ledger, public_key=key, rehearsal=True, clock=lambda: shop.now)
+        run(replace(shop.workplace(ledger, file), charging=charging))
+        assert ledger.row("SELECT count(*) FROM retry") == (1,)
+        answer_all(ledger, code, now=shop.now)
+    assert shop.state(0)[0] == end
+    assert shop.rows("SELECT number FROM retry") == []
+    shop.now += 90 * DAY
+    told = shop.state(0)
+    with shop.ledger() as ledger:
+        assert end_retries(ledger, now=shop.now) == 0
+    assert shop.state(0) == told
     shop.keystore.close()
 
 
