@@ -7,6 +7,7 @@ Must not: settle by anything but the report's own words, or leave half of a repo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import msgspec
@@ -146,7 +147,7 @@ def reconcile(
                 ledger.append("reported", line.order_id, now, _facts(line))
         following.remember(ledger, _following(report.lines))
         for order_id, charges in _approved(lines).items():
-            _settle(ledger, order_id, charges, done, capture=capture, now=now)
+            _settle(ledger, order_id, charges, done, known=known, capture=capture, now=now)
         for number, order_id in following.orders_followed(ledger):
             if not following.adopt(ledger, number, now=now):
                 done.beyond.append(order_id)
@@ -177,6 +178,7 @@ def _settle(
     charges: Sequence[Charged],
     done: Reconciled,
     *,
+    known: AbstractSet[str],
     capture: Capture,
     now: int,
 ) -> None:
@@ -184,6 +186,11 @@ def _settle(
         done.twice.append(order_id)
     order = reports.known_order(ledger, order_id)
     if order is not None and len(charges) == 1 and reports.stands_beside(ledger, order, charges[0]):
+        if charges[0].rrn not in known and reports.supersedes(ledger, order, charges[0]):
+            reports.end_superseded(ledger, order, now=now)
+            reports.settle_paid(ledger, order, charges, capture=capture, now=now)
+            done.paid.append(order_id)
+            return
         done.twice.append(order_id)
     if order is None:
         for charge in charges:

@@ -64,7 +64,7 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> bool:
     if live is None or row is None or live[1] is not AttemptState.APPROVED:
         return True
     sent, (approval, state) = live[0], row
-    ours = {(item.kind, item.stan): item for item in operations.of_order(ledger, number)}
+    ours = {(item.kind, item.stan): item for item in _of_attempt(ledger, sent)}
     reported = _of(ledger, sent.rrn)
     unknown_kinds = {item.kind for item in reported if (item.kind, item.stan) not in ours}
     shown = {(item.kind, item.stan) for item in reported}
@@ -76,7 +76,7 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> bool:
     for item in reported:
         known = ours.get((item.kind, item.stan))
         if known is None:
-            if not _fits(operations.of_order(ledger, number), item, sent):
+            if not _fits(_of_attempt(ledger, sent), item, sent):
                 fitted = False
                 continue
             wanted = Wanted(
@@ -91,10 +91,16 @@ def adopt(ledger: Ledger, number: int, *, now: int) -> bool:
             fitted = False  # refused here, done there
         elif known.state is OperationState.PENDING:
             operations.answered(ledger, known, accepted=True, code="00", now=now)
-    end = _end(operations.of_order(ledger, number), OrderState(state), sent.amount)
+    end = _end(_of_attempt(ledger, sent), OrderState(state), sent.amount)
     if end is not None:
         orders.settle(ledger, [Settled(order_id=OrderId(sent.order_id), state=end)], now=now)
     return fitted
+
+
+def _of_attempt(ledger: Ledger, sent: Reference) -> list[Operation]:
+    """What followed this attempt; an earlier one of its order was released, and bounds nothing of it."""
+    found = operations.of_order(ledger, sent.number)
+    return [item for item in found if item.original.attempt == sent.attempt]
 
 
 def _of(ledger: Ledger, rrn: str) -> list[Following]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from offline_processor.capturing import Capture, at_dispatch
 from offline_processor.charging import UNWANTED, AttemptState, Event, Reference, advance
-from offline_processor.ledger import following, orders
+from offline_processor.ledger import following, operations, orders
 from offline_processor.ledger.ledger import Ledger, Row
+from offline_processor.ledger.operations import OperationKind, OperationState
+from offline_processor.ledger.orders import Move
 from offline_processor.stages import OrderState, Settled
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
@@ -119,6 +121,33 @@ def stands_beside(ledger: Ledger, order: KnownOrder, charge: Charged) -> bool:
     """True when the order is charged already, by another authorisation than this one."""
     attempt = orders.live_attempt(ledger, order.number)
     return order.state in CHARGED and attempt is not None and attempt[0].rrn != charge.rrn
+
+
+def supersedes(ledger: Ledger, order: KnownOrder, charge: Charged) -> bool:
+    """True when a charge that this ledger never made shows that the order's own authorisation has ended.
+
+    One of which nothing was taken is released before another is made: a pre-order's, when its goods come.
+    """
+    attempt = orders.live_attempt(ledger, order.number)
+    if attempt is None or order.state is not OrderState.AUTHORISED:
+        return False
+    sent, found = attempt[0], operations.of_order(ledger, order.number)
+    standing = (OperationState.PENDING, OperationState.DONE)
+    taken = operations.total(found, OperationKind.CAPTURE, *standing) + following.taken(ledger, sent.rrn)
+    fits = (charge.amount, charge.currency) == (order.amount, order.currency)
+    return fits and not taken and sent.sent_at < charge.at
+
+
+def end_superseded(ledger: Ledger, order: KnownOrder, *, now: int) -> None:
+    """End the order's own authorisation, and its release if that is still owed; in the caller's transaction."""
+    attempt = orders.live_attempt(ledger, order.number)
+    if attempt is None:
+        return
+    for item in operations.of_order(ledger, order.number):
+        if item.state is OperationState.PENDING:
+            operations.answered(ledger, item, accepted=True, code="", now=now)
+    ended = Move(sent=attempt[0], state=attempt[1], event=Event.TIME_RAN_OUT)
+    orders.record_events(ledger, [ended], now=now)
 
 
 def stays_held(ledger: Ledger, order: KnownOrder, charges: Sequence[Charged]) -> bool:

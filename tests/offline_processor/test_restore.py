@@ -28,7 +28,7 @@ from offline_processor.config import ChargingConfig
 from offline_processor.errors import ProcessorError
 from offline_processor.ledger import operations, reports
 from offline_processor.sequences import set_sequence
-from tests.offline_processor.acquirers import BadLine, LineCutError, changed, cut
+from tests.offline_processor.acquirers import BadLine, LineCutError, changed, cut, silent
 from tests.offline_processor.disaster import (
     acquirers_report,
     back_up,
@@ -464,6 +464,65 @@ def test_what_was_taken_after_the_backup_of_an_older_authorisation_is_not_taken_
     ship(shop, 0, shipment="parcel-2")
     captures = [line.amount for line in acquirers_report(shop).lines if line.kind is ReportKind.CAPTURE]
     assert sum(captures) == 2 * 2499  # of this order, and of the one that was paid at once
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["reserved", "taken"])
+@pytest.mark.parametrize("backed_up", ["before it ended", "while its release was owed", "while it waited"])
+def test_pre_order_that_was_authorised_anew_after_the_backup_is_charged_once(
+    shop: Shop, backed_up: str, taken: bool
+) -> None:
+    release = datetime.fromtimestamp(shop.now, UTC).date() + timedelta(days=20)
+    ahead = ChargingConfig(preorders={an_order(0).items[0].sku: release})
+    next_bundle(shop, 0)
+    run_with(shop, ahead)
+    backups = {"before it ended": back_up(shop, "1.sealed").path}
+    shop.now += 10 * 24 * HOUR
+    run_with(shop, ahead, BadLine(path=shop.books, reversing=silent))
+    assert shop.rows("SELECT kind, state FROM operation") == [("void", "pending")]
+    backups["while its release was owed"] = back_up(shop, "2.sealed").path
+    run_with(shop, ahead)
+    assert shop.state(0) == ("held", "none", "CHARGE-AUTH-EXPIRED")
+    backups["while it waited"] = back_up(shop, "3.sealed").path
+    shop.now += 11 * 24 * HOUR
+    run_with(shop, ahead)
+    if taken:
+        ship(shop, 0)
+    shop.now += HOUR
+    lose(shop)
+    rebuild(shop, backups[backed_up])
+    shop.now += 2 * HOUR
+    done = bring_in_report(shop)
+    assert (done.paid, done.twice, done.beyond, done.not_at_the_acquirer) == ([id_of(0)], [], [], [])
+    assert shop.rows("SELECT number FROM retry") == []
+    run_with(shop, ahead)
+    assert shop.told(0) == ("dispatched" if taken else "authorised", "none")
+    ship(shop, 0, shipment="sent after")
+    run_with(shop, ahead)
+    assert shop.state(0)[0] == "dispatched"
+    assert [line.amount for line in acquirers_report(shop).lines if line.kind is ReportKind.CAPTURE] == [2499]
+    assert wronged(shop) == []
+
+
+@pytest.mark.parametrize("when", ["earlier", "of another amount", "known here"])
+def test_charge_beside_an_order_that_is_authorised_here_is_named_and_ends_nothing(
+    shop: Shop, when: str
+) -> None:
+    backup = authorised_before_the_backup(shop)
+    lose(shop)
+    rebuild(shop, backup)
+    shop.now += 2 * HOUR
+    report = acquirers_report(shop)
+    ours = next(line for line in report.lines if line.order_id == id_of(0))
+    other = next(line for line in report.lines if line.order_id == id_of(1))
+    beside = {
+        "earlier": replace(ours, rrn="01ZZ00000001", stan=77, at=ours.at - 1),
+        "of another amount": replace(ours, rrn="01ZZ00000001", stan=77, at=shop.now, amount=2498),
+        "known here": replace(ours, rrn=other.rrn, stan=77, at=shop.now),
+    }[when]
+    done = bring_in_report(shop, replace(report, lines=(beside,)))
+    assert done.twice == [id_of(0)]
+    assert shop.state(0)[0] == "authorised"
+    assert shop.rows("SELECT state FROM live_attempt WHERE rrn = ?", ours.rrn) == [("approved",)]
 
 
 def test_what_was_owed_and_then_done_under_another_number_is_a_persons_case_and_not_done_again(
