@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import select
 import socket
 import ssl
+import struct
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from offline_processor.acquirers.iso8583.tls import Certificate, pinned
+from offline_processor.acquirers.iso8583.tls import Certificate, TlsError, pinned, shaken
 from offline_processor.errors import ProcessorError
 from tests.offline_processor.certificates import Authority, authority
 from tests.offline_processor.commands import PROFILES
@@ -136,6 +138,26 @@ def test_host_without_tls_is_told_nothing(trusted: Authority) -> None:
     ):
         pass
     assert refused.value.rule == "ACQUIRER-TLS"
+
+
+def test_host_that_hangs_up_before_tls_begins_is_told_as_any_other(trusted: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        ours.setblocking(False)
+        assert select.select([ours], [], [], 5)[0]  # the reset is here
+        with pytest.raises(TlsError):
+            shaken(pinned(trusted.pem, NAME), ours, deadline=time.monotonic() + 5, clock=time.monotonic)
+        assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize("name", [".example", "acquirer..example", "a" * 64 + ".example"])
+def test_name_that_no_certificate_has_is_refused(trusted: Authority, name: str) -> None:
+    with pytest.raises(ProcessorError) as refused:
+        pinned(trusted.pem, name)
+    assert refused.value.rule == "CONFIG-TLS"
 
 
 def test_host_that_is_silent_in_the_handshake_is_not_waited_for(trusted: Authority) -> None:

@@ -57,6 +57,14 @@ def pinned(authority: Path, name: str, ours: Certificate | None = None) -> Tls:
     ``ours`` is shown to a server that asks who we are.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)  # it checks certificate and name
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except ValueError:
+        raise ProcessorError(
+            "CONFIG-TLS",
+            f"{name!r} is no name that a certificate can have",
+            "set [acquirer] tls_name to the name in the acquirer's certificate, or its address",
+        ) from None
     _trust(context, authority)
     if ours is not None:
         _show(context, ours)
@@ -146,6 +154,9 @@ def shaken(
     """The connection with TLS on it; ``TlsError``, and then it is closed."""
     try:
         wrapped = tls.context.wrap_socket(connected, server_hostname=tls.name, do_handshake_on_connect=False)
+    except OSError as error:  # the other end has hung up already
+        connected.close()
+        raise TlsError(_reason(error)) from None
     except BaseException:
         connected.close()
         raise
@@ -183,7 +194,7 @@ def refusal(error: OSError) -> str:
     reason = getattr(error, "reason", None) or ""
     if not isinstance(error, ssl.SSLError) or "_ALERT_" not in reason:
         return ""
-    return f"it does not accept us: our certificate, or that we show none ({reason})"
+    return f"it does not accept us: our certificate, that we show none, or TLS as we speak it ({reason})"
 
 
 def _reason(error: OSError) -> str:
