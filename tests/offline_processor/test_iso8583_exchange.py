@@ -222,6 +222,21 @@ def test_our_own_echo_sent_back_is_no_request_of_the_hosts() -> None:
     assert [one.ticket for one in received(exchange, framed(answered(PROFILE, ours, code="00")))] == [1]
 
 
+def test_our_own_answer_to_an_echo_test_sent_back_signs_nobody_on() -> None:
+    exchange = Exchange(profile=PROFILE)
+    asked = messages.sign_on(PROFILE, TERMS, 7, samples.AT)
+    received(exchange, framed(host_asks("301", stan=7)))
+    (ours,) = exchange.to_answer
+    exchange.asked(1, asked, deadline=TIME)
+    assert messages.key(ours) == messages.key(asked)
+    assert ours.fields[39] == "00"
+    assert received(exchange, framed(ours)) == []
+    assert (exchange.strangers, exchange.settled) == (1, False)
+    silent = answered(PROFILE, asked, code="00")  # some hosts do not say again what was asked
+    silent.fields.pop(70)
+    assert [one.ticket for one in received(exchange, framed(silent))] == [1]
+
+
 def test_what_a_host_asks_without_end_takes_no_more_memory() -> None:
     exchange = Exchange(profile=PROFILE)
     for _ in range(50):

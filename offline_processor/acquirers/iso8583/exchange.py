@@ -23,6 +23,7 @@ REMEMBERED: Final = 4096
 HOST_REQUESTS: Final = 16
 """So many requests of the host's own wait for our answer at most; what it asks beyond them is not answered."""
 
+_FUNCTION: Final = 70
 _WITHOUT_REFERENCE: Final = frozenset(("0510", "0810"))
 
 Key = tuple[str, str, str, str]
@@ -41,6 +42,7 @@ class Reply:
 class _Asked:
     ticket: int
     deadline: float
+    function: str
     timed_out: bool = False
 
 
@@ -74,7 +76,9 @@ class Exchange:
         key = _key(self.profile, request)
         if key in self._asked or key in self._over or self.tired or self.broken:
             raise AssertionError("this request must go over another connection")
-        self._asked[key] = _Asked(ticket=ticket, deadline=deadline)
+        self._asked[key] = _Asked(
+            ticket=ticket, deadline=deadline, function=request.fields.get(_FUNCTION, "")
+        )
 
     def taken_back(self, request: Message) -> None:
         """Not one byte of it was sent."""
@@ -148,6 +152,9 @@ class Exchange:
                 self.duplicates += 1
             else:
                 self.strangers += 1
+            return None
+        if asked.function and message.fields.get(_FUNCTION, asked.function) != asked.function:
+            self.strangers += 1  # our own 0810 to a host's echo test, sent back with its MAC, signs nobody on
             return None
         if messages.is_in_progress(self.profile, message):
             return None
