@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 import msgspec
 import pytest
 
-from offline_processor.acquirers.iso8583 import codec
+from offline_processor.acquirers.iso8583 import codec, messages
 from offline_processor.acquirers.iso8583.codec import Message
-from offline_processor.acquirers.iso8583.connection import Connection, Memory
+from offline_processor.acquirers.iso8583.connection import Connection, Memory, Request
 from offline_processor.acquirers.iso8583.exchange import HOST_REQUESTS
+from offline_processor.acquirers.iso8583.frame import FRAME_MOST
 from offline_processor.acquirers.iso8583.profile import SHIPPED
 from tests.offline_processor.mac_keys import mac_key
 from tests.offline_processor.scripted_host import Peer, polite, scripted_host, signed_on
@@ -156,6 +157,26 @@ def test_host_that_asks_without_end_stops_neither_the_clock_nor_the_line(reads: 
     assert sum(one for one in counted if one < 0) < -1_000
     if reads:
         assert sum(one for one in counted if one > 0) >= HOST_REQUESTS
+
+
+def test_host_that_answers_all_and_never_reads_our_answers_to_it_is_left() -> None:
+    def deaf(peer: Peer) -> None:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        time.sleep(SOON * 4)
+
+    with played(signed_on(deaf), polite, profile=PATIENT) as (host, ours):
+        connection = ours.link._connections[0]
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        answer = messages.answer_to_host(asks("301", 1))
+        for _ in range(3):  # so much of them as a request leaves room for no other
+            while connection._filled + FRAME_MOST <= connection.memory.outgoing.size:
+                connection._enqueue(None, answer, connection._write(Request(message=answer)))
+            connection.flush()
+        assert (connection.to_send, connection.exchange.waiting) == (True, 0)
+        started = time.monotonic()
+        assert codes(ours.authorise(1, 2)) == ["00", "00"]
+        assert time.monotonic() - started < SOON * 3
+    assert len(host.peers) == 2
 
 
 @contextmanager

@@ -448,7 +448,7 @@ def test_host_with_another_key_or_none_signs_nobody_on(theirs: str | None) -> No
     key = None if theirs is None else mac_key("retail", theirs)
     with scripted_host(profile, host_without, mac=key) as host:
         with (
-            pytest.raises(ProcessorError, match="MAC") as refused,
+            pytest.raises(ProcessorError, match="has not the MAC of our key") as refused,
             caller(host, profile, mac=mac_key("retail")),
         ):
             pass

@@ -166,7 +166,7 @@ def test_another_key_signs_nobody_on(rehearsal: Rehearsal, tmp_path: Path) -> No
     other.write_text(digits)
     check = mac_key("retail", digits).check_value().hex()
     with (
-        pytest.raises(ProcessorError, match="MAC") as refused,
+        pytest.raises(ProcessorError, match="another MAC") as refused,
         rehearsal.opened(mac_key=other, mac_key_check=check),
     ):
         pass

@@ -83,5 +83,5 @@ def refused(line: Line, error: NotConnectedError) -> ProcessorError:
     return ProcessorError(
         "ACQUIRER-SIGN-ON",
         f"the acquirer at {where} did not sign us on: {reason}",
-        "check [acquirer] profile, terminal and merchant with the acquirer; no order was sent",
+        "check [acquirer] profile, terminal, merchant and mac_key with the acquirer; no order was sent",
     )

@@ -209,6 +209,10 @@ class Link:
             deadline = settings.clock() + settings.profile.timeouts.answer
             try:
                 if not fresh[0].put(todo[0], request, deadline=deadline):
+                    if not fresh[
+                        0
+                    ].exchange.waiting:  # a host that does not read our answers to it, nor ever will
+                        fresh[0].stopped = fresh[0].failed = True
                     return
             except ProcessorError:
                 if todo[0] == course.first:  # nothing was sent
@@ -317,8 +321,12 @@ class Link:
                 connection.run_out(settings.clock())
         if connection.refused:
             raise NotConnectedError("tls", connection.refused)
-        what = "a message of this profile" + (" and a MAC of our key" if settings.profile.mac else "")
-        raise NotConnectedError("sign-on", f"it did not answer, or not with {what}")
+        mac = settings.profile.mac
+        if connection.exchange.broken:
+            other = ", or has not the MAC of our key" if mac else ""
+            raise NotConnectedError("sign-on", f"what it answers is no message of this profile{other}")
+        perhaps = ", as one does that finds another MAC than its own" if mac else ""
+        raise NotConnectedError("sign-on", f"it did not answer{perhaps}")
 
     def _next_stan(self) -> int:
         self._stan = self._stan % _NETWORK_STANS + 1
