@@ -119,7 +119,7 @@ def _follow(till: Till, done: Sequence[Operation], *, now: int) -> None:
                 if back >= taken and not _goes_on(ledger, item):
                     ends.append(Settled(order_id=order_id, state=OrderState.REFUNDED))
             case OperationKind.VOID:
-                ends += _voided(ledger, item, now=now)
+                ends += _voided(till, item, now=now)
             case _:
                 assert_never(item.kind)
     orders.settle(ledger, ends, now=now)
@@ -143,9 +143,10 @@ def _goes_on(ledger: Ledger, item: Operation) -> bool:
     return row is not None
 
 
-def _voided(ledger: Ledger, item: Operation, *, now: int) -> list[Settled]:
+def _voided(till: Till, item: Operation, *, now: int) -> list[Settled]:
     """A void ends the authorisation: by a person's word, because its time ran out, or of what a shipment left."""
-    live = orders.live_attempt(ledger, item.original.number)
+    ledger, number = till.ledger, item.original.number
+    live = orders.live_attempt(ledger, number)
     expired = item.reference.startswith(AUTHORISATION_EXPIRED)
     order_id = OrderId(item.original.order_id)
     if live is not None and item.amount and expired:  # a part was sent, and paid; the rest never can be
@@ -153,7 +154,7 @@ def _voided(ledger: Ledger, item: Operation, *, now: int) -> list[Settled]:
     if live is None or item.amount:  # something of it was captured, and stays
         return []
     event = Event.TIME_RAN_OUT if expired else Event.VOID_ANSWERED
-    waits = expired and vault.keep_for_release(ledger, item.original.number, now=now)
+    waits = expired and vault.keep_for_release(ledger, number, days=till.charging.vault_days, now=now)
     orders.record_events(ledger, [Move(sent=live[0], state=live[1], event=event)], now=now)
     if waits:
         return [Settled(order_id=order_id, state=OrderState.HELD, rule=AUTHORISATION_EXPIRED)]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.orders import WAITING, WaitingOrder, waiting_order
+
+_DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +37,15 @@ def keep(ledger: Ledger, number: int, vault: bytes, *, not_before: int, deadline
     )
 
 
-def keep_for_release(ledger: Ledger, number: int, *, now: int) -> bool:
-    """Keep the card of an expired authorisation until its goods are released; False where that is not wanted."""
+def keep_for_release(ledger: Ledger, number: int, *, days: int, now: int) -> bool:
+    """Keep the card of an expired authorisation until its goods are released; False where that is not wanted.
+
+    Goods that are there for so many ``days`` and were not sent are waited for no longer.
+    """
     row = ledger.row(
         "SELECT l.vault, l.vault_until, o.release_at FROM live_attempt AS l JOIN orders AS o USING (number)"
-        " WHERE number = ? AND l.vault IS NOT NULL AND l.vault_until > ? AND o.release_at > 0",
-        (number, now),
+        " WHERE number = ?1 AND l.vault IS NOT NULL AND l.vault_until > ?2 AND o.release_at > ?2 - ?3",
+        (number, now, days * _DAY),
     )
     if row is None:
         return False

@@ -271,6 +271,22 @@ def test_pre_order_is_authorised_anew_without_its_code_when_the_goods_are_there(
     assert shop.charges()[id_of(0)] == 1
 
 
+def test_pre_order_that_nobody_sends_is_authorised_anew_for_a_time_only_and_its_card_goes(shop: Shop) -> None:
+    today = datetime.fromtimestamp(shop.now, UTC).date()
+    order = an_order(0)
+    charging = ChargingConfig(preorders={order.items[0].sku: today + timedelta(days=8)}, vault_days=10)
+    shop.bundle([shop.seal(0, order=order)])
+    tries = []
+    for days in (9, 4, 4, 4, 4):  # the goods are there on the eighth
+        run_with(shop, charging)
+        tries += shop.rows("SELECT attempt FROM live_attempt WHERE vault IS NOT NULL")
+        shop.now += days * DAY
+    assert tries == [(1,), (2,), (3,), (4,)]
+    assert shop.state(0) == ("order-again", "expired", "CHARGE-AUTH-EXPIRED")
+    assert shop.rows("SELECT number FROM retry") == []
+    assert shop.charges() == {}
+
+
 def test_authorisation_that_is_too_old_is_not_taken_even_before_it_is_released(shop: Shop) -> None:
     shop.bundle([shop.seal(0)])
     run_with(shop, DISPATCH)
