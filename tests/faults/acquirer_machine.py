@@ -113,8 +113,11 @@ class Machine:
         return [f"{intents} attempts without an outcome"] if intents > 3 * _IN_FLIGHT else []
 
     def seen(self) -> int:
-        """How many messages the acquirer has booked."""
-        return self._asked("SELECT coalesce(max(id), 0) FROM booking")
+        """The number of the newest message about an order that the acquirer has booked.
+
+        A run that has nothing to send signs on all the same.
+        """
+        return self._asked("SELECT coalesce(max(id), 0) FROM booking WHERE kind != 'network'")
 
     def sent(self) -> int:
         """How many orders the acquirer has seen an authorisation of."""
