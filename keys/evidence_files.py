@@ -126,7 +126,14 @@ def _lines(evidence: Evidence) -> Iterator[str]:
 
 
 def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+    ):  # what is chained may still say a time that is in no calendar
+        return f"second {seconds}"
 
 
 def _bad(what: str) -> KeysError:

@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.tools.known import TABLE, find
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 _MISSING = "missing tool: "
 
-# How long one example takes says something about the machine, not about the code.
-settings.register_profile("rooms", deadline=None, print_blob=True)
+# How long one example takes to draw or to run says something about the machine, not about the code.
+settings.register_profile(
+    "rooms", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("rooms")
 
 # Whoever starts this in the background, or for longer than its terminal, has it ignore these, and so would every child

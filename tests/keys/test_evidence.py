@@ -11,7 +11,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keys import evidence_ledger
@@ -100,6 +100,7 @@ entries = st.tuples(
 )
 
 
+@example(written=[(253_402_300_800, "settled", "x", "{}")])  # the year 10000
 @given(written=st.lists(entries, max_size=5))
 def test_any_chained_entries_are_read_or_refused_by_rule(
     written: list[tuple[int, str, str, str]], tmp_path_factory: pytest.TempPathFactory
