@@ -29,6 +29,7 @@ ARGUMENTS = {
     "approve": ("R1", "--who", "A. Keeper"),
     "backup": ("--out", "{root}/day.sealed"),
     "cancel": (UNKNOWN, *REASON),
+    "capture-when": (UNKNOWN, "--at", "dispatch", *REASON),
     "day": (),
     "close-day": ("--who", "A. Keeper"),
     "dispatch": (UNKNOWN,),
