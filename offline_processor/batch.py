@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from keys.ring_index import DestroyReason
 from offline_processor import announcing, holding, operations, reporting
+from offline_processor.acquirers.protocol import Verb
 from offline_processor.attempts import (
     MAX_ATTEMPTS,
     OpenedWindow,
@@ -170,6 +171,8 @@ def _finish_old_business(place: Workplace, till: Till, cards: CardTable, report:
         void_expired(ledger, place.charging, now=now)
     report.add_operations(operations.send_owed(till, cards, window=place.window, now=now))
     with ledger.atomic():
+        if not till.acquirer.needs_card(Verb.REFUND):
+            vault.erase_unneeded(ledger, vault.finished(ledger))
         vault.erase_due(ledger, now=now)
     _release_holds(place, report)
     report.count(

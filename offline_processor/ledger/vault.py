@@ -97,6 +97,16 @@ def erase_unneeded(ledger: Ledger, numbers: Sequence[int]) -> None:
     )
 
 
+def finished(ledger: Ledger) -> list[int]:
+    """The numbers of orders that were sent or given back and have a box: a report has shown the end of them."""
+    rows = ledger.rows(
+        "SELECT l.number FROM live_attempt AS l JOIN orders AS o USING (number)"
+        " WHERE l.vault IS NOT NULL AND l.state = 'approved' AND o.state IN ('dispatched', 'refunded')"
+        " AND NOT EXISTS (SELECT 1 FROM operation AS p WHERE p.number = l.number AND p.state != 'done')"
+    )
+    return [number for (number,) in list(rows)]
+
+
 def erase_due(ledger: Ledger, *, now: int) -> int:
     """Erase every attempt's box that is at its end; the attempts go on without. Returns how many."""
     # A box stands only beside an open attempt, whose order is held, or an approved one: both are indexed.

@@ -464,6 +464,8 @@ def test_what_was_taken_after_the_backup_of_an_older_authorisation_is_not_taken_
     ship(shop, 0, shipment="parcel-2")
     captures = [line.amount for line in acquirers_report(shop).lines if line.kind is ReportKind.CAPTURE]
     assert sum(captures) == 2 * 2499  # of this order, and of the one that was paid at once
+    shop.run()
+    assert shop.rows("SELECT number FROM live_attempt WHERE vault IS NOT NULL") == []
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["reserved", "taken"])
