@@ -14,7 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq --no-input
 ROOMS := keys transfer intake offline_processor
-TEST_JOBS ?= 2
+# One more than the two cores that this is made for: some tests wait.
+TEST_JOBS ?= 3
 
 .PHONY: help setup run test check faults bench demo lock clean tools
 
