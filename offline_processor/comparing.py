@@ -139,7 +139,9 @@ def _fault(entry: Entry, lines: Sequence[ReportLine], *, within: bool) -> str:
         return DIFFERS
     if entry.state is Ours.OPEN:
         return ""
-    return "" if line.outcome.value == entry.state.value else OUTCOME
+    # Declined there and reversed here is a decline whose answer was lost: nobody is charged in either book.
+    same = (line.outcome is ReportOutcome.APPROVED) == (entry.state is Ours.APPROVED)
+    return "" if same else OUTCOME
 
 
 def _foremost(lines: Sequence[ReportLine]) -> ReportLine | None:

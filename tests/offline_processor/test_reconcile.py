@@ -170,6 +170,18 @@ def test_any_two_books_are_compared_and_every_difference_of_sums_has_a_finding(
         assert done.findings or not unequal
 
 
+@given(books.filter(bool))
+def test_decline_whose_answer_was_lost_is_reversed_here_and_no_difference(found: list[Entry]) -> None:
+    ours = [
+        replace(entry, kind=ReportKind.AUTHORISATION, state=Ours.REVERSED) for entry in one_order_each(found)
+    ]
+    ours = list({entry.key: entry for entry in ours}.values())
+    declined = [replace(line_of(entry), outcome=ReportOutcome.DECLINED) for entry in ours]
+    assert judge(ours, declined).findings == []
+    charged = [replace(line, outcome=ReportOutcome.APPROVED) for line in declined]
+    assert set(rules(judge(ours, charged))) == {OUTCOME}
+
+
 def test_transaction_whose_outcome_is_not_known_is_not_held_against_anybody() -> None:
     entry = Entry(
         order_id="aa" * 16,
