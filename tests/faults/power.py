@@ -206,17 +206,25 @@ def play_on_record(step: str, world: World, recorder: Recorder, books: Path) -> 
             recorder.mark(f"promises {after}")
 
     patch.setattr(worlds.Witness, "__call__", witnessed)
-    for name in ("authorise", "reverse"):
-        real = getattr(SimulatedAcquirer, name)
+    authorise, reverse = SimulatedAcquirer.authorise, SimulatedAcquirer.reverse
 
-        def booked(self: SimulatedAcquirer, window: Any, real: Any = real) -> Any:
-            answers = real(self, window)
-            number = next(numbers)
-            shutil.copytree(world.books.parent, books / str(number))
-            recorder.mark(f"books {number}")
-            return answers
+    def booked() -> None:
+        number = next(numbers)
+        shutil.copytree(world.books.parent, books / str(number))
+        recorder.mark(f"books {number}")
 
-        patch.setattr(SimulatedAcquirer, name, booked)
+    def authorised(self: SimulatedAcquirer, asked: Any) -> Any:
+        heard = list(authorise(self, asked))  # all is booked before anybody hears of it
+        booked()
+        yield from heard
+
+    def reversed_(self: SimulatedAcquirer, window: Any) -> Any:
+        answers = reverse(self, window)
+        booked()
+        return answers
+
+    patch.setattr(SimulatedAcquirer, "authorise", authorised)
+    patch.setattr(SimulatedAcquirer, "reverse", reversed_)
     STEPS[step](world)
 
 
