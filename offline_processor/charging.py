@@ -113,6 +113,8 @@ class DeclineClass(StrEnum):
 APPROVED_CODE = "00"
 PARTIAL_CODE = "10"
 REVERSED_CODES = frozenset({"00", "21", "25"})
+NOT_YET = frozenset({"09", "19", "68", "91", "96"})
+"""In progress, try again, too late, issuer away, system fault: an advice is not answered yet, and is sent again."""
 _CODES: dict[DeclineClass, str] = {
     DeclineClass.NEVER_RETRY: "04 05 07 15 34 36 41 43 46 57 59 62 63 93 R0 R1 R3",
     DeclineClass.RETRY_LATER: "19 51 61 65 86 91 92 96",

@@ -13,7 +13,15 @@ from typing import assert_never
 from offline_processor.acquirers.protocol import Acquirer, Capture, HandedOver, Refund, Reversal, Verb
 from offline_processor.attempts import Till
 from offline_processor.cards import CardTable
-from offline_processor.charging import APPROVED_CODE, REVERSED_CODES, Answer, Event, Reference, matches
+from offline_processor.charging import (
+    APPROVED_CODE,
+    NOT_YET,
+    REVERSED_CODES,
+    Answer,
+    Event,
+    Reference,
+    matches,
+)
 from offline_processor.ledger import operations, orders, vault
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.ledger.operations import WHOLE, Operation, OperationKind, OperationState
@@ -24,8 +32,6 @@ from transfer.wire.card import CardView
 from transfer.wire.ids import OrderId
 from transfer.wire.records import Reason
 
-NOT_YET = frozenset({"09", "19", "68", "91", "96"})
-"""In progress, try again, too late, issuer away, system fault: not answered yet, the advice is sent again."""
 _STANDING = (OperationState.PENDING, OperationState.DONE)
 _VERB = {
     OperationKind.CAPTURE: Verb.CAPTURE,

@@ -29,6 +29,7 @@ from offline_processor.attempts import Till
 from offline_processor.batch import run
 from offline_processor.cards import CardTable
 from offline_processor.cases import open_cases
+from offline_processor.charging import NOT_YET
 from offline_processor.config import AcquirerConfig, ChargingConfig
 from offline_processor.control_total import minor_units, money
 from offline_processor.errors import ProcessorError
@@ -138,6 +139,17 @@ def test_capture_without_an_answer_is_owed_until_it_is_answered(shop: Shop) -> N
     assert [item.state for item in report.operations.done] == [OperationState.PENDING]
     assert booked(shop) == [("capture", AMOUNT, "00")]
     assert shop.rows("SELECT stan, tries, state FROM operation") == [(stans[0][0], 2, "done")]
+
+
+@pytest.mark.parametrize("code", sorted(NOT_YET))
+def test_capture_that_is_put_off_is_sent_again_and_done_once(shop: Shop, code: str) -> None:
+    shop.bundle([shop.seal(0)])
+    report = shop.run(SimulatedAcquirer(shop.books, faults=[f"code-{code}@capture:1"]))
+    assert len(report.operations.open) == 1
+    shop.run_later()
+    shop.run_later()
+    assert booked(shop) == [("capture", AMOUNT, code), ("capture", AMOUNT, "00")]
+    assert shop.rows("SELECT state FROM operation") == [("done",)]
 
 
 def test_refused_capture_is_a_persons_case_and_its_goods_do_not_go(shop: Shop) -> None:

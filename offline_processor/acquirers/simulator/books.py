@@ -17,7 +17,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from offline_processor.acquirers.report import ReportKind, ReportLine, ReportOutcome
-from offline_processor.charging import APPROVED_CODE
+from offline_processor.charging import APPROVED_CODE, NOT_YET
 from offline_processor.schemes import scheme_of
 
 
@@ -164,10 +164,10 @@ class Books:
         return self._connection.execute(query, (reference,)).fetchone() is not None
 
     def decided(self, booking: Booking) -> tuple[int, str, int, str] | None:
-        """(authorisation's line, code, granted, approval) of the same message seen before, None if it was not."""
+        """(authorisation's line, code, granted, approval) of the same message, as decided last; None if it is new."""
         row = self._connection.execute(
             "SELECT of, code, granted, approval FROM booking WHERE stan = ? AND rrn = ? AND kind = ? AND sent_at = ?"
-            " AND amount = ? AND currency = ? AND code != '' AND NOT again ORDER BY id LIMIT 1",
+            " AND amount = ? AND currency = ? AND code != '' AND NOT again ORDER BY id DESC LIMIT 1",
             (booking.stan, booking.rrn, booking.kind, booking.sent_at, booking.amount, booking.currency),
         ).fetchone()
         return None if row is None else (row[0], row[1], row[2], row[3])
@@ -238,6 +238,7 @@ def report(path: Path) -> list[ReportLine]:
             " FROM booking AS b LEFT JOIN booking AS a ON a.id = b.of"
             " WHERE b.kind IN ('capture', 'refund') AND b.code != '' AND NOT b.again ORDER BY b.id"
         ).fetchall()
+        after = [row for row in after if row[7] not in NOT_YET]  # put off is not decided
     authorisations = [
         ReportLine(
             order_id=reference,

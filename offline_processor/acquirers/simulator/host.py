@@ -21,7 +21,7 @@ from offline_processor.acquirers.simulator.faults import (
     Fault,
     Faults,
 )
-from offline_processor.charging import APPROVED_CODE, SecurityCode
+from offline_processor.charging import APPROVED_CODE, NOT_YET, SecurityCode
 
 PARTIAL_CODE: Final = "10"
 INVALID: Final = "12"
@@ -134,11 +134,11 @@ class Host:
         return Fault.NONE, code
 
     def _repetition(self, booking: Booking) -> Booking | None:
-        """A repeated advice, answered as it was before; None for anything new."""
+        """A repeated advice, answered as it was before; None for anything new, or not answered for good yet."""
         if self._forgetful or booking.kind in (Kind.AUTHORISATION, Kind.NETWORK):
             return None
         before = self._books.decided(booking)
-        if before is None:
+        if before is None or before[1] in NOT_YET:
             return None
         of, code, granted, approval = before
         return replace(booking, of=of, code=code, granted=granted, approval=approval, again=True)
