@@ -18,7 +18,8 @@ from keys import console
 from keys.console import ExitCode
 from keys.passphrases import Descriptors
 from offline_processor.acquirers.report import in_words as time_in_words
-from offline_processor.cases import Case, Phone, open_cases
+from offline_processor.case_form import Case, Phone
+from offline_processor.cases import open_cases
 from offline_processor.cli_decisions import decided
 from offline_processor.cli_said import said_options
 from offline_processor.cli_wishes import order_ids

@@ -16,7 +16,7 @@ from keys import console
 from keys.console import ExitCode
 from keys.errors import RuleError
 from offline_processor import cli_steps, on_medium, reporting, summary
-from offline_processor.cases import Case
+from offline_processor.case_form import Case
 from offline_processor.cli_cases import cases_of, in_words
 from offline_processor.cli_export import export_carrier
 from offline_processor.cli_print import print_labels, print_slips

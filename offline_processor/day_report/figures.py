@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from offline_processor.cases import Case
+from offline_processor.case_form import Case
 from offline_processor.ledger.ledger import Ledger
 from offline_processor.schemes import Scheme, scheme_of
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_processor import decisions, dispatch
-from offline_processor.cases import GOES_ON, Case, CaseKind, open_cases
+from offline_processor.case_form import GOES_ON, Case, CaseKind
+from offline_processor.cases import open_cases
 from offline_processor.config import AcquirerConfig, ChargingConfig
 from offline_processor.decisions import Decision, Said, Verb
 from offline_processor.errors import ProcessorError
